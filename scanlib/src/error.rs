@@ -1,0 +1,155 @@
+//! Every error type of the crate. A limit, a time-out and a cancellation are verdicts
+//! ([`crate::Incomplete`]), not errors.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A return code of libclamav: its number, and its own text for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClamCode {
+    /// The value of `cl_error_t`.
+    pub number: i32,
+    /// What `cl_strerror` says.
+    pub text: String,
+}
+
+impl fmt::Display for ClamCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (code {})", self.text, self.number)
+    }
+}
+
+/// libclamav cannot be used in this process.
+#[derive(Debug, Error, Clone)]
+#[non_exhaustive]
+pub enum InitError {
+    /// `cl_init` failed.
+    #[error("libclamav did not initialise: {0}")]
+    Init(ClamCode),
+    /// The library loaded at run time is of another family than the headers of the build.
+    #[error("built for libclamav {built}, but {running} is loaded: rebuild against the installed library")]
+    VersionMismatch {
+        /// Version of the headers.
+        built: String,
+        /// Version of the loaded library.
+        running: String,
+    },
+    /// libclamav gave no engine: out of memory.
+    #[error("libclamav could not allocate an engine")]
+    NoEngine,
+}
+
+/// A signature database cannot be used.
+#[derive(Debug, Error)]
+#[error("{}: {kind}{}", .path.display(), LogSuffix(.log))]
+pub struct LoadError {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: LoadErrorKind,
+    pub(crate) log: Vec<String>,
+}
+
+/// What went wrong while loading; see [`LoadError::kind`].
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadErrorKind {
+    /// The file or directory cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[source] std::io::Error),
+    /// The directory holds no file that libclamav would load.
+    #[error("holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there")]
+    Empty,
+    /// libclamav refused it.
+    #[error("libclamav refused it: {0}")]
+    Refused(ClamCode),
+    /// A setting of the engine was refused.
+    #[error("libclamav refused the setting {setting}: {code}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// libclamav's answer.
+        code: ClamCode,
+    },
+    /// The signatures loaded but did not compile.
+    #[error("the loaded signatures do not compile: {0}")]
+    Compile(ClamCode),
+    /// A file changed while it was loaded.
+    #[error("changed while it was loaded: write a new directory and switch to it instead")]
+    Changed,
+    /// The directory for temporary files cannot be used.
+    #[error("cannot be used for temporary files: {0}")]
+    TmpDir(#[source] std::io::Error),
+    /// The library itself is not usable.
+    #[error(transparent)]
+    Init(#[from] InitError),
+}
+
+impl LoadError {
+    /// The file or directory concerned.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &LoadErrorKind {
+        &self.kind
+    }
+
+    /// What libclamav logged meanwhile, oldest first; it names the file and the line.
+    pub fn library_log(&self) -> &[String] {
+        &self.log
+    }
+}
+
+struct LogSuffix<'a>(&'a [String]);
+
+impl fmt::Display for LogSuffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            [lines @ ..] => write!(f, "; libclamav says: {}", lines.join("; ")),
+        }
+    }
+}
+
+/// A rule file is wrong.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{file}:{line}:{column}: {problem}")]
+pub struct RuleError {
+    /// Name of the file, as given.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong and what was expected.
+    pub problem: String,
+}
+
+/// An object could not be judged at all.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The object could not be read.
+    #[error("{}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The code that scanned it panicked; the worker went on with a new scanner.
+    #[error("the scan panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl ScanError {
+    /// True if the same object may be judged when it is tried again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, ScanError::Read { .. })
+    }
+}
