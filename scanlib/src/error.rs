@@ -153,3 +153,8 @@ impl ScanError {
         matches!(self, ScanError::Read { .. })
     }
 }
+
+/// A detector needs an engine or rules: what examines nothing may not say "clean".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("neither libclamav nor rules are enabled: enable at least one of them")]
+pub struct NothingEnabled;
