@@ -53,11 +53,9 @@ fn declare(located: &Located, version: Version) {
         println!("cargo::metadata=include={}", include.display());
     }
     // The tests run this very program against broken surroundings.
-    if let Ok(this) = std::env::current_exe() {
-        println!(
-            "cargo::rustc-env=CLAMAV_SYS_BUILD_SCRIPT={}",
-            this.display()
-        );
+    if let (Ok(this), Ok(target)) = (std::env::current_exe(), std::env::var("TARGET")) {
+        println!("cargo::rustc-env=CLAMAV_SYS_BUILD_SCRIPT={}", this.display());
+        println!("cargo::rustc-env=CLAMAV_SYS_TARGET={target}");
     }
 }
 
