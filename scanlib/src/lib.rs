@@ -1,1 +1,17 @@
-//! x
+//! Scan messages and files in-process with libclamav and severity rules, over many threads.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod clam;
+mod database;
+pub mod error;
+pub mod report;
+
+pub use clam::{
+    CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan, Library,
+    LibraryVersion, Limits, Payload, Request, ScanOptions,
+};
+pub use database::Digest;
+pub use error::{ClamCode, InitError, LoadError, LoadErrorKind, RuleError, ScanError};
+pub use report::Incomplete;

@@ -166,7 +166,11 @@ pub struct Detections(Vec<Detection>);
 impl Detections {
     /// `None` for an empty list: "infected" without a detection cannot be said.
     pub fn new(found: Vec<Detection>) -> Option<Detections> {
-        if found.is_empty() { None } else { Some(Detections(found)) }
+        if found.is_empty() {
+            None
+        } else {
+            Some(Detections(found))
+        }
     }
 
     /// All of them.
@@ -185,7 +189,10 @@ impl Detections {
 /// one found first. `None` if nothing was found.
 pub fn headline(found: &[Detection]) -> Option<&Detection> {
     // `max_by_key` returns the last of equals, so the search runs backwards to get the first.
-    found.iter().rev().max_by_key(|d| (d.severity, !d.is_clamav()))
+    found
+        .iter()
+        .rev()
+        .max_by_key(|d| (d.severity, !d.is_clamav()))
 }
 
 /// Why a scan did not examine everything. Not an error, and not clean.
@@ -202,6 +209,11 @@ pub enum Incomplete {
     FileTooLarge {
         /// Length of the object in bytes, where known.
         len: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// Something inside the object is larger than the limit; its length is not known.
+    MemberTooLarge {
         /// The limit in bytes.
         max: u64,
     },
@@ -229,7 +241,7 @@ impl Incomplete {
             Incomplete::Cancelled => "cancelled",
             Incomplete::Deadline => "deadline",
             Incomplete::EngineTimeLimit => "max_scantime",
-            Incomplete::FileTooLarge { .. } => "max_filesize",
+            Incomplete::FileTooLarge { .. } | Incomplete::MemberTooLarge { .. } => "max_filesize",
             Incomplete::ScanBytes => "max_scansize",
             Incomplete::FileCount => "max_files",
             Incomplete::Recursion => "max_recursion",
@@ -247,6 +259,12 @@ impl fmt::Display for Incomplete {
             Incomplete::EngineTimeLimit => f.write_str("libclamav's time limit passed"),
             Incomplete::FileTooLarge { len, max } => {
                 write!(f, "{len} bytes, more than the limit of {max}")
+            }
+            Incomplete::MemberTooLarge { max } => {
+                write!(
+                    f,
+                    "a file inside it is larger than the limit of {max} bytes"
+                )
             }
             Incomplete::ScanBytes => f.write_str("libclamav's limit on scanned bytes was met"),
             Incomplete::FileCount => f.write_str("libclamav's limit on files was met"),
