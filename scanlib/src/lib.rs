@@ -6,6 +6,7 @@
 mod clam;
 mod database;
 pub mod error;
+pub mod message;
 pub mod report;
 
 pub use clam::{
@@ -14,4 +15,8 @@ pub use clam::{
 };
 pub use database::Digest;
 pub use error::{ClamCode, InitError, LoadError, LoadErrorKind, RuleError, ScanError};
-pub use report::Incomplete;
+pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
+pub use report::{
+    Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
+    ThreatType, Verdict, View, headline,
+};
