@@ -223,6 +223,8 @@ pub enum Incomplete {
     FileCount,
     /// The engine's limit on nesting was met.
     Recursion,
+    /// The message carries more encoded payloads than are decoded.
+    DecodedPayloads,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
     /// libclamav could not look, for example because its temporary directory is missing or full.
@@ -245,6 +247,7 @@ impl Incomplete {
             Incomplete::ScanBytes => "max_scansize",
             Incomplete::FileCount => "max_files",
             Incomplete::Recursion => "max_recursion",
+            Incomplete::DecodedPayloads => "max_decoded_payloads",
             Incomplete::OtherLimit(_) => "other_limit",
             Incomplete::EngineError { .. } => "engine_error",
         }
@@ -269,6 +272,9 @@ impl fmt::Display for Incomplete {
             Incomplete::ScanBytes => f.write_str("libclamav's limit on scanned bytes was met"),
             Incomplete::FileCount => f.write_str("libclamav's limit on files was met"),
             Incomplete::Recursion => f.write_str("libclamav's limit on nesting was met"),
+            Incomplete::DecodedPayloads => {
+                f.write_str("the message carries more encoded payloads than are decoded")
+            }
             Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;

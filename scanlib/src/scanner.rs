@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::clam::{Engine, EngineScan, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::message::{Message, ViewBuffers, ViewSet};
+use crate::message::{Message, ViewBuffers, ViewRef, ViewSet};
 use crate::prefilter::Gate;
 use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
@@ -55,7 +55,7 @@ impl Scanner {
                 Ok(tally.finish(detector, bytes.len() as u64))
             }
             (payload, None) => {
-                let len = payload.len()?;
+                let len = payload.len_bytes()?;
                 if let Some(engine) = self.detector.engine() {
                     tally.engine(View::Raw, engine.scan(payload, request)?);
                 }
@@ -83,10 +83,16 @@ impl Scanner {
     ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
         let Scanner { detector, buffers, eyes } = self;
-        for (view, buffer) in message.views(detector.views(), buffers) {
-            eyes.look(detector, view, buffer, request, detector.views(), &mut tally)?;
+        let set = detector.views();
+        let views = buffers.views(message, set);
+        let left_out = views.payloads_left_out();
+        for ViewRef { view, data } in views {
+            eyes.look(detector, view, data, request, set, &mut tally)?;
         }
-        Ok(tally.finish(detector, message.raw().len() as u64))
+        if left_out {
+            tally.incomplete.get_or_insert(Incomplete::DecodedPayloads);
+        }
+        Ok(tally.finish(detector, message.raw.len() as u64))
     }
 
     fn scan_read(
@@ -149,7 +155,7 @@ fn ask(
     request: &Request<'_>,
     tally: &mut Tally,
 ) -> Result<bool, ScanError> {
-    let settled = !request.scan_options().all_matches && tally.found.iter().any(Detection::is_clamav);
+    let settled = !request.all_matches() && tally.found.iter().any(Detection::is_clamav);
     if settled || detector.prefilter().check(buffer) == Gate::Cleared {
         return Ok(false);
     }

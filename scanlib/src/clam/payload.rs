@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use crate::error::ScanError;
+
 /// What is scanned.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'d> {
@@ -18,4 +20,18 @@ pub enum Payload<'d> {
     },
     /// A file to open.
     Path(&'d Path),
+}
+
+impl Payload<'_> {
+    /// Length of the object in bytes, as far as it is known before it is read.
+    pub(crate) fn len_bytes(&self) -> Result<u64, ScanError> {
+        let (metadata, path) = match *self {
+            Payload::Bytes(bytes) => return Ok(bytes.len() as u64),
+            Payload::File { file, path } => (file.metadata(), path),
+            Payload::Path(path) => (path.metadata(), path),
+        };
+        metadata
+            .map(|metadata| metadata.len())
+            .map_err(|source| ScanError::Read { path: path.to_owned(), source })
+    }
 }

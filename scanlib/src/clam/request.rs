@@ -55,4 +55,9 @@ impl<'a> Request<'a> {
         self.cancel = Some(token);
         self
     }
+
+    /// Whether every signature that matches is to be reported.
+    pub(crate) fn all_matches(&self) -> bool {
+        self.options.all_matches
+    }
 }
