@@ -256,10 +256,10 @@ impl Drop for Real {
         };
         if let Some(mut child) = process.take() {
             // Nobody reads its data again, so there is no point in an orderly shutdown. Already gone is fine.
-            let _ = child.kill();
-            let _ = child.wait();
+            child.kill().ok();
+            child.wait().ok();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        fs::remove_dir_all(&self.dir).ok();
     }
 }
 
@@ -352,7 +352,7 @@ impl Drop for Embedded {
         self.asks = None;
         if let Some(thread) = self.thread.take() {
             // A panic of that thread has been reported by the ask that caused it.
-            let _ = thread.join();
+            thread.join().ok();
         }
     }
 }

@@ -172,7 +172,7 @@ impl Broker {
     /// are not among them.
     pub fn read_all(&self, topic: &str) -> Vec<Record> {
         let mut reader = Reader::new(self, topic);
-        reader.to_the_end();
+        reader.read_to_the_end();
         reader.records
     }
 
@@ -289,7 +289,7 @@ impl Reader {
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn read_to_the_end(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.ended.len() < self.partitions {
             assert!(
@@ -331,9 +331,12 @@ impl Reader {
     }
 }
 
+/// A partition and an offset.
+type Place = (i32, i64);
+
 /// Where each produced record went; `None` until it is acknowledged.
 #[derive(Clone, Default)]
-struct Placed(Arc<Mutex<Vec<Option<(i32, i64)>>>>);
+struct Placed(Arc<Mutex<Vec<Option<Place>>>>);
 
 impl ClientContext for Placed {}
 

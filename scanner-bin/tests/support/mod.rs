@@ -21,7 +21,7 @@ macro_rules! announce {
     ($($text:tt)*) => {{
         use std::io::Write as _;
         // A closed standard error is no reason to fail a test.
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        writeln!(std::io::stderr(), $($text)*).ok();
     }};
 }
 pub(crate) use announce;

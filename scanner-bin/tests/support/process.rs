@@ -254,8 +254,8 @@ impl Scanner {
 impl Drop for Scanner {
     fn drop(&mut self) {
         // Already gone is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
         if std::thread::panicking() {
             super::announce!("process {} had printed:\n{}", self.pid(), self.output());
         }
