@@ -53,7 +53,10 @@ fn the_loaded_library_is_of_the_same_family() {
     let text = unsafe { CStr::from_ptr(sys::cl_retver()) };
     let (major, minor) = sys::FAMILY;
     let family = format!("{major}.{minor}.");
-    assert!(text.to_str().unwrap().starts_with(&family), "{text:?} is not {family}x");
+    assert!(
+        text.to_str().unwrap().starts_with(&family),
+        "{text:?} is not {family}x"
+    );
 }
 
 /// A number that moved is not only equal in both languages: the library acts on it.
@@ -72,10 +75,16 @@ fn a_setting_arrives_where_it_was_meant_to() {
         (sys::CL_ENGINE_MAX_RECURSION, 7),
     ] {
         // SAFETY: a living engine.
-        assert_eq!(unsafe { sys::cl_engine_set_num(engine, field, value) }, sys::CL_SUCCESS);
+        assert_eq!(
+            unsafe { sys::cl_engine_set_num(engine, field, value) },
+            sys::CL_SUCCESS
+        );
         let mut error = 0;
         // SAFETY: as above, with room for the error.
-        assert_eq!(unsafe { sys::cl_engine_get_num(engine, field, &mut error) }, value);
+        assert_eq!(
+            unsafe { sys::cl_engine_get_num(engine, field, &mut error) },
+            value
+        );
         assert_eq!(error, 0);
     }
     // SAFETY: the only handle, freed once.

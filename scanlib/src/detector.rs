@@ -65,16 +65,32 @@ impl DetectorBuilder {
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let generation = Generation(NEXT.fetch_add(1, Ordering::Relaxed));
-        let DetectorBuilder { engine, rules, views } = self;
+        let DetectorBuilder {
+            engine,
+            rules,
+            views,
+        } = self;
         let prefilter = Prefilter::off();
-        Ok(Detector { parts: Arc::new(Parts { engine, rules, prefilter, views, generation }) })
+        Ok(Detector {
+            parts: Arc::new(Parts {
+                engine,
+                rules,
+                prefilter,
+                views,
+                generation,
+            }),
+        })
     }
 }
 
 impl Detector {
     /// Starts with no engine, no rules and all views.
     pub fn builder() -> DetectorBuilder {
-        DetectorBuilder { engine: None, rules: None, views: ViewSet::ALL }
+        DetectorBuilder {
+            engine: None,
+            rules: None,
+            views: ViewSet::ALL,
+        }
     }
 
     /// The libclamav engine, if it is enabled.

@@ -31,7 +31,11 @@ struct Eyes {
 
 impl Scanner {
     pub(crate) fn new(detector: Detector) -> Scanner {
-        Scanner { detector, buffers: ViewBuffers::default(), eyes: Eyes::default() }
+        Scanner {
+            detector,
+            buffers: ViewBuffers::default(),
+            eyes: Eyes::default(),
+        }
     }
 
     /// The detector that this scanner scans with.
@@ -46,12 +50,23 @@ impl Scanner {
     ///
     /// # Errors
     /// The object cannot be read. Limits and cancellations are verdicts.
-    pub fn scan(&mut self, payload: Payload<'_>, request: &Request<'_>) -> Result<Report, ScanError> {
+    pub fn scan(
+        &mut self,
+        payload: Payload<'_>,
+        request: &Request<'_>,
+    ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
         match (payload, self.detector.rules()) {
             (Payload::Bytes(bytes), _) => {
                 let detector = &self.detector;
-                self.eyes.look(detector, View::Raw, bytes, request, ViewSet::RAW, &mut tally)?;
+                self.eyes.look(
+                    detector,
+                    View::Raw,
+                    bytes,
+                    request,
+                    ViewSet::RAW,
+                    &mut tally,
+                )?;
                 Ok(tally.finish(detector, bytes.len() as u64))
             }
             (payload, None) => {
@@ -82,7 +97,11 @@ impl Scanner {
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
-        let Scanner { detector, buffers, eyes } = self;
+        let Scanner {
+            detector,
+            buffers,
+            eyes,
+        } = self;
         let set = detector.views();
         let views = buffers.views(message, set);
         let left_out = views.payloads_left_out();
@@ -101,7 +120,10 @@ impl Scanner {
         path: &Path,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
-        let max = self.detector.engine().map_or(u64::MAX, |engine| engine.limits().max_file_bytes);
+        let max = self
+            .detector
+            .engine()
+            .map_or(u64::MAX, |engine| engine.limits().max_file_bytes);
         let mut bytes = Vec::new();
         // One byte more than the limit tells "too large" from "just fits".
         file.take(max.saturating_add(1))
@@ -129,7 +151,9 @@ impl Eyes {
                 tally.add(rules.detection(&found, view));
             }
         }
-        let Some(engine) = detector.engine() else { return Ok(()) };
+        let Some(engine) = detector.engine() else {
+            return Ok(());
+        };
         if ask(detector, engine, view, buffer, request, tally)? {
             if !views.contains(View::Guarded) {
                 tally.type_ignored = true;
@@ -139,7 +163,14 @@ impl Eyes {
             self.guarded.push(b'\n');
             self.guarded.extend_from_slice(buffer);
             // Typed as something else now; were it ignored again, it would have to be said.
-            tally.type_ignored |= ask(detector, engine, View::Guarded, &self.guarded, request, tally)?;
+            tally.type_ignored |= ask(
+                detector,
+                engine,
+                View::Guarded,
+                &self.guarded,
+                request,
+                tally,
+            )?;
         }
         Ok(())
     }
@@ -232,5 +263,8 @@ impl Tally {
 }
 
 fn read_error(path: &Path, source: io::Error) -> ScanError {
-    ScanError::Read { path: path.to_owned(), source }
+    ScanError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -11,7 +11,13 @@ const CRITICAL: [&str; 3] = ["ransom", "rootkit", "webshell"];
 /// A detection by libclamav.
 pub(crate) fn detection(name: String, view: View) -> Detection {
     let (severity, threat_type) = classify(&name);
-    Detection { name, source: DetectionSource::Clamav, view, severity, threat_type }
+    Detection {
+        name,
+        source: DetectionSource::Clamav,
+        view,
+        severity,
+        threat_type,
+    }
 }
 
 fn classify(name: &str) -> (Severity, ThreatType) {
@@ -36,10 +42,22 @@ mod tests {
     fn names_are_classified_by_prefix_and_family() {
         let cases = [
             ("PUA.Win.Adware.Foo-1", Severity::Low, ThreatType::Pua),
-            ("Heuristics.Phishing.Email.SpoofedDomain", Severity::Medium, ThreatType::Suspicious),
-            ("Win.Ransomware.Locky-1", Severity::Critical, ThreatType::Virus),
+            (
+                "Heuristics.Phishing.Email.SpoofedDomain",
+                Severity::Medium,
+                ThreatType::Suspicious,
+            ),
+            (
+                "Win.Ransomware.Locky-1",
+                Severity::Critical,
+                ThreatType::Virus,
+            ),
             ("Unix.Rootkit.X-2", Severity::Critical, ThreatType::Virus),
-            ("Eicar-Test-Signature.UNOFFICIAL", Severity::High, ThreatType::Virus),
+            (
+                "Eicar-Test-Signature.UNOFFICIAL",
+                Severity::High,
+                ThreatType::Virus,
+            ),
             ("Win.Trojan.Agent-36", Severity::High, ThreatType::Virus),
         ];
         for (name, severity, threat_type) in cases {

@@ -19,7 +19,9 @@ pub struct DetectorSlot {
 impl DetectorSlot {
     /// A slot that holds `detector`.
     pub fn new(detector: Detector) -> DetectorSlot {
-        DetectorSlot { current: Arc::new(ArcSwap::from_pointee(detector)) }
+        DetectorSlot {
+            current: Arc::new(ArcSwap::from_pointee(detector)),
+        }
     }
 
     /// The current detector.

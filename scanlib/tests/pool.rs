@@ -63,16 +63,27 @@ impl Work for Job {
                 .map(|report| report.verdict.detections().len())
                 .map_err(|error| error.to_string()),
         };
-        Answer { number: self.number, generation, outcome }
+        Answer {
+            number: self.number,
+            generation,
+            outcome,
+        }
     }
 
     fn panicked(number: u64, message: String) -> Answer {
-        Answer { number, generation: None, outcome: Err(message) }
+        Answer {
+            number,
+            generation: None,
+            outcome: Err(message),
+        }
     }
 }
 
 fn detector() -> Detector {
-    Detector::builder().rules(RuleSet::builtin()).build().unwrap()
+    Detector::builder()
+        .rules(RuleSet::builtin())
+        .build()
+        .unwrap()
 }
 
 fn pool(workers: usize, jobs: usize, bytes: u64, answers: Sender<Answer>) -> Pool<Job> {
@@ -85,7 +96,11 @@ fn pool(workers: usize, jobs: usize, bytes: u64, answers: Sender<Answer>) -> Poo
 }
 
 fn job(number: u64, deed: Deed) -> Job {
-    Job { number, bytes: 1, deed }
+    Job {
+        number,
+        bytes: 1,
+        deed,
+    }
 }
 
 /// A pool whose only worker is busy until `go` gets a message.
@@ -114,9 +129,17 @@ fn a_full_queue_gives_the_job_back_by_count_and_by_bytes() {
     drop(pool);
 
     let (pool, go, _arriving) = busy_pool(100, 10);
-    let sized = |number, bytes| Job { number, bytes, deed: Deed::Scan("x") };
-    pool.try_submit(sized(1, 11)).expect("a job larger than the budget goes in alone");
-    assert!(matches!(pool.try_submit(sized(2, 1)), Err(TrySubmitError::Full(_))));
+    let sized = |number, bytes| Job {
+        number,
+        bytes,
+        deed: Deed::Scan("x"),
+    };
+    pool.try_submit(sized(1, 11))
+        .expect("a job larger than the budget goes in alone");
+    assert!(matches!(
+        pool.try_submit(sized(2, 1)),
+        Err(TrySubmitError::Full(_))
+    ));
     go.send(()).unwrap();
     while pool.stats().done < 2 {
         std::thread::yield_now();
@@ -135,7 +158,11 @@ fn submit_waits_for_room_and_ends_when_the_pool_does() {
         go.send(()).unwrap();
         waiting.join().unwrap().unwrap();
     });
-    let numbers: Vec<u64> = arriving.iter().take(3).map(|answer| answer.number).collect();
+    let numbers: Vec<u64> = arriving
+        .iter()
+        .take(3)
+        .map(|answer| answer.number)
+        .collect();
     assert_eq!(numbers, [0, 1, 2]);
 }
 
@@ -145,9 +172,13 @@ fn a_panic_costs_one_verdict_and_never_the_pool() {
     let pool = pool(1, 10, u64::MAX, answers);
     pool.submit(job(0, Deed::PanicInScan)).unwrap();
     pool.submit(job(1, Deed::Panic)).unwrap();
-    pool.submit(job(2, Deed::Scan("'; DROP TABLE users; --"))).unwrap();
+    pool.submit(job(2, Deed::Scan("'; DROP TABLE users; --")))
+        .unwrap();
     let answers: Vec<Answer> = arriving.iter().take(3).collect();
-    assert_eq!(answers[0].outcome.as_deref().unwrap_err(), "the scan panicked: inside");
+    assert_eq!(
+        answers[0].outcome.as_deref().unwrap_err(),
+        "the scan panicked: inside"
+    );
     assert_eq!(answers[1].outcome.as_deref().unwrap_err(), "outside");
     assert_eq!(answers[2].outcome, Ok(1), "the same worker goes on");
     let stats = pool.shutdown(Shutdown::FinishQueued);
@@ -159,14 +190,23 @@ fn a_swapped_detector_is_used_from_the_next_job_on() {
     let (answers, arriving) = unbounded();
     let first = detector();
     let slot = DetectorSlot::new(first.clone());
-    let pool = Pool::builder(slot.clone()).workers(NonZeroUsize::MIN).start(answers).unwrap();
+    let pool = Pool::builder(slot.clone())
+        .workers(NonZeroUsize::MIN)
+        .start(answers)
+        .unwrap();
     pool.submit(job(0, Deed::Scan("x"))).unwrap();
-    assert_eq!(arriving.recv().unwrap().generation, Some(first.generation()));
+    assert_eq!(
+        arriving.recv().unwrap().generation,
+        Some(first.generation())
+    );
     let second = detector();
     let old = slot.swap(second.clone());
     assert_eq!(old.generation(), first.generation());
     pool.submit(job(1, Deed::Scan("x"))).unwrap();
-    assert_eq!(arriving.recv().unwrap().generation, Some(second.generation()));
+    assert_eq!(
+        arriving.recv().unwrap().generation,
+        Some(second.generation())
+    );
     assert!(second.generation() > first.generation());
 }
 
@@ -185,7 +225,11 @@ fn shutdown_finishes_or_drops_what_waits_and_says_how_much() {
         let stats = pool.shutdown(mode);
         release.join().unwrap();
         assert_eq!((stats.done, stats.dropped), (done, dropped), "{mode:?}");
-        assert_eq!(arriving.try_iter().count() as u64, done, "each job is answered once");
+        assert_eq!(
+            arriving.try_iter().count() as u64,
+            done,
+            "each job is answered once"
+        );
     }
 }
 

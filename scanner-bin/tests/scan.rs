@@ -25,7 +25,9 @@ fn command(arguments: &[&str]) -> Command {
 
 fn rows(output: &Output) -> Vec<Value> {
     let text = std::str::from_utf8(&output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn code(output: &Output) -> i32 {
@@ -35,7 +37,11 @@ fn code(output: &Output) -> i32 {
 /// A directory on memory where there is one, as it holds thousands of small files.
 fn directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 fn eicar() -> String {
@@ -73,11 +79,17 @@ fn a_file_that_cannot_be_read_is_an_error_in_its_place_and_hides_no_threat() {
     assert_eq!(code(&output), 2);
     let row = &rows(&output)[0];
     assert_eq!(row["status"], "error");
-    assert!(row["error"].as_str().unwrap().contains("No such file"), "{row}");
+    assert!(
+        row["error"].as_str().unwrap().contains("No such file"),
+        "{row}"
+    );
 
     let output = scan(&["--format", "jsonl", missing, bad]);
     assert_eq!(code(&output), 1, "a threat, whatever else happened");
-    let statuses: Vec<_> = rows(&output).iter().map(|row| row["status"].clone()).collect();
+    let statuses: Vec<_> = rows(&output)
+        .iter()
+        .map(|row| row["status"].clone())
+        .collect();
     assert_eq!(statuses, ["error", "threat"], "in the order of the input");
 }
 
@@ -89,7 +101,10 @@ fn a_database_that_does_not_load_is_refused_with_libclamavs_own_words() {
     let output = scan(&["--database", database.to_str().unwrap(), "/etc/hostname"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(code(&output), 2, "{said}");
-    assert!(said.contains("broken.ndb") && said.contains("line 1"), "{said}");
+    assert!(
+        said.contains("broken.ndb") && said.contains("line 1"),
+        "{said}"
+    );
     assert!(output.stdout.is_empty());
 }
 
@@ -103,33 +118,78 @@ fn lines_are_messages_with_all_views_and_rules() {
 
     let output = scan(&["--lines", "--format", "jsonl", log.to_str().unwrap()]);
     let rows = rows(&output);
-    let seen: Vec<_> = rows.iter().map(|row| (row["line"].as_u64().unwrap(), row["status"].as_str().unwrap())).collect();
-    assert_eq!(seen, [(1, "clean"), (2, "skipped"), (3, "threat"), (4, "threat")]);
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["line"].as_u64().unwrap(),
+                row["status"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [(1, "clean"), (2, "skipped"), (3, "threat"), (4, "threat")]
+    );
     assert_eq!(rows[2]["threat_name"], "Malicious pattern: eicar_test");
     assert_eq!(rows[2]["clamav_result"], "Embedded.Test.Eicar.UNOFFICIAL");
-    let by_libclamav = rows[2]["matches"].as_array().unwrap().iter().find(|m| m["engine"] == "clamav");
-    assert_eq!(by_libclamav.unwrap()["view"], "body", "JSON escapes its backslash in the raw bytes");
+    let by_libclamav = rows[2]["matches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["engine"] == "clamav");
+    assert_eq!(
+        by_libclamav.unwrap()["view"],
+        "body",
+        "JSON escapes its backslash in the raw bytes"
+    );
     assert_eq!(rows[3]["threat_name"], "Injection attempt: sql_injection");
     assert_eq!(rows[3]["clamav_result"], Value::Null);
 
     // The same with the parts left out.
     let status = |extra: &[&str], line: usize| {
-        let arguments = [&["--lines", "--format", "jsonl"], extra, &[log.to_str().unwrap()]].concat();
+        let arguments = [
+            &["--lines", "--format", "jsonl"],
+            extra,
+            &[log.to_str().unwrap()],
+        ]
+        .concat();
         self::rows(&scan(&arguments))[line - 1]["status"].clone()
     };
     assert_eq!(status(&["--rules", "off"], 4), "clean");
-    assert_eq!(status(&["--rules", "off", "--views", "raw"], 3), "clean", "libclamav's answer for the raw bytes");
-    assert_eq!(status(&["--rules", "off", "--views", "raw,body"], 3), "threat");
+    assert_eq!(
+        status(&["--rules", "off", "--views", "raw"], 3),
+        "clean",
+        "libclamav's answer for the raw bytes"
+    );
+    assert_eq!(
+        status(&["--rules", "off", "--views", "raw,body"], 3),
+        "threat"
+    );
 }
 
 #[test]
 fn output_is_in_input_order_whatever_the_threads_do() {
     let dir = directory();
     let log = dir.path().join("log");
-    let text: String = (0..20_000).map(|n| format!("<13>Oct 20 02:44:02 web su: {n}\n")).collect();
+    let text: String = (0..20_000)
+        .map(|n| format!("<13>Oct 20 02:44:02 web su: {n}\n"))
+        .collect();
     fs::write(&log, text).unwrap();
-    let output = scan(&["--lines", "--format", "jsonl", "--views", "raw", "--threads", "4", log.to_str().unwrap()]);
-    let lines: Vec<u64> = rows(&output).iter().map(|row| row["line"].as_u64().unwrap()).collect();
+    let output = scan(&[
+        "--lines",
+        "--format",
+        "jsonl",
+        "--views",
+        "raw",
+        "--threads",
+        "4",
+        log.to_str().unwrap(),
+    ]);
+    let lines: Vec<u64> = rows(&output)
+        .iter()
+        .map(|row| row["line"].as_u64().unwrap())
+        .collect();
     assert_eq!(lines, (1..=20_000).collect::<Vec<u64>>());
 }
 
@@ -156,12 +216,21 @@ fn a_line_past_the_limit_is_partial_and_never_clean() {
 fn memory_does_not_grow_with_the_input() {
     const LINE: usize = 256 << 10;
     const LINES: usize = 1_000;
-    let mut child = command(&["--lines", "--views", "raw", "--rules", "off", "--threads", "2", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command(&[
+        "--lines",
+        "--views",
+        "raw",
+        "--rules",
+        "off",
+        "--threads",
+        "2",
+        "-",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut out = child.stdout.take().unwrap();
     // Nobody reads the output at first: the input has to wait, and not to pile up.
@@ -183,14 +252,24 @@ fn memory_does_not_grow_with_the_input() {
     writer.join().unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(output.iter().filter(|&&byte| byte == b'\n').count(), LINES);
-    announce!("peak memory of a scan of {} MiB: {} MiB", LINE * LINES >> 20, peak >> 10);
-    assert!(peak > 0 && peak < 150 << 10, "{peak} KiB for {} KiB of input", LINE * LINES >> 10);
+    announce!(
+        "peak memory of a scan of {} MiB: {} MiB",
+        LINE * LINES >> 20,
+        peak >> 10
+    );
+    assert!(
+        peak > 0 && peak < 150 << 10,
+        "{peak} KiB for {} KiB of input",
+        LINE * LINES >> 10
+    );
 }
 
 /// `VmHWM` of a process, in KiB.
 fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
@@ -199,11 +278,18 @@ fn a_closed_pipe_ends_the_scan_quietly() {
     let dir = directory();
     let log = dir.path().join("log");
     fs::write(&log, "<13>Oct 20 02:44:02 web su: hello\n".repeat(50_000)).unwrap();
-    let mut child = command(&["--lines", "--format", "jsonl", "--views", "raw", log.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(&[
+        "--lines",
+        "--format",
+        "jsonl",
+        "--views",
+        "raw",
+        log.to_str().unwrap(),
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
     let mut first = [0; 10];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -237,13 +323,27 @@ fn a_directory_is_entered_and_subdirectories_only_when_asked() {
 
 #[test]
 fn all_test_files_of_clamav_are_found_and_nothing_in_clean_files() {
-    let Some(data) = data("sigs-formats/ut-clamav.hdb") else { return };
+    let Some(data) = data("sigs-formats/ut-clamav.hdb") else {
+        return;
+    };
     let samples = Path::new("/usr/share/clamav-testfiles");
-    assert!(samples.is_dir(), "`tests/setup test` installs clamav-testfiles");
+    assert!(
+        samples.is_dir(),
+        "`tests/setup test` installs clamav-testfiles"
+    );
     let scan = |path: &str| {
         scan(&[
-            "--views", "raw", "--rules", "off", "--allmatch", "-r", "--format", "jsonl", "--database",
-            data.to_str().unwrap(), path,
+            "--views",
+            "raw",
+            "--rules",
+            "off",
+            "--allmatch",
+            "-r",
+            "--format",
+            "jsonl",
+            "--database",
+            data.to_str().unwrap(),
+            path,
         ])
     };
     let found = rows(&scan(samples.to_str().unwrap()));
@@ -255,19 +355,42 @@ fn all_test_files_of_clamav_are_found_and_nothing_in_clean_files() {
     // Ordinary files of the system: small ones of many kinds.
     let dir = directory();
     let list = Command::new("find")
-        .args(["/usr/share/doc", "/usr/lib", "/usr/bin", "-type", "f", "-size", "-200k"])
+        .args([
+            "/usr/share/doc",
+            "/usr/lib",
+            "/usr/bin",
+            "-type",
+            "f",
+            "-size",
+            "-200k",
+        ])
         .output()
         .unwrap();
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let files: Vec<&str> = list.lines().filter(|path| !path.contains("clamav")).collect();
+    let files: Vec<&str> = list
+        .lines()
+        .filter(|path| !path.contains("clamav"))
+        .collect();
     let step = (files.len() / 500).max(1);
     let chosen: Vec<&&str> = files.iter().step_by(step).take(500).collect();
     assert_eq!(chosen.len(), 500);
     for (number, path) in chosen.iter().enumerate() {
         std::os::unix::fs::symlink(path, dir.path().join(format!("{number}"))).unwrap();
     }
-    let links: Vec<String> = (0..500).map(|n| dir.path().join(n.to_string()).display().to_string()).collect();
-    let mut arguments = vec!["--views", "raw", "--rules", "off", "--format", "jsonl", "--infected", "--database", data.to_str().unwrap()];
+    let links: Vec<String> = (0..500)
+        .map(|n| dir.path().join(n.to_string()).display().to_string())
+        .collect();
+    let mut arguments = vec![
+        "--views",
+        "raw",
+        "--rules",
+        "off",
+        "--format",
+        "jsonl",
+        "--infected",
+        "--database",
+        data.to_str().unwrap(),
+    ];
     arguments.extend(links.iter().map(String::as_str));
     let output = self::scan(&arguments);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
@@ -285,9 +408,13 @@ fn every_finding_of_clamscan_is_found_name_for_name_and_none_besides() {
     } else {
         // Each name, by the first message that shows it; and as many messages without a finding.
         let mut names = BTreeSet::new();
-        let with = expected.iter().filter(|(_, found)| found.iter().any(|name| names.insert(name.clone())));
+        let with = expected
+            .iter()
+            .filter(|(_, found)| found.iter().any(|name| names.insert(name.clone())));
         let with: BTreeSet<_> = with.map(|(place, _)| place.clone()).collect();
-        let clean = corpus::scanned(&data).into_iter().filter(|place| !expected.contains_key(place));
+        let clean = corpus::scanned(&data)
+            .into_iter()
+            .filter(|place| !expected.contains_key(place));
         let clean: BTreeSet<_> = clean.step_by(97).take(with.len()).collect();
         with.union(&clean).cloned().collect()
     };
@@ -303,16 +430,36 @@ fn every_finding_of_clamscan_is_found_name_for_name_and_none_besides() {
     }
 
     let output = scan(&[
-        "--views", "raw", "--rules", "off", "--allmatch", "--bytecode-unsigned", "--format", "jsonl", "--infected",
-        "--database", databases.to_str().unwrap(), messages.to_str().unwrap(),
+        "--views",
+        "raw",
+        "--rules",
+        "off",
+        "--allmatch",
+        "--bytecode-unsigned",
+        "--format",
+        "jsonl",
+        "--infected",
+        "--database",
+        databases.to_str().unwrap(),
+        messages.to_str().unwrap(),
     ]);
     let mut found = BTreeMap::<_, BTreeSet<String>>::new();
     for row in rows(&output) {
         let place = by_path[row["path"].as_str().unwrap()].clone();
-        let names = row["matches"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap().to_owned());
-        assert!(found.insert(place, names.collect()).is_none(), "one row for each file");
+        let names = row["matches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["name"].as_str().unwrap().to_owned());
+        assert!(
+            found.insert(place, names.collect()).is_none(),
+            "one row for each file"
+        );
     }
-    let expected: BTreeMap<_, _> = expected.into_iter().filter(|(place, _)| places.contains(place)).collect();
+    let expected: BTreeMap<_, _> = expected
+        .into_iter()
+        .filter(|(place, _)| places.contains(place))
+        .collect();
     announce!(
         "compared with clamscan: {} messages, {} findings in {} of them",
         places.len(),
@@ -328,5 +475,8 @@ fn every_finding_of_clamscan_is_found_name_for_name_and_none_besides() {
         .filter(|place| expected.get(*place) != found.get(*place))
         .map(|place| (place, expected.get(place), found.get(place)))
         .collect();
-    assert!(differences.is_empty(), "message, clamscan, ours: {differences:#?}");
+    assert!(
+        differences.is_empty(),
+        "message, clamscan, ours: {differences:#?}"
+    );
 }

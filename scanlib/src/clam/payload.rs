@@ -32,6 +32,9 @@ impl Payload<'_> {
         };
         metadata
             .map(|metadata| metadata.len())
-            .map_err(|source| ScanError::Read { path: path.to_owned(), source })
+            .map_err(|source| ScanError::Read {
+                path: path.to_owned(),
+                source,
+            })
     }
 }

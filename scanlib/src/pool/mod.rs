@@ -87,7 +87,11 @@ impl PoolBuilder {
     pub fn start<W: Work>(self, results: Sender<W::Output>) -> std::io::Result<Pool<W>> {
         let queue = Arc::new(Queue::new(self.queue_jobs, self.queue_bytes));
         let counters = Arc::new(Counters::default());
-        let mut pool = Pool { queue, counters, workers: Vec::with_capacity(self.workers.get()) };
+        let mut pool = Pool {
+            queue,
+            counters,
+            workers: Vec::with_capacity(self.workers.get()),
+        };
         for index in 0..self.workers.get() {
             let queue = Arc::clone(&pool.queue);
             let counters = Arc::clone(&pool.counters);
@@ -151,7 +155,8 @@ impl<W: Work> Pool<W> {
     /// What the pool has done and holds now.
     pub fn stats(&self) -> PoolStats {
         let (queued_jobs, queued_bytes) = self.queue.len();
-        self.counters.read(self.workers.len(), queued_jobs, queued_bytes)
+        self.counters
+            .read(self.workers.len(), queued_jobs, queued_bytes)
     }
 
     /// Stops the workers and waits for them. The receivers of the results must go on receiving

@@ -21,14 +21,20 @@ pub(super) struct Queue<W> {
 impl<W: Work> Queue<W> {
     pub(super) fn new(jobs: usize, bytes: u64) -> Queue<W> {
         let (sender, receiver) = crossbeam_channel::bounded(jobs);
-        Queue { sender: RwLock::new(Some(sender)), receiver, budget: Budget::new(bytes) }
+        Queue {
+            sender: RwLock::new(Some(sender)),
+            receiver,
+            budget: Budget::new(bytes),
+        }
     }
 
     pub(super) fn push(&self, job: W) -> Result<(), SubmitError<W>> {
         let cost = job.cost_bytes();
         // A clone, so that waiting in `send` does not hold the lock that `close` needs. `close`
         // then leaves the channel open until this job is in it; the workers still take it out.
-        let Some(sender) = self.sender() else { return Err(SubmitError(job)) };
+        let Some(sender) = self.sender() else {
+            return Err(SubmitError(job));
+        };
         if !self.budget.take(cost) {
             return Err(SubmitError(job));
         }
@@ -40,7 +46,9 @@ impl<W: Work> Queue<W> {
 
     pub(super) fn try_push(&self, job: W) -> Result<(), TrySubmitError<W>> {
         let cost = job.cost_bytes();
-        let Some(sender) = self.sender() else { return Err(TrySubmitError::Closed(job)) };
+        let Some(sender) = self.sender() else {
+            return Err(TrySubmitError::Closed(job));
+        };
         if !self.budget.try_take(cost) {
             return Err(TrySubmitError::Full(job));
         }
@@ -77,13 +85,18 @@ impl<W: Work> Queue<W> {
     }
 
     fn sender(&self) -> Option<Sender<W>> {
-        self.sender.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sender
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 impl<W> fmt::Debug for Queue<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("jobs", &self.receiver.len()).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("jobs", &self.receiver.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,14 +114,23 @@ struct State {
 
 impl Budget {
     fn new(max: u64) -> Budget {
-        Budget { max, state: Mutex::new(State { used: 0, closed: false }), freed: Condvar::new() }
+        Budget {
+            max,
+            state: Mutex::new(State {
+                used: 0,
+                closed: false,
+            }),
+            freed: Condvar::new(),
+        }
     }
 
     /// Waits for room. False once closed.
     fn take(&self, bytes: u64) -> bool {
         let full = |state: &mut State| !state.closed && !self.fits(state, bytes);
-        let mut state =
-            self.freed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .freed
+            .wait_while(self.lock(), full)
+            .unwrap_or_else(PoisonError::into_inner);
         if !state.closed {
             state.used += bytes;
         }

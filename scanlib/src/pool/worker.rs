@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::Work;
 use super::queue::Queue;
 use super::stats::Counters;
-use super::Work;
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::scanner::Scanner;
@@ -37,7 +37,9 @@ impl Worker {
         catch_unwind(AssertUnwindSafe(|| scan(scanner))).unwrap_or_else(|panic| {
             self.counters.panicked();
             self.scanner = self.scanner.detector().scanner();
-            Err(ScanError::Panicked { message: panic_message(&*panic) })
+            Err(ScanError::Panicked {
+                message: panic_message(&*panic),
+            })
         })
     }
 
@@ -54,7 +56,10 @@ pub(super) fn work<W: Work>(
     slot: &DetectorSlot,
     results: &Sender<W::Output>,
 ) {
-    let mut worker = Worker { scanner: slot.load().scanner(), counters: Arc::clone(counters) };
+    let mut worker = Worker {
+        scanner: slot.load().scanner(),
+        counters: Arc::clone(counters),
+    };
     while let Some(job) = queue.pop() {
         counters.started();
         let current = slot.load();
@@ -62,11 +67,12 @@ pub(super) fn work<W: Work>(
             worker.scanner = current.scanner();
         }
         let receipt = job.receipt();
-        let answer = catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
-            counters.panicked();
-            worker.scanner = worker.detector().scanner();
-            W::panicked(receipt, panic_message(&*panic))
-        });
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
+                counters.panicked();
+                worker.scanner = worker.detector().scanner();
+                W::panicked(receipt, panic_message(&*panic))
+            });
         counters.finished();
         if results.send(answer).is_err() {
             // Nobody is left to answer to.

@@ -31,7 +31,9 @@ pub enum Gate {
 impl Prefilter {
     /// A prefilter that clears nothing.
     pub fn off() -> Prefilter {
-        Prefilter { coverage: Coverage::Off }
+        Prefilter {
+            coverage: Coverage::Off,
+        }
     }
 
     /// How much it has understood.
