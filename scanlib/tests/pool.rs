@@ -176,10 +176,10 @@ fn a_panic_costs_one_verdict_and_never_the_pool() {
         .unwrap();
     let answers: Vec<Answer> = arriving.iter().take(3).collect();
     assert_eq!(
-        answers[0].outcome.as_deref().unwrap_err(),
+        answers[0].outcome.as_ref().unwrap_err(),
         "the scan panicked: inside"
     );
-    assert_eq!(answers[1].outcome.as_deref().unwrap_err(), "outside");
+    assert_eq!(answers[1].outcome.as_ref().unwrap_err(), "outside");
     assert_eq!(answers[2].outcome, Ok(1), "the same worker goes on");
     let stats = pool.shutdown(Shutdown::FinishQueued);
     assert_eq!((stats.done, stats.panics, stats.busy), (3, 2, 0));
@@ -190,7 +190,7 @@ fn a_swapped_detector_is_used_from_the_next_job_on() {
     let (answers, arriving) = unbounded();
     let first = detector();
     let slot = DetectorSlot::new(first.clone());
-    let pool = Pool::builder(slot.clone())
+    let pool: Pool<Job> = Pool::builder(slot.clone())
         .workers(NonZeroUsize::MIN)
         .start(answers)
         .unwrap();

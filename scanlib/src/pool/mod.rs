@@ -9,6 +9,8 @@ mod queue;
 mod stats;
 mod worker;
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,16 +46,27 @@ pub trait Work: Send + Sized + 'static {
 }
 
 /// Settings of a [`Pool`] that is yet to start.
-#[derive(Debug)]
-pub struct PoolBuilder {
+pub struct PoolBuilder<W> {
     slot: DetectorSlot,
     workers: NonZeroUsize,
     queue_jobs: usize,
     queue_bytes: u64,
     name: String,
+    /// So that the kind of work is told once, by [`Pool::builder`] or by the pool's type.
+    work: PhantomData<fn(W)>,
 }
 
-impl PoolBuilder {
+impl<W> fmt::Debug for PoolBuilder<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("queue_jobs", &self.queue_jobs)
+            .field("queue_bytes", &self.queue_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: Work> PoolBuilder<W> {
     /// Number of worker threads. Default: one for each processor that this process may use.
     pub fn workers(mut self, workers: NonZeroUsize) -> Self {
         self.workers = workers;
@@ -84,7 +97,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// The operating system refused a thread. Those already started are stopped again.
-    pub fn start<W: Work>(self, results: Sender<W::Output>) -> std::io::Result<Pool<W>> {
+    pub fn start(self, results: Sender<W::Output>) -> std::io::Result<Pool<W>> {
         let queue = Arc::new(Queue::new(self.queue_jobs, self.queue_bytes));
         let counters = Arc::new(Counters::default());
         let mut pool = Pool {
@@ -125,7 +138,7 @@ pub struct Pool<W: Work> {
 
 impl<W: Work> Pool<W> {
     /// Starts describing a pool whose workers use the detector in `slot`.
-    pub fn builder(slot: DetectorSlot) -> PoolBuilder {
+    pub fn builder(slot: DetectorSlot) -> PoolBuilder<W> {
         let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         PoolBuilder {
             slot,
@@ -133,6 +146,7 @@ impl<W: Work> Pool<W> {
             queue_jobs: workers.get() * 2,
             queue_bytes: 64 << 20,
             name: "scan".to_owned(),
+            work: PhantomData,
         }
     }
 
