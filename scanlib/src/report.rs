@@ -117,6 +117,9 @@ impl ThreatType {
     }
 }
 
+/// What a detection keeps of the text that a rule matched, in bytes.
+pub const MAX_SAMPLE_BYTES: usize = 256;
+
 /// Who found it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -133,6 +136,8 @@ pub enum DetectionSource {
         span: Range<usize>,
         /// How often the rule matched in that view.
         count: u32,
+        /// The first [`MAX_SAMPLE_BYTES`] of what it matched. Untrusted.
+        sample: Vec<u8>,
     },
 }
 

@@ -148,7 +148,7 @@ impl Eyes {
         if let Some(rules) = detector.rules() {
             rules.find(buffer, &mut self.matches);
             for found in self.matches.drain(..) {
-                tally.add(rules.detection(&found, view));
+                tally.add(rules.detection(&found, view, buffer));
             }
         }
         let Some(engine) = detector.engine() else {
