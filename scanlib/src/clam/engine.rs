@@ -6,9 +6,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
-use super::call::{self, Input};
+use super::call::{self, Input, Surroundings};
 use super::handle::RawEngine;
 use super::library::LibraryVersion;
 use super::limits::Limits;
@@ -16,6 +14,7 @@ use super::map::MemoryMap;
 use super::payload::Payload;
 use super::reaper;
 use super::request::Request;
+use super::tmp::ScratchDir;
 use crate::database::Digest;
 use crate::error::ScanError;
 use crate::report::Incomplete;
@@ -87,8 +86,10 @@ struct Frozen {
     engine: ManuallyDrop<RawEngine>,
     info: EngineInfo,
     limits: Limits,
+    /// libclamav remembers clean objects.
+    caches: bool,
     /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
-    _tmp_dir: TempDir,
+    scratch: ScratchDir,
 }
 
 // SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
@@ -110,13 +111,15 @@ impl Engine {
         engine: RawEngine,
         info: EngineInfo,
         limits: Limits,
-        tmp_dir: TempDir,
+        caches: bool,
+        scratch: ScratchDir,
     ) -> Engine {
         Engine(Arc::new(Frozen {
             engine: ManuallyDrop::new(engine),
             info,
             limits,
-            _tmp_dir: tmp_dir,
+            caches,
+            scratch,
         }))
     }
 
@@ -128,6 +131,15 @@ impl Engine {
     /// The bounds for every scan.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Does in the directory for temporary files what a scan would do; for health checks.
+    ///
+    /// # Errors
+    ///
+    /// The directory is missing, read-only or full: scans will be [`Incomplete::EngineError`].
+    pub fn check_tmp_dir(&self) -> io::Result<()> {
+        self.0.scratch.check()
     }
 
     /// Scans one object.
@@ -165,13 +177,7 @@ impl Engine {
             return answer;
         }
         match MemoryMap::new(data) {
-            Some(map) => call::scan(
-                &self.0.engine,
-                &self.0.limits,
-                &Input::Memory(&map),
-                name,
-                request,
-            ),
+            Some(map) => self.look(&Input::Memory(&map), name, request),
             None => EngineScan::nothing(Some(Incomplete::EngineError {
                 code: Some(clamav_sys::CL_EMEM as i32),
                 log: vec!["no memory for a map".to_owned()],
@@ -198,13 +204,28 @@ impl Engine {
         if let Some(answer) = self.without_looking(metadata.len()) {
             return Ok(answer);
         }
-        Ok(call::scan(
-            &self.0.engine,
-            &self.0.limits,
-            &Input::File(file),
+        Ok(self.look(&Input::File(file), name, request))
+    }
+
+    fn look(&self, input: &Input<'_>, name: Option<&str>, request: &Request<'_>) -> EngineScan {
+        let Frozen {
+            engine,
+            limits,
+            scratch,
+            caches,
+            ..
+        } = &*self.0;
+        call::scan(
+            Surroundings {
+                engine,
+                limits,
+                scratch,
+                caches: *caches,
+            },
+            input,
             name,
             request,
-        ))
+        )
     }
 
     /// The answers that do not need libclamav. It would call a large object clean, too.

@@ -35,6 +35,11 @@ pub(super) fn capture<T>(f: impl FnOnce() -> T) -> (T, Log) {
     (result, CURRENT.take().unwrap_or_default())
 }
 
+/// True if libclamav logged an error during the capture that is running on this thread.
+pub(super) fn error_so_far() -> bool {
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|log| log.error))
+}
+
 /// Takes over libclamav's log for the whole process; outside of a capture its lines are dropped.
 /// Called once, before `cl_init`.
 pub(super) fn install() {
