@@ -3,4 +3,6 @@
 //! scanner in a program, use the crate `scanlib`.
 
 pub mod config;
+pub mod log;
 pub mod ops;
+pub mod times;
