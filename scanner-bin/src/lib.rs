@@ -3,4 +3,8 @@
 //! scanner in a program, use the crate `scanlib`.
 
 pub mod config;
+pub mod json;
+pub mod log;
 pub mod ops;
+pub mod result;
+pub mod times;

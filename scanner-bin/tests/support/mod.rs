@@ -9,6 +9,8 @@
 
 pub mod broker;
 pub mod client;
+pub mod corpus;
+pub mod logs;
 pub mod process;
 
 use std::net::TcpListener;
