@@ -106,6 +106,17 @@ impl LoadError {
     }
 }
 
+impl From<InitError> for LoadError {
+    fn from(error: InitError) -> LoadError {
+        let (path, log) = (PathBuf::from("libclamav"), Vec::new());
+        LoadError {
+            path,
+            kind: error.into(),
+            log,
+        }
+    }
+}
+
 struct LogSuffix<'a>(&'a [String]);
 
 impl fmt::Display for LogSuffix<'_> {

@@ -2,9 +2,13 @@
 //! stable interface is the command line, the configuration, the results and the metrics; to embed the
 //! scanner in a program, use the crate `scanlib`.
 
+pub mod cli;
 pub mod config;
+pub mod engine;
+pub mod escape;
 pub mod json;
 pub mod log;
 pub mod ops;
 pub mod result;
+pub mod status;
 pub mod times;

@@ -1,7 +1,5 @@
 //! The command line: one file or folder a subcommand.
 
-pub mod demo;
-pub mod run;
 pub mod scan;
 
 use std::process::ExitCode;
@@ -20,21 +18,15 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Scan a Kafka topic and write a verdict for each record to another
-    Run(run::RunArgs),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
-    /// Show the whole service at work on an embedded broker, and prove what it found
-    Demo(demo::DemoArgs),
 }
 
 impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Run(args) => run::run(&args),
             Command::Scan(args) => scan::run(&args),
-            Command::Demo(args) => demo::run(&args),
         }
     }
 }

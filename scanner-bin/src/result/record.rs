@@ -16,7 +16,7 @@ macro_rules! objects {
     ($( $(#[$meta:meta])* $name:ident<$life:lifetime> { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )+ } )+) => {$(
         $(#[$meta])*
         #[derive(Debug, Serialize, Deserialize)]
-        pub(super) struct $name<$life> { $( $(#[$field_meta])* pub(super) $field: $type, )+ }
+        pub struct $name<$life> { $( $(#[$field_meta])* pub(super) $field: $type, )+ }
     )+};
 }
 
@@ -88,6 +88,7 @@ objects! {
         sample: Option<Text<'a>>,
     }
 
+    /// One detection of a result, or of a line of `scan --format jsonl`.
     Match<'a> {
         engine: Text<'a>,
         rule_id: Text<'a>,

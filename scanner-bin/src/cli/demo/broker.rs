@@ -15,7 +15,7 @@ use rdkafka::producer::DefaultProducerContext;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the demo's topics are.
-pub struct Broker {
+pub(super) struct Broker {
     /// Lives as long as its broker is needed.
     embedded: Option<MockCluster<'static, DefaultProducerContext>>,
     /// Where clients connect to.
@@ -36,7 +36,7 @@ impl Broker {
     ///
     /// # Errors
     /// The embedded one does not start.
-    pub fn start(brokers: Option<&str>) -> Result<Broker, KafkaError> {
+    pub(super) fn start(brokers: Option<&str>) -> Result<Broker, KafkaError> {
         if let Some(brokers) = brokers {
             return Ok(Broker { embedded: None, bootstrap: brokers.to_owned() });
         }
@@ -49,7 +49,7 @@ impl Broker {
     ///
     /// # Errors
     /// The broker refuses, or does not answer.
-    pub fn create_topics(&self, topics: &[(&str, i32)]) -> Result<(), Box<dyn std::error::Error>> {
+    pub(super) fn create_topics(&self, topics: &[(&str, i32)]) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(cluster) = &self.embedded {
             for (name, partitions) in topics {
                 cluster.create_topic(name, *partitions, 1)?;

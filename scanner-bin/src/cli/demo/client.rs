@@ -39,7 +39,7 @@ impl ProducerContext for Deliveries {
 ///
 /// # Errors
 /// The broker did not take one of them.
-pub fn send(
+pub(super) fn send(
     bootstrap: &str,
     topic: &str,
     partitions: usize,
@@ -68,7 +68,7 @@ pub fn send(
 }
 
 /// Reads a topic from its beginning.
-pub struct Results {
+pub(super) struct Results {
     consumer: BaseConsumer,
 }
 
@@ -77,7 +77,7 @@ impl Results {
     ///
     /// # Errors
     /// The broker does not answer.
-    pub fn of(bootstrap: &str, topic: &str, partitions: i32) -> Result<Results, KafkaError> {
+    pub(super) fn of(bootstrap: &str, topic: &str, partitions: i32) -> Result<Results, KafkaError> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("group.id", "scanner-demo-reader")
@@ -93,7 +93,7 @@ impl Results {
     }
 
     /// The next result that is JSON; `None` if none comes within `timeout`.
-    pub fn next(&self, timeout: Duration) -> Option<Value> {
+    pub(super) fn next(&self, timeout: Duration) -> Option<Value> {
         // Errors of the connection pass by themselves, or the demo ends for want of results.
         let record = self.consumer.poll(timeout)?.ok()?;
         serde_json::from_slice(record.payload()?).ok()

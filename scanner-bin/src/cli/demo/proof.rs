@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::traffic::{Expected, Planted};
 
 /// Where a record lies in its topic: partition and offset.
-pub type Place = (i32, i64);
+pub(super) type Place = (i32, i64);
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub(super) struct Proof {
     /// What is claimed.
     pub claim: String,
     /// What was seen.
@@ -23,7 +23,7 @@ pub struct Proof {
 
 /// What was sent and what came back.
 #[derive(Debug, Default)]
-pub struct Evidence {
+pub(super) struct Evidence {
     sent: HashMap<Place, Expected>,
     results: HashMap<Place, Vec<Value>>,
     answers: usize,
@@ -31,12 +31,12 @@ pub struct Evidence {
 
 impl Evidence {
     /// A record was acknowledged at `place`.
-    pub fn sent(&mut self, place: Place, expected: Expected) {
+    pub(super) fn sent(&mut self, place: Place, expected: Expected) {
         self.sent.insert(place, expected);
     }
 
     /// A result came. False if it is not a result of this service.
-    pub fn result(&mut self, result: Value) -> bool {
+    pub(super) fn result(&mut self, result: Value) -> bool {
         let Some(place) = place(&result) else { return false };
         self.results.entry(place).or_default().push(result);
         self.answers += 1;
@@ -44,22 +44,22 @@ impl Evidence {
     }
 
     /// Records sent.
-    pub fn sent_len(&self) -> usize {
+    pub(super) fn sent_len(&self) -> usize {
         self.sent.len()
     }
 
     /// Records sent that have a result.
-    pub fn answered(&self) -> usize {
+    pub(super) fn answered(&self) -> usize {
         self.sent.keys().filter(|place| self.results.contains_key(place)).count()
     }
 
     /// What is to be said of the record of this result.
-    pub fn expected(&self, result: &Value) -> Option<Expected> {
+    pub(super) fn expected(&self, result: &Value) -> Option<Expected> {
         self.sent.get(&place(result)?).copied()
     }
 
     /// Every claim of the demo, with `replicas` scanners that share the partitions.
-    pub fn proofs(&self, replicas: usize) -> Vec<Proof> {
+    pub(super) fn proofs(&self, replicas: usize) -> Vec<Proof> {
         let mut proofs: Vec<Proof> =
             Planted::ALL.iter().filter_map(|&planted| self.found(planted)).collect();
         proofs.extend([self.clean(), self.by_libclamav(), self.all_answered(), self.shared(replicas)]);
@@ -153,7 +153,7 @@ fn place(result: &Value) -> Option<Place> {
 }
 
 /// A field's text, or `nothing`.
-pub fn word<'a>(result: &'a Value, field: &str) -> &'a str {
+pub(super) fn word<'a>(result: &'a Value, field: &str) -> &'a str {
     result[field].as_str().unwrap_or("nothing")
 }
 

@@ -7,7 +7,7 @@ use scanlib::eicar;
 
 /// One record to send.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(super) struct Record {
     /// Its bytes.
     pub value: Vec<u8>,
     /// What the scanner has to say of it.
@@ -16,7 +16,7 @@ pub struct Record {
 
 /// What the scanner has to say of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Expected {
+pub(super) enum Expected {
     /// Ordinary traffic: nothing is to be found.
     Clean,
     /// One of the planted messages.
@@ -25,7 +25,7 @@ pub enum Expected {
 
 /// The messages that the demo plants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Planted {
+pub(super) enum Planted {
     /// EICAR behind a syslog prefix, inside a JSON record.
     Eicar,
     /// PowerShell with an encoded command.
@@ -40,11 +40,11 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 5] =
+    pub(super) const ALL: [Planted; 5] =
         [Planted::Eicar, Planted::PowerShell, Planted::Url, Planted::Sql, Planted::Harmless];
 
     /// The name under which it has to be found, and the severity; `None` if it has to be clean.
-    pub fn detection(self) -> Option<(&'static str, Severity)> {
+    pub(super) fn detection(self) -> Option<(&'static str, Severity)> {
         match self {
             Planted::Eicar => Some(("Malicious pattern: eicar_test", Severity::High)),
             Planted::PowerShell => Some(("Malicious pattern: powershell_encoded", Severity::High)),
@@ -69,7 +69,7 @@ impl Planted {
 }
 
 /// Records that hold each planted message once, spread over `count` records of ordinary traffic.
-pub fn records(seed: u64, count: usize) -> Vec<Record> {
+pub(super) fn records(seed: u64, count: usize) -> Vec<Record> {
     let mut random = Random(seed);
     let mut records: Vec<Record> = (0..count).map(|n| ordinary(&mut random, n)).collect();
     let step = (count / (Planted::ALL.len() + 1)).max(1);
