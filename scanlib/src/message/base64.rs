@@ -22,16 +22,24 @@ const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
 
-/// Which bytes are letters of one of the alphabets.
-const LETTERS: [bool; 256] = {
-    let mut letters = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        letters[byte] = (byte as u8).is_ascii_alphanumeric() || is_separator(byte as u8);
-        byte += 1;
+/// What a letter of either alphabet stands for; [`NONE`] for every other byte.
+const VALUES: [u8; 256] = {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < letters.len() {
+        values[letters[value] as usize] = value as u8;
+        value += 1;
     }
-    letters
+    values[b'-' as usize] = 62;
+    values[b'_' as usize] = 63;
+    values
 };
+const NONE: u8 = 0xff;
+
+fn is_letter(byte: u8) -> bool {
+    VALUES[usize::from(byte)] != NONE
+}
 
 /// Letters that other text uses to join words.
 const fn is_separator(byte: u8) -> bool {
@@ -52,11 +60,11 @@ fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
     let mut start = from;
     loop {
         let window = text.get(start..start.checked_add(MIN_RUN)?)?;
-        match window.iter().rposition(|&b| !LETTERS[usize::from(b)]) {
+        match window.iter().rposition(|&b| !is_letter(b)) {
             Some(other) => start += other + 1,
             None => {
                 let rest = &text[start + MIN_RUN..];
-                let more = rest.iter().take_while(|&&b| LETTERS[usize::from(b)]).count();
+                let more = rest.iter().take_while(|&&b| is_letter(b)).count();
                 return Some((start, start + MIN_RUN + more));
             }
         }
@@ -83,14 +91,22 @@ fn carve_run(run: &[u8], payloads: &mut Payloads) {
     }
 }
 
+/// Decodes the beginning by hand: for a few bytes, most often in vain, the engines are slow.
 fn probe(run: &[u8]) -> bool {
     if run.len() < MIN_RUN {
         return false;
     }
     let mut start = [0; PROBE / 4 * 3];
-    let letters = whole_bytes(&run[..run.len().min(PROBE)]);
-    // An error is a letter of the other alphabet.
-    engine(letters).decode_slice(letters, &mut start).is_ok_and(|n| may_be_payload(&start[..n]))
+    let (fours, _) = run.as_chunks::<4>();
+    let (threes, _) = start.as_chunks_mut::<3>();
+    let mut length = 0;
+    for (four, three) in fours.iter().zip(threes) {
+        let bits = four.iter().fold(0, |bits, &b| bits << 6 | u32::from(VALUES[usize::from(b)]));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        *three = bytes;
+        length += 3;
+    }
+    may_be_payload(&start[..length])
 }
 
 fn offer(run: &[u8], payloads: &mut Payloads) -> bool {

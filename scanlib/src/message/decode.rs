@@ -151,30 +151,43 @@ impl Payloads {
 
 /// True for text, and for what starts like a file.
 ///
-/// A cut text at the end of which a character is incomplete is still text; so is one with a few
-/// bytes of an older character set.
+/// A cut text at the end of which a character is incomplete is still text; so is a longer one with
+/// a few bytes of an older character set.
 fn is_payload(data: &[u8]) -> bool {
-    !data.is_empty() && (starts_like_file(data) || is_text(data))
+    is_text(data, data.len() >= LENIENT_LENGTH) || starts_like_file(data)
 }
+
+/// False if the whole cannot be a payload, by its first bytes; most words are rejected here.
+pub(super) fn may_be_payload(start: &[u8]) -> bool {
+    is_text(start, true) || is_utf16(start) || starts_like_file(start)
+}
+
+/// Bytes from which on a result that happens to look like text is no longer a coincidence.
+const LENIENT_LENGTH: usize = 32;
 
 fn starts_like_file(data: &[u8]) -> bool {
-    MAGICS.iter().any(|magic| data.starts_with(magic))
+    const FIRST_BYTES: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut place = 0;
+        while place < MAGICS.len() {
+            first[MAGICS[place][0] as usize] = true;
+            place += 1;
+        }
+        first
+    };
+    let plausible = data.first().is_some_and(|byte| FIRST_BYTES[usize::from(*byte)]);
+    plausible && MAGICS.iter().any(|magic| data.starts_with(magic))
 }
 
-/// What [`is_payload`] may say of the whole after a look at the first bytes; for rejecting early.
-pub(super) fn may_be_payload(start: &[u8]) -> bool {
-    is_utf16(start) || is_payload(start)
-}
-
-fn is_text(data: &[u8]) -> bool {
+fn is_text(data: &[u8], lenient: bool) -> bool {
     let control = |b: &u8| (*b < b' ' && !b"\t\r\n".contains(b)) || *b == 0x7f;
-    if data.iter().any(control) {
+    if data.is_empty() || data.iter().any(control) {
         return false;
     }
     match std::str::from_utf8(data) {
         Ok(_) => true,
         Err(error) if error.error_len().is_none() => true,
-        Err(_) => data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
+        Err(_) => lenient && data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
     }
 }
 
