@@ -166,7 +166,11 @@ pub struct Detections(Vec<Detection>);
 impl Detections {
     /// `None` for an empty list: "infected" without a detection cannot be said.
     pub fn new(found: Vec<Detection>) -> Option<Detections> {
-        if found.is_empty() { None } else { Some(Detections(found)) }
+        if found.is_empty() {
+            None
+        } else {
+            Some(Detections(found))
+        }
     }
 
     /// All of them.
@@ -185,7 +189,10 @@ impl Detections {
 /// one found first. `None` if nothing was found.
 pub fn headline(found: &[Detection]) -> Option<&Detection> {
     // `max_by_key` returns the last of equals, so the search runs backwards to get the first.
-    found.iter().rev().max_by_key(|d| (d.severity, !d.is_clamav()))
+    found
+        .iter()
+        .rev()
+        .max_by_key(|d| (d.severity, !d.is_clamav()))
 }
 
 /// Why a scan did not examine everything. Not an error, and not clean.

@@ -14,6 +14,9 @@ pub const MAX_DECODED_DEPTH: usize = 2;
 /// At most so many bytes of one message's payloads are kept, all together; the last one is cut.
 pub const MAX_DECODED_BYTES: usize = 1 << 20;
 
+/// With less room left than this nothing more is decoded.
+const MIN_ROOM: usize = 16;
+
 /// Buffers that grew beyond this are given back instead of being kept for the next message.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -110,9 +113,9 @@ impl Payloads {
 
     /// How many bytes the next payload may have; `None`, and noted as left out, if there is no
     /// place for one.
-    pub(super) fn room(&mut self) -> Option<usize> {
+    fn room(&mut self) -> Option<usize> {
         let room = MAX_DECODED_BYTES - self.bytes;
-        if self.used < MAX_DECODED_PAYLOADS && room > 0 {
+        if self.used < MAX_DECODED_PAYLOADS && room >= MIN_ROOM {
             return Some(room);
         }
         self.left_out = true;
@@ -123,19 +126,24 @@ impl Payloads {
     ///
     /// `decode` gets the [room](Payloads::room), and returns true if it had to cut.
     pub(super) fn offer(&mut self, decode: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
-        let Some(room) = self.room() else { return false };
+        let Some(room) = self.room() else {
+            return false;
+        };
         if self.used == self.buffers.len() {
             self.buffers.push(Vec::new());
         }
         let mut buffer = std::mem::take(&mut self.buffers[self.used]);
         buffer.clear();
-        let cut = decode(&mut buffer, room);
+        let mut cut = decode(&mut buffer, room);
         if is_utf16(&buffer) {
             self.scratch.clear();
             utf16_to_utf8(&buffer, &mut self.scratch);
             std::mem::swap(&mut buffer, &mut self.scratch);
+            // Some scripts take more bytes in UTF-8.
+            cut |= buffer.len() > room;
+            buffer.truncate(room);
         }
-        let accepted = buffer.len() <= room && is_payload(&buffer);
+        let accepted = is_payload(&buffer);
         // The same payload twice takes one place.
         let new = accepted && self.iter().all(|other| other != buffer);
         let length = buffer.len();
@@ -175,7 +183,9 @@ fn starts_like_file(data: &[u8]) -> bool {
         }
         first
     };
-    let plausible = data.first().is_some_and(|byte| FIRST_BYTES[usize::from(*byte)]);
+    let plausible = data
+        .first()
+        .is_some_and(|byte| FIRST_BYTES[usize::from(*byte)]);
     plausible && MAGICS.iter().any(|magic| data.starts_with(magic))
 }
 
@@ -196,7 +206,10 @@ fn is_text(data: &[u8], lenient: bool) -> bool {
 fn is_utf16(data: &[u8]) -> bool {
     let units = data.len() / 2;
     let (pairs, _) = data.as_chunks::<2>();
-    let western = pairs.iter().filter(|pair| pair[0] != 0 && pair[1] == 0).count();
+    let western = pairs
+        .iter()
+        .filter(|pair| pair[0] != 0 && pair[1] == 0)
+        .count();
     units >= 4 && western * 2 > units && !starts_like_file(data)
 }
 
