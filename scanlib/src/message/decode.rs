@@ -14,6 +14,9 @@ pub const MAX_DECODED_DEPTH: usize = 2;
 /// At most so many bytes of one message's payloads are kept, all together; the last one is cut.
 pub const MAX_DECODED_BYTES: usize = 1 << 20;
 
+/// With less room left than this nothing more is decoded.
+const MIN_ROOM: usize = 16;
+
 /// Buffers that grew beyond this are given back instead of being kept for the next message.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -110,9 +113,9 @@ impl Payloads {
 
     /// How many bytes the next payload may have; `None`, and noted as left out, if there is no
     /// place for one.
-    pub(super) fn room(&mut self) -> Option<usize> {
+    fn room(&mut self) -> Option<usize> {
         let room = MAX_DECODED_BYTES - self.bytes;
-        if self.used < MAX_DECODED_PAYLOADS && room > 0 {
+        if self.used < MAX_DECODED_PAYLOADS && room >= MIN_ROOM {
             return Some(room);
         }
         self.left_out = true;
@@ -131,13 +134,16 @@ impl Payloads {
         }
         let mut buffer = std::mem::take(&mut self.buffers[self.used]);
         buffer.clear();
-        let cut = decode(&mut buffer, room);
+        let mut cut = decode(&mut buffer, room);
         if is_utf16(&buffer) {
             self.scratch.clear();
             utf16_to_utf8(&buffer, &mut self.scratch);
             std::mem::swap(&mut buffer, &mut self.scratch);
+            // Some scripts take more bytes in UTF-8.
+            cut |= buffer.len() > room;
+            buffer.truncate(room);
         }
-        let accepted = buffer.len() <= room && is_payload(&buffer);
+        let accepted = is_payload(&buffer);
         // The same payload twice takes one place.
         let new = accepted && self.iter().all(|other| other != buffer);
         let length = buffer.len();
@@ -153,30 +159,45 @@ impl Payloads {
 
 /// True for text, and for what starts like a file.
 ///
-/// A cut text at the end of which a character is incomplete is still text; so is one with a few
-/// bytes of an older character set.
+/// A cut text at the end of which a character is incomplete is still text; so is a longer one with
+/// a few bytes of an older character set.
 fn is_payload(data: &[u8]) -> bool {
-    !data.is_empty() && (starts_like_file(data) || is_text(data))
+    is_text(data, data.len() >= LENIENT_LENGTH) || starts_like_file(data)
 }
+
+/// False if the whole cannot be a payload, by its first bytes; most words are rejected here.
+pub(super) fn may_be_payload(start: &[u8]) -> bool {
+    is_text(start, true) || is_utf16(start) || starts_like_file(start)
+}
+
+/// Bytes from which on a result that happens to look like text is no longer a coincidence.
+const LENIENT_LENGTH: usize = 32;
 
 fn starts_like_file(data: &[u8]) -> bool {
-    MAGICS.iter().any(|magic| data.starts_with(magic))
+    const FIRST_BYTES: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut place = 0;
+        while place < MAGICS.len() {
+            first[MAGICS[place][0] as usize] = true;
+            place += 1;
+        }
+        first
+    };
+    let plausible = data
+        .first()
+        .is_some_and(|byte| FIRST_BYTES[usize::from(*byte)]);
+    plausible && MAGICS.iter().any(|magic| data.starts_with(magic))
 }
 
-/// What [`is_payload`] may say of the whole after a look at the first bytes; for rejecting early.
-pub(super) fn may_be_payload(start: &[u8]) -> bool {
-    is_utf16(start) || is_payload(start)
-}
-
-fn is_text(data: &[u8]) -> bool {
+fn is_text(data: &[u8], lenient: bool) -> bool {
     let control = |b: &u8| (*b < b' ' && !b"\t\r\n".contains(b)) || *b == 0x7f;
-    if data.iter().any(control) {
+    if data.is_empty() || data.iter().any(control) {
         return false;
     }
     match std::str::from_utf8(data) {
         Ok(_) => true,
         Err(error) if error.error_len().is_none() => true,
-        Err(_) => data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
+        Err(_) => lenient && data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
     }
 }
 
