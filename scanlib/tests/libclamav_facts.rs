@@ -488,7 +488,12 @@ fn in_all_match_mode_libclamav_returns_one_name_and_we_report_all() {
     let mut watch = Watch::default();
     let answered = raw.scan(&data, all_matches(options_with_limits()), &mut watch);
     assert_eq!(answered.code, sys::CL_VIRUS);
-    assert!(answered.name.is_some_and(|name| watch.names.contains(&name)), "only one of them");
+    assert!(
+        answered
+            .name
+            .is_some_and(|name| watch.names.contains(&name)),
+        "only one of them"
+    );
     let mut names = watch.names.clone();
     names.sort();
     names.dedup();
