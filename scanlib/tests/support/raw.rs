@@ -122,6 +122,21 @@ impl RawEngine {
         assert_eq!(code, sys::CL_SUCCESS);
     }
 
+    /// False if libclamav sees no signature file in a directory; whether it can load one is another question.
+    pub fn finds_a_database(directory: &Path) -> bool {
+        Library::init().unwrap();
+        let path = CString::new(directory.to_str().unwrap()).unwrap();
+        let mut count = 0;
+        // SAFETY: the library is initialised.
+        let engine = unsafe { sys::cl_engine_new() };
+        assert!(!engine.is_null());
+        // SAFETY: a new engine; path and count outlive the call.
+        let code = unsafe { sys::cl_load(path.as_ptr(), engine, &mut count, sys::CL_DB_STDOPT) };
+        // SAFETY: the only handle, freed once.
+        unsafe { sys::cl_engine_free(engine) };
+        code != sys::CL_EOPEN
+    }
+
     /// Also after compiling, which our own layer does not allow.
     pub fn set(&mut self, field: sys::cl_engine_field, value: i64) {
         // SAFETY: a living engine and, by `&mut`, no scan is running.
