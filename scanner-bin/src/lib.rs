@@ -1,4 +1,7 @@
-//! The service around `scanlib`: records come from a Kafka topic, verdicts go to another.
-#![deny(unsafe_code)]
+//! Internal: the parts of the `scanner-bin` program, as a library so that tests can reach them. The
+//! stable interface is the command line, the configuration, the results and the metrics; to embed the
+//! scanner in a program, use the crate `scanlib`.
 
+pub mod config;
 pub mod kafka;
+pub mod ops;

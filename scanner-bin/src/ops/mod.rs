@@ -1,0 +1,5 @@
+//! What operators see of a running service: metrics, health probes and the HTTP endpoints that
+//! serve them.
+
+pub mod heartbeat;
+pub mod metrics;
