@@ -4,6 +4,11 @@
 //! One thread owns the consumer, one owns the producer, the workers of the pool scan in between. They
 //! share nothing but bounded channels and, per owned partition, the few atomics of a [`flow::Flow`].
 
+pub mod answers;
 pub mod batch;
+mod client;
+pub mod dead_letter;
+pub mod egress;
 pub mod flow;
+mod producer;
 pub mod sequencer;

@@ -54,7 +54,6 @@ pub(super) struct Producer {
 }
 
 /// Delivery reports as they come. Only the egress thread polls, so the lock is never contended.
-#[derive(Default)]
 struct Reports {
     reports: Mutex<Vec<Report>>,
     errors: client::Errors,

@@ -1,0 +1,3 @@
+//! temporary
+/// temporary
+pub fn digest_only(json: &[u8]) -> Vec<u8> { json.to_vec() }
