@@ -1,1 +1,7 @@
 //! x
+
+pub mod message;
+pub mod report;
+pub mod error;
+
+pub use report::{View, Severity};

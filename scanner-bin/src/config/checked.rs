@@ -32,58 +32,67 @@ pub struct Config {
     pub ops: OpsConfig,
 }
 
-/// Which results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Emit {
-    /// One for every record.
-    All,
-    /// All but the clean ones.
-    Threats,
-}
+/// A setting that is one of a few words; another word is refused with the list.
+macro_rules! words {
+    ($( #[doc = $doc:literal] $name:ident { $( #[doc = $word_doc:literal] $variant:ident = $word:literal, )+ } )+) => {$(
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub enum $name { $( #[doc = $word_doc] $variant, )+ }
 
-/// What becomes the key of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResultKey {
-    /// The key of the record it answers, byte for byte.
-    Input,
-    /// The result's `scan_id`.
-    ScanId,
-}
-
-/// How results are compressed on their way to the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// gzip
-    Gzip,
-    /// Snappy
-    Snappy,
-    /// LZ4
-    Lz4,
-    /// Zstandard
-    Zstd,
-}
-
-impl Compression {
-    /// The value of librdkafka's `compression.codec`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
+        impl $name {
+            /// The word in the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $( $name::$variant => $word, )+ }
+            }
         }
-    }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(word: String) -> Result<$name, String> {
+                match word.as_str() {
+                    $( $word => Ok($name::$variant), )+
+                    _ => Err(format!("{word:?} is none of {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    )+};
 }
 
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Which results are written.
+    Emit {
+        /// One for every record.
+        All = "all",
+        /// All but the clean ones.
+        Threats = "threats",
+    }
+    /// What becomes the key of a result.
+    ResultKey {
+        /// The key of the record it answers, byte for byte.
+        Input = "input",
+        /// The result's `scan_id`.
+        ScanId = "scan_id",
+    }
+    /// How results are compressed on their way to the broker, as librdkafka names it.
+    Compression {
+        /// Not at all.
+        None = "none",
+        /// The slowest to write.
+        Gzip = "gzip",
+        /// Snappy, as older consumers know it.
+        Snappy = "snappy",
+        /// The cheapest to write.
+        Lz4 = "lz4",
+        /// The smallest.
+        Zstd = "zstd",
     }
 }
 
@@ -220,6 +229,17 @@ fn host_name() -> String {
         "" => "scanner".to_owned(),
         name => name.to_owned(),
     }
+}
+
+/// `LEVEL` or `TARGET=LEVEL`. The filter itself would take any word for a target.
+fn is_log_directive(directive: &str) -> bool {
+    let level = directive
+        .split_once('=')
+        .map_or(directive, |(_, level)| level);
+    level
+        .trim()
+        .parse::<tracing_subscriber::filter::LevelFilter>()
+        .is_ok()
 }
 
 impl Config {
@@ -513,14 +533,12 @@ impl Check<'_> {
             "name this replica, or leave it out for the host's name",
         );
         let log = raw.log.unwrap_or(default.log);
-        if let Err(error) = log.parse::<tracing_subscriber::filter::Targets>() {
-            self.require(
-                false,
-                "ops.log",
-                || format!("{log:?} is not a log level: {error}"),
-                "write error, warn, info, debug or trace, or TARGET=LEVEL separated by commas",
-            );
-        }
+        self.require(
+            log.split(',').all(is_log_directive),
+            "ops.log",
+            || format!("{log:?} is not a log level"),
+            "write error, warn, info, debug, trace or off, or TARGET=LEVEL, separated by commas",
+        );
         OpsConfig {
             listen: listen.unwrap_or(default.listen),
             instance,

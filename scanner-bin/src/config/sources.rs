@@ -271,18 +271,22 @@ fn short_variable(short: &str) -> String {
     format!("SCANNER_{}", short.replace('-', "_").to_ascii_uppercase())
 }
 
-/// The known name that looks most like this one. The last part weighs first, so that a key in the
-/// wrong section is found in the right one.
+/// The known name that looks most like this one, as a whole or by its last part: a key in the wrong
+/// section is found in the right one.
 fn nearest(name: &str, known: &[String]) -> String {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let name = name.replace("__", ".");
+    let distance = |key: &String| {
+        let key = key.replace("__", ".");
+        let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+        let whole = strsim::osa_distance(&name, &key);
+        (
+            whole.min(strsim::osa_distance(&last(&name), &last(&key))),
+            whole,
+        )
+    };
     known
         .iter()
-        .min_by_key(|key| {
-            (
-                strsim::osa_distance(&last(name), &last(key)),
-                strsim::osa_distance(name, key),
-            )
-        })
+        .min_by_key(|key| distance(key))
         .cloned()
         .unwrap_or_default()
 }
