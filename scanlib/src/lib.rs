@@ -1,7 +1,9 @@
 //! x
 
+mod error;
 pub mod message;
-pub mod report;
-pub mod error;
+mod report;
+pub mod rules;
 
-pub use report::{View, Severity};
+pub use error::*;
+pub use report::*;
