@@ -4,5 +4,8 @@
 
 pub mod config;
 pub mod kafka;
+pub mod log;
 pub mod ops;
 pub mod result;
+pub mod shutdown;
+pub mod times;

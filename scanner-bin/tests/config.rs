@@ -133,6 +133,24 @@ const WITH_A_FLAG: &[Setting] = &[
         read: |c| c.scan.threads.to_string(),
     },
     Setting {
+        path: "scan.views",
+        short: "views",
+        values: ["raw,body", "raw,decoded", "raw"],
+        read: |c| c.scan.views.to_string(),
+    },
+    Setting {
+        path: "scan.rules",
+        short: "rules",
+        values: ["off", "on", "off"],
+        read: |c| {
+            if c.scan.rules {
+                "on".to_owned()
+            } else {
+                "off".to_owned()
+            }
+        },
+    },
+    Setting {
         path: "ops.listen",
         short: "listen",
         values: ["127.0.0.1:1", "[::1]:2", "0.0.0.0:0"],
@@ -591,4 +609,31 @@ fn properties_that_carry_a_promise_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn views_and_the_members_of_json_records_can_be_named() {
+    let config = given()
+        .file("[scan]\nviews = [\"raw\", \"body\"]\n[scan.fields]\nmessage = \"msg\"")
+        .variable("SCANNER_SCAN__FIELDS__SOURCE_IP", "peer")
+        .load()
+        .unwrap();
+    assert_eq!(config.scan.views.to_string(), "raw,body");
+    assert_eq!(
+        (
+            config.scan.fields.message.as_str(),
+            config.scan.fields.source_ip.as_str()
+        ),
+        ("msg", "peer")
+    );
+    assert_eq!(config.scan.fields.program, "program");
+    let error = given().flags(&["--views", "raw,bodies"]).error();
+    assert!(
+        error.contains("scan.views (flag --views)") && error.contains("decoded"),
+        "{error}"
+    );
+    let error = given().file("[scan.fields]\nmessage = \"\"").error();
+    assert!(error.contains("scan.fields.message (file "), "{error}");
+    let error = given().file("[scan.fields]\nmesage = \"x\"").error();
+    assert!(error.contains("scan.fields.message"), "{error}");
 }

@@ -9,11 +9,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scanlib::message::{FieldNames, ViewSet};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Problem};
 use super::properties::protected;
-use super::raw::{Raw, RawKafka, RawOps, RawScan};
+use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
 use super::sources::Origins;
 
 /// The smallest share of fetch memory that keeps a partition flowing, in bytes.
@@ -177,6 +178,8 @@ pub struct ScanConfig {
     pub threads: NonZeroUsize,
     /// A longer record is answered as `partial`, in bytes.
     pub max_message_bytes: u64,
+    /// Which views of a record are scanned.
+    pub views: ViewSet,
     /// Match the severity rules.
     pub rules: bool,
     /// Where libclamav puts temporary files; `None` for the system's place.
@@ -185,6 +188,8 @@ pub struct ScanConfig {
     pub retries: u32,
     /// Run bytecode signatures that nobody signed.
     pub bytecode_unsigned: bool,
+    /// Names of the members of a JSON record.
+    pub fields: FieldNames,
 }
 
 impl Default for ScanConfig {
@@ -193,10 +198,12 @@ impl Default for ScanConfig {
             database: Vec::new(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_message_bytes: 1 << 20,
+            views: ViewSet::ALL,
             rules: true,
             tmp_dir: None,
             retries: 3,
             bytecode_unsigned: false,
+            fields: FieldNames::default(),
         }
     }
 }
@@ -504,10 +511,45 @@ impl Check<'_> {
             database: raw.database.map_or(default.database, |paths| paths.0),
             threads: threads.unwrap_or(NonZeroUsize::MIN),
             max_message_bytes,
+            views: raw.views.map_or(default.views, |views| views.0),
             rules: raw.rules.unwrap_or(default.rules),
             tmp_dir: raw.tmp_dir.map(PathBuf::from),
             retries: raw.retries.unwrap_or(default.retries),
             bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
+            fields: self.fields(raw.fields, default.fields),
+        }
+    }
+
+    fn fields(&mut self, raw: RawFields, default: FieldNames) -> FieldNames {
+        let mut name = |path: &str, given: Option<String>, default: String| {
+            let name = given.unwrap_or(default);
+            self.require(
+                !name.is_empty(),
+                path,
+                || "empty".to_owned(),
+                "name a member of the JSON record, or leave it out",
+            );
+            name
+        };
+        FieldNames {
+            message: name("scan.fields.message", raw.message, default.message),
+            source_ip: name("scan.fields.source_ip", raw.source_ip, default.source_ip),
+            source_host: name(
+                "scan.fields.source_host",
+                raw.source_host,
+                default.source_host,
+            ),
+            source_port: name(
+                "scan.fields.source_port",
+                raw.source_port,
+                default.source_port,
+            ),
+            facility: name("scan.fields.facility", raw.facility, default.facility),
+            priority: name("scan.fields.priority", raw.priority, default.priority),
+            level: name("scan.fields.level", raw.level, default.level),
+            program: name("scan.fields.program", raw.program, default.program),
+            pid: name("scan.fields.pid", raw.pid, default.pid),
+            timestamp: name("scan.fields.timestamp", raw.timestamp, default.timestamp),
         }
     }
 

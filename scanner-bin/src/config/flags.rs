@@ -44,6 +44,12 @@ pub struct RunFlags {
     /// Scanning threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
+    /// Views of a record to scan, from raw, body, decoded and guarded [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub views: Option<String>,
+    /// Severity rules [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub rules: Option<String>,
     /// Address for probes and metrics; port 0 takes a free one [default: 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
@@ -68,6 +74,8 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("kafka.result_key", "result-key"),
     ("scan.database", "database"),
     ("scan.threads", "threads"),
+    ("scan.views", "views"),
+    ("scan.rules", "rules"),
     ("ops.listen", "listen"),
     ("ops.instance", "instance"),
     ("ops.log", "log"),
@@ -99,6 +107,8 @@ impl RunFlags {
                 (!self.database.is_empty()).then_some(ValueKind::Array(database)),
             ),
             ("threads", text(&self.threads)),
+            ("views", text(&self.views)),
+            ("rules", text(&self.rules)),
             ("listen", text(&self.listen)),
             ("instance", text(&self.instance)),
             ("log", text(&self.log)),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checked::{Compression, Emit, ResultKey};
-use super::units::{Bytes, Paths, Span};
+use super::units::{Bytes, Paths, Span, Views};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -51,10 +51,28 @@ pub(super) struct RawScan {
     pub(super) database: Option<Paths>,
     pub(super) threads: Option<usize>,
     pub(super) max_message_bytes: Option<Bytes>,
+    pub(super) views: Option<Views>,
     pub(super) rules: Option<bool>,
     pub(super) tmp_dir: Option<String>,
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
+    pub(super) fields: RawFields,
+}
+
+/// `[scan.fields]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFields {
+    pub(super) message: Option<String>,
+    pub(super) source_ip: Option<String>,
+    pub(super) source_host: Option<String>,
+    pub(super) source_port: Option<String>,
+    pub(super) facility: Option<String>,
+    pub(super) priority: Option<String>,
+    pub(super) level: Option<String>,
+    pub(super) program: Option<String>,
+    pub(super) pid: Option<String>,
+    pub(super) timestamp: Option<String>,
 }
 
 /// `[ops]`

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scanlib::message::ViewSet;
 use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A span of time: `250ms`, `25s`, `5m`, `1h`. A bare number is refused, as its unit is a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +19,17 @@ pub(super) struct Bytes(pub(super) u64);
 /// A list of paths: an array, or one string divided as `PATH` is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Paths(pub(super) Vec<PathBuf>);
+
+/// Views: an array, or one string of names separated by commas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Views(pub(super) ViewSet);
+
+impl Serialize for Views {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
 
 fn parse_span(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;

@@ -304,7 +304,13 @@ impl Egress {
             }
             let ticket = Ticket { lease, slot, sent: Instant::now() };
             let result = match attempt {
-                Some(Attempt::Digest) => self.producer.send(shortest(&self.topics, item, &result::digest_only(item.payload().unwrap_or_default())), ticket),
+                Some(Attempt::Digest) => {
+                    let digest = match item.part() {
+                        Part::Result => result::digest_only(item.payload().unwrap_or_default()),
+                        Part::DeadLetter => Vec::new(),
+                    };
+                    self.producer.send(shortest(&self.topics, item, &digest), ticket)
+                }
                 _ => self.producer.send(whole(&self.topics, item), ticket),
             };
             match result {

@@ -28,6 +28,8 @@ pub(super) struct Partition {
     /// Offset after the last record that was taken.
     position: Option<i64>,
     pub committed: Option<i64>,
+    /// Offset of the last commit that was asked for at the end of the lease.
+    pub tried: Option<i64>,
     last_watermark: Option<i64>,
     watermark_moved: Instant,
     metrics: PartitionMetrics,
@@ -38,6 +40,8 @@ pub(super) struct Turn {
     pub records: u64,
     /// A batch waits because the workers have enough to do.
     pub is_full: bool,
+    /// Nothing was taken because enough is in flight.
+    pub is_throttled: bool,
     pub error: Option<KafkaError>,
 }
 
@@ -51,6 +55,7 @@ impl Partition {
             next_seq: 0,
             position: None,
             committed: None,
+            tried: None,
             last_watermark: None,
             watermark_moved: Instant::now(),
             metrics,
@@ -59,12 +64,13 @@ impl Partition {
 
     /// Hands closed batches over, then takes a few records if `may_take` still allows it.
     pub(super) fn turn(&mut self, scanning: &impl Scanning, may_take: impl FnOnce(&Flow) -> bool) -> Turn {
-        let mut turn = Turn { records: 0, is_full: false, error: None };
+        let mut turn = Turn { records: 0, is_full: false, is_throttled: false, error: None };
         if !self.submit(scanning) {
             turn.is_full = true;
             return turn;
         }
         if !may_take(&self.flow) {
+            turn.is_throttled = true;
             return turn;
         }
         let mut is_dry = false;
@@ -159,7 +165,7 @@ impl Partition {
         if let Some(offset) = self.committed {
             self.metrics.consumer_lag_committed.set(lag(offset));
         }
-        let position = self.position.or(self.committed);
+        let position = self.position.or(self.committed).or((ends.next >= 0).then_some(ends.next));
         let lag = position.map(lag)?;
         self.metrics.consumer_lag.set(lag);
         Some(lag)

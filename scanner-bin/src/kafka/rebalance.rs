@@ -78,6 +78,8 @@ pub(super) struct Ends {
     pub end: i64,
     /// Offset of the first record that is still there; negative if unknown.
     pub start: i64,
+    /// Offset of the next record that will be handed over; negative if unknown.
+    pub next: i64,
 }
 
 /// Mailbox between librdkafka's callbacks, which run inside polls, and the poll loop. Both are the
@@ -147,8 +149,10 @@ impl ClientContext for GroupContext {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let mut ends = lock(&self.ends);
         ends.clear();
-        // With the default isolation a reader stops at the last stable offset.
-        ends.extend(topic.partitions.values().map(|p| (p.partition, Ends { end: p.ls_offset, start: p.lo_offset })));
+        ends.extend(topic.partitions.values().map(|p| {
+            // With the default isolation a reader stops at the last stable offset.
+            (p.partition, Ends { end: p.ls_offset, start: p.lo_offset, next: p.next_offset - p.fetchq_cnt })
+        }));
     }
 }
 
