@@ -56,7 +56,10 @@ fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
             Some(other) => start += other + 1,
             None => {
                 let rest = &text[start + MIN_RUN..];
-                let more = rest.iter().take_while(|&&b| LETTERS[usize::from(b)]).count();
+                let more = rest
+                    .iter()
+                    .take_while(|&&b| LETTERS[usize::from(b)])
+                    .count();
                 return Some((start, start + MIN_RUN + more));
             }
         }
@@ -76,7 +79,10 @@ fn carve_run(run: &[u8], payloads: &mut Payloads) {
             return;
         }
     }
-    for part in run.split(|b| is_separator(*b)).filter(|part| part.len() < run.len()) {
+    for part in run
+        .split(|b| is_separator(*b))
+        .filter(|part| part.len() < run.len())
+    {
         if probe(part) {
             offer(part, payloads);
         }
@@ -90,7 +96,9 @@ fn probe(run: &[u8]) -> bool {
     let mut start = [0; PROBE / 4 * 3];
     let letters = whole_bytes(&run[..run.len().min(PROBE)]);
     // An error is a letter of the other alphabet.
-    engine(letters).decode_slice(letters, &mut start).is_ok_and(|n| may_be_payload(&start[..n]))
+    engine(letters)
+        .decode_slice(letters, &mut start)
+        .is_ok_and(|n| may_be_payload(&start[..n]))
 }
 
 fn offer(run: &[u8], payloads: &mut Payloads) -> bool {
@@ -106,9 +114,17 @@ fn offer(run: &[u8], payloads: &mut Payloads) -> bool {
 
 /// Without the one letter at the end that completes no byte.
 fn whole_bytes(run: &[u8]) -> &[u8] {
-    if run.len() % 4 == 1 { &run[..run.len() - 1] } else { run }
+    if run.len() % 4 == 1 {
+        &run[..run.len() - 1]
+    } else {
+        run
+    }
 }
 
 fn engine(run: &[u8]) -> &'static GeneralPurpose {
-    if memchr::memchr2(b'-', b'_', run).is_some() { &URL_SAFE } else { &STANDARD }
+    if memchr::memchr2(b'-', b'_', run).is_some() {
+        &URL_SAFE
+    } else {
+        &STANDARD
+    }
 }

@@ -52,18 +52,29 @@ impl<'t> Cursor<'t> {
 
     /// Takes the longest run of `min` to `max` digits (`max` at most 9).
     pub(super) fn number(&mut self, min: usize, max: usize) -> Option<u32> {
-        let digits = self.rest().iter().take(max).take_while(|b| b.is_ascii_digit()).count();
+        let digits = self
+            .rest()
+            .iter()
+            .take(max)
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         if digits < min {
             return None;
         }
-        let number = self.rest()[..digits].iter().fold(0, |n, b| n * 10 + u32::from(b - b'0'));
+        let number = self.rest()[..digits]
+            .iter()
+            .fold(0, |n, b| n * 10 + u32::from(b - b'0'));
         self.at += digits;
         Some(number)
     }
 
     /// Takes a word: bytes that are neither blanks nor controls, up to one that is or to the end.
     pub(super) fn word(&mut self) -> Option<&'t [u8]> {
-        let length = self.rest().iter().take_while(|&&b| b > b' ' && b != 0x7f).count();
+        let length = self
+            .rest()
+            .iter()
+            .take_while(|&&b| b > b' ' && b != 0x7f)
+            .count();
         if length == 0 {
             return None;
         }

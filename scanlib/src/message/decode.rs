@@ -123,7 +123,9 @@ impl Payloads {
     ///
     /// `decode` gets the [room](Payloads::room), and returns true if it had to cut.
     pub(super) fn offer(&mut self, decode: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
-        let Some(room) = self.room() else { return false };
+        let Some(room) = self.room() else {
+            return false;
+        };
         if self.used == self.buffers.len() {
             self.buffers.push(Vec::new());
         }
@@ -183,7 +185,10 @@ fn is_text(data: &[u8]) -> bool {
 fn is_utf16(data: &[u8]) -> bool {
     let units = data.len() / 2;
     let (pairs, _) = data.as_chunks::<2>();
-    let western = pairs.iter().filter(|pair| pair[0] != 0 && pair[1] == 0).count();
+    let western = pairs
+        .iter()
+        .filter(|pair| pair[0] != 0 && pair[1] == 0)
+        .count();
     units >= 4 && western * 2 > units && !starts_like_file(data)
 }
 

@@ -30,13 +30,20 @@ pub(super) struct Quoted<'t> {
 impl<'t> Quoted<'t> {
     /// Without escapes. A lone surrogate becomes U+FFFD; what is no escape stays as it is.
     pub(super) fn unescape(self) -> Cow<'t, [u8]> {
-        if self.escaped { Cow::Owned(unescape(self.inner)) } else { Cow::Borrowed(self.inner) }
+        if self.escaped {
+            Cow::Owned(unescape(self.inner))
+        } else {
+            Cow::Borrowed(self.inner)
+        }
     }
 }
 
 /// Calls `member` for each member of the object that `text` is; `None` if it is no whole object.
 /// Members before the place where it breaks were already passed on.
-pub(super) fn object<'t>(text: &'t [u8], mut member: impl FnMut(Quoted<'t>, Value<'t>)) -> Option<()> {
+pub(super) fn object<'t>(
+    text: &'t [u8],
+    mut member: impl FnMut(Quoted<'t>, Value<'t>),
+) -> Option<()> {
     let mut c = Cursor::new(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
     space(&mut c);
     c.eat(b'{')?;
@@ -72,7 +79,10 @@ fn quoted<'t>(c: &mut Cursor<'t>) -> Option<Quoted<'t>> {
         let at = length + memchr2(b'"', b'\\', inner.get(length..)?)?;
         if inner[at] == b'"' {
             c.skip(at + 1);
-            return Some(Quoted { inner: &inner[..at], escaped });
+            return Some(Quoted {
+                inner: &inner[..at],
+                escaped,
+            });
         }
         escaped = true;
         length = at + 2;
@@ -157,7 +167,9 @@ fn unicode_escape(escape: &[u8]) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let escape = escape.get(at..at + 6)?;
         let digits = escape.strip_prefix(b"\\u")?;
-        digits.iter().try_fold(0, |n, &b| Some(n * 16 + char::from(b).to_digit(16)?))
+        digits
+            .iter()
+            .try_fold(0, |n, &b| Some(n * 16 + char::from(b).to_digit(16)?))
     };
     let first = unit(0)?;
     if let Some(letter) = char::from_u32(first) {
@@ -191,7 +203,8 @@ mod tests {
     }
 
     fn twin(text: &[u8]) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text).ok()?;
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(text).ok()?;
         let text = |value: serde_json::Value| match value {
             serde_json::Value::String(text) => Some(text.into_bytes()),
             value @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
@@ -199,7 +212,12 @@ mod tests {
             }
             _ => None,
         };
-        Some(object.into_iter().map(|(name, value)| (name.into_bytes(), text(value))).collect())
+        Some(
+            object
+                .into_iter()
+                .map(|(name, value)| (name.into_bytes(), text(value)))
+                .collect(),
+        )
     }
 
     fn any_value() -> impl Strategy<Value = serde_json::Value> {
@@ -258,7 +276,18 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_object_is_refused() {
-        for text in ["", "{", "{}x", "[]", "{\"a\"}", "{\"a\":}", "{\"a\":1", "{\"a\":nul}", "{\"a\":\"\\\"}", "{\"a\":1,}"] {
+        for text in [
+            "",
+            "{",
+            "{}x",
+            "[]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":nul}",
+            "{\"a\":\"\\\"}",
+            "{\"a\":1,}",
+        ] {
             assert_eq!(members(text.as_bytes()), None, "{text}");
         }
         assert_eq!(members(b" {} \n"), Some(vec![]));

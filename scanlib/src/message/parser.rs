@@ -82,7 +82,10 @@ impl Parser {
         let is_json = json.is_some();
         let (mut fields, text) = json.unwrap_or((Fields::default(), Cow::Borrowed(record)));
 
-        let stated = fields.timestamp.as_ref().and_then(|t| time::parse_rfc3339(t.as_bytes()));
+        let stated = fields
+            .timestamp
+            .as_ref()
+            .and_then(|t| time::parse_rfc3339(t.as_bytes()));
         let reference = received_ms.and_then(time::from_unix_ms).or(stated);
         // Words borrow from the record where the text does, else they are copied.
         let header = match &text {

@@ -3,12 +3,35 @@
 pub struct Pri(u8);
 
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
-    "ftp", "ntp", "security", "console", "solaris-cron", "local0", "local1", "local2", "local3",
-    "local4", "local5", "local6", "local7",
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "solaris-cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
 ];
 
-const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+const LEVELS: [&str; 8] = [
+    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
+];
 
 impl Pri {
     /// `None` above 191.
@@ -18,7 +41,11 @@ impl Pri {
 
     /// Reads `<0>` to `<191>` at the start and says how many bytes it takes.
     pub(super) fn read(text: &[u8]) -> Option<(Pri, usize)> {
-        let digits = text.strip_prefix(b"<")?.iter().take_while(|b| b.is_ascii_digit()).count();
+        let digits = text
+            .strip_prefix(b"<")?
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         if !(1..=3).contains(&digits) || text.get(digits + 1) != Some(&b'>') {
             return None;
         }

@@ -24,8 +24,17 @@ const MAX_TAG: usize = 64;
 
 /// What application logs write where syslog has the host.
 const LEVEL_WORDS: [&[u8]; 11] = [
-    b"TRACE", b"DEBUG", b"INFO", b"NOTICE", b"WARN", b"WARNING", b"ERROR", b"ERR", b"CRITICAL",
-    b"FATAL", b"SEVERE",
+    b"TRACE",
+    b"DEBUG",
+    b"INFO",
+    b"NOTICE",
+    b"WARN",
+    b"WARNING",
+    b"ERROR",
+    b"ERR",
+    b"CRITICAL",
+    b"FATAL",
+    b"SEVERE",
 ];
 
 pub(super) fn parse(text: &[u8]) -> Syslog<'_> {
@@ -153,7 +162,15 @@ fn rfc3164<'t>(mut c: Cursor<'t>, pri: Option<Pri>) -> Option<Syslog<'t>> {
     }
     c.skip_blanks();
     let (app, pid) = tag.unwrap_or_default();
-    Some(Syslog { format: Format::Rfc3164, pri, stamp, host, app, pid, body_start: c.at() })
+    Some(Syslog {
+        format: Format::Rfc3164,
+        pri,
+        stamp,
+        host,
+        app,
+        pid,
+        body_start: c.at(),
+    })
 }
 
 fn read_host<'t>(cursor: &mut Cursor<'t>) -> Option<&'t [u8]> {
@@ -174,7 +191,10 @@ type Tag<'t> = (Option<&'t [u8]>, Option<&'t [u8]>);
 fn read_tag<'t>(cursor: &mut Cursor<'t>) -> Option<Tag<'t>> {
     let mut c = *cursor;
     let window = &c.rest()[..c.rest().len().min(MAX_TAG)];
-    let length = window.iter().take_while(|&&b| b > b' ' && b != b'[' && b != b':' && b != 0x7f).count();
+    let length = window
+        .iter()
+        .take_while(|&&b| b > b' ' && b != b'[' && b != b':' && b != 0x7f)
+        .count();
     if length == 0 {
         return None;
     }

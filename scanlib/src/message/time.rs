@@ -69,7 +69,13 @@ impl Stamp {
         let zone = read_offset(&mut c).map_or(Zone::Absent, Zone::Offset);
         let year = Some(i32::try_from(year).ok()?);
         *cursor = c;
-        Some(Stamp { year, month, day, time, zone })
+        Some(Stamp {
+            year,
+            month,
+            day,
+            time,
+            zone,
+        })
     }
 
     /// `Oct 19 21:44:02`, after a weekday, with a year before or after the clock, with a zone, with
@@ -114,7 +120,13 @@ impl Stamp {
             c.skip(1);
         }
         *cursor = c;
-        Some(Stamp { year, month, day, time, zone })
+        Some(Stamp {
+            year,
+            month,
+            day,
+            time,
+            zone,
+        })
     }
 
     /// The instant. Without a year it is the last one that is not more than a day after
@@ -137,7 +149,9 @@ impl Stamp {
         }
         let latest = reference?.checked_add(Duration::DAY)?;
         // Four years back, for the 29th of February.
-        (0..=5).filter_map(|back| in_year(latest.year() + 1 - back)).find(|time| *time <= latest)
+        (0..=5)
+            .filter_map(|back| in_year(latest.year() + 1 - back))
+            .find(|time| *time <= latest)
     }
 }
 
@@ -150,7 +164,11 @@ pub(super) fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {
 pub(super) fn parse_rfc3339(text: &[u8]) -> Option<OffsetDateTime> {
     let mut cursor = Cursor::new(text);
     let stamp = Stamp::read_rfc3339(&mut cursor)?;
-    if cursor.rest().is_empty() { stamp.resolve(None) } else { None }
+    if cursor.rest().is_empty() {
+        stamp.resolve(None)
+    } else {
+        None
+    }
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -174,7 +192,9 @@ fn blanks(c: &mut Cursor<'_>) -> Option<()> {
 /// Three letters out of a list, any case, as a word of their own; gives the place in the list.
 fn read_name(c: &mut Cursor<'_>, names: &[&[u8]]) -> Option<usize> {
     let found = c.rest().get(..3)?;
-    let place = names.iter().position(|name| found.eq_ignore_ascii_case(name))?;
+    let place = names
+        .iter()
+        .position(|name| found.eq_ignore_ascii_case(name))?;
     if c.rest().get(3).is_some_and(u8::is_ascii_alphanumeric) {
         return None;
     }
@@ -224,7 +244,9 @@ fn read_offset(c: &mut Cursor<'_>) -> Option<UtcOffset> {
 /// Four digits of a plausible year as a word of their own.
 fn read_year(c: &mut Cursor<'_>) -> Option<i32> {
     let mut next = *c;
-    let year = next.number(4, 4).filter(|year| (1970..2200).contains(year))?;
+    let year = next
+        .number(4, 4)
+        .filter(|year| (1970..2200).contains(year))?;
     if !matches!(next.peek(), None | Some(b' ' | b'\t' | b':')) {
         return None;
     }

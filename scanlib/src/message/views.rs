@@ -74,7 +74,8 @@ impl FromStr for ViewSet {
         text.split(',').try_fold(ViewSet::RAW, |set, word| {
             let word = word.trim();
             let view = NAMED.into_iter().find(|view| view.as_str() == word);
-            view.map(|view| set.with(view)).ok_or_else(|| ViewSetError(word.to_owned()))
+            view.map(|view| set.with(view))
+                .ok_or_else(|| ViewSetError(word.to_owned()))
         })
     }
 }
@@ -137,7 +138,10 @@ impl ViewBuffers {
             self.payloads.carve(message.text());
         }
         let mut views = Views {
-            list: [ViewRef { view: View::Raw, data: &[] }; MAX_VIEWS],
+            list: [ViewRef {
+                view: View::Raw,
+                data: &[],
+            }; MAX_VIEWS],
             next: 0,
             end: 0,
             payloads_left_out: self.payloads.left_out(),

@@ -38,7 +38,10 @@ impl Prover<'_> {
             HirKind::Literal(literal) => self.exactly(vec![literal.0.to_ascii_lowercase()]),
             HirKind::Class(class) => match few(class) {
                 Some(strings) => self.exactly(strings),
-                None => Known { strings: None, needed: None },
+                None => Known {
+                    strings: None,
+                    needed: None,
+                },
             },
             HirKind::Capture(capture) => self.visit(&capture.sub),
             HirKind::Repetition(repetition) => {
@@ -51,23 +54,36 @@ impl Prover<'_> {
                     (1, Some(1), strings) => strings,
                     _ => None,
                 };
-                let needed = if repetition.min > 0 { once.needed } else { None };
+                let needed = if repetition.min > 0 {
+                    once.needed
+                } else {
+                    None
+                };
                 Known { strings, needed }
             }
             HirKind::Concat(parts) => self.concat(parts),
             HirKind::Alternation(parts) => {
                 let parts: Vec<_> = parts.iter().map(|part| self.visit(part)).collect();
-                let strings: Option<Vec<_>> = parts.iter().map(|part| part.strings.clone()).collect();
-                let strings = strings.map(|sets| sets.concat()).filter(|all| all.len() <= MAX_STRINGS);
+                let strings: Option<Vec<_>> =
+                    parts.iter().map(|part| part.strings.clone()).collect();
+                let strings = strings
+                    .map(|sets| sets.concat())
+                    .filter(|all| all.len() <= MAX_STRINGS);
                 let needed: Option<Vec<_>> = parts.into_iter().map(|part| part.needed).collect();
-                Known { strings, needed: needed.map(|sets| union(sets.concat())) }
+                Known {
+                    strings,
+                    needed: needed.map(|sets| union(sets.concat())),
+                }
             }
         }
     }
 
     fn exactly(&self, strings: Vec<Vec<u8>>) -> Known {
         let needed = self.of_strings(&strings);
-        Known { strings: Some(strings), needed }
+        Known {
+            strings: Some(strings),
+            needed,
+        }
     }
 
     /// The parts one after the other. Neighbours whose strings are known are multiplied out, so
@@ -100,17 +116,25 @@ impl Prover<'_> {
                 .collect();
         }
         self.prefer(&mut best, self.of_strings(&run));
-        Known { strings: whole.then_some(run), needed: best }
+        Known {
+            strings: whole.then_some(run),
+            needed: best,
+        }
     }
 
     /// For each string the longest anchor in it.
     fn of_strings(&self, strings: &[Vec<u8>]) -> Option<Needed> {
         let longest = |string: &Vec<u8>| {
-            let inside = |anchor: &String| memchr::memmem::find(string, anchor.as_bytes()).is_some();
+            let inside =
+                |anchor: &String| memchr::memmem::find(string, anchor.as_bytes()).is_some();
             let places = (0..self.anchors.len()).filter(|&place| inside(&self.anchors[place]));
             places.max_by_key(|&place| self.anchors[place].len())
         };
-        strings.iter().map(longest).collect::<Option<_>>().map(union)
+        strings
+            .iter()
+            .map(longest)
+            .collect::<Option<_>>()
+            .map(union)
     }
 
     /// Keeps the set whose shortest anchor is longer: it lets fewer lines through.

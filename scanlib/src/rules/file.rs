@@ -49,8 +49,13 @@ const TYPES: [ThreatType; 9] = [
     ThreatType::Test,
     ThreatType::Pua,
 ];
-const SEVERITIES: [Severity; 5] =
-    [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+const SEVERITIES: [Severity; 5] = [
+    Severity::Info,
+    Severity::Low,
+    Severity::Medium,
+    Severity::High,
+    Severity::Critical,
+];
 const CONFIDENCES: [Confidence; 3] = [Confidence::Low, Confidence::Medium, Confidence::High];
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Compiled, RuleError> {
@@ -61,7 +66,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Compiled, RuleError> {
     let document = DeTable::parse(text).map_err(|error| {
         source.error(error.span().map_or(0, |span| span.start), error.message())
     })?;
-    let pack = Table::new(source, "the rule file", document.get_ref(), 0..0, &PACK_KEYS)?;
+    let pack = Table::new(
+        source,
+        "the rule file",
+        document.get_ref(),
+        0..0,
+        &PACK_KEYS,
+    )?;
 
     let (name, version) = (pack.text("name")?.text, pack.text("version")?.text);
     let (mut rules, mut patterns, mut pairs) = (Vec::<Rule>::new(), Vec::new(), Vec::new());
@@ -75,7 +86,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Compiled, RuleError> {
     }
     let gate = Gate::new(pairs)
         .map_err(|error| source.error(0, format!("the anchors do not compile: {error}")))?;
-    Ok(Compiled { name, version, rules, patterns, gate })
+    Ok(Compiled {
+        name,
+        version,
+        rules,
+        patterns,
+        gate,
+    })
 }
 
 fn rule(
@@ -91,12 +108,17 @@ fn rule(
         return Err(source.error(id.at, problem));
     }
     let case_sensitive = table.flag("case_sensitive")?;
-    let anchors: Vec<String> =
-        table.some_texts("anchors")?.iter().map(|a| a.text.to_ascii_lowercase()).collect();
+    let anchors: Vec<String> = table
+        .some_texts("anchors")?
+        .iter()
+        .map(|a| a.text.to_ascii_lowercase())
+        .collect();
 
     let first = patterns.len();
     for pattern in table.some_texts("regex")? {
-        let place = u16::try_from(patterns.len()).ok().filter(|n| usize::from(*n) < MAX_PATTERNS);
+        let place = u16::try_from(patterns.len())
+            .ok()
+            .filter(|n| usize::from(*n) < MAX_PATTERNS);
         let Some(place) = place else {
             let problem = format!("more than {MAX_PATTERNS} expressions in one file");
             return Err(source.error(pattern.at, problem));
@@ -170,5 +192,8 @@ fn needed_anchors(
         );
         source.error(pattern.at, problem)
     })?;
-    Ok(needed.into_iter().map(|place| anchors[place].clone()).collect())
+    Ok(needed
+        .into_iter()
+        .map(|place| anchors[place].clone())
+        .collect())
 }

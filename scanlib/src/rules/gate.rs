@@ -70,7 +70,11 @@ impl Gate {
             .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::DFA))
             .build(&words)?;
-        Ok(Gate { words, word_patterns, bytes })
+        Ok(Gate {
+            words,
+            word_patterns,
+            bytes,
+        })
     }
 
     pub(super) fn candidates(&self, data: &[u8]) -> Candidates {

@@ -67,20 +67,32 @@ impl<'a> Table<'a> {
                 ));
             }
         }
-        Ok(Table { source, table, what, at: span.start })
+        Ok(Table {
+            source,
+            table,
+            what,
+            at: span.start,
+        })
     }
 
     fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.table.iter().find(|(name, _)| *name.get_ref() == key).map(|(_, value)| value)
+        self.table
+            .iter()
+            .find(|(name, _)| *name.get_ref() == key)
+            .map(|(_, value)| value)
     }
 
     fn missing(&self, key: &str) -> RuleError {
-        self.source.error(self.at, format!("{} has no `{key}`", self.what))
+        self.source
+            .error(self.at, format!("{} has no `{key}`", self.what))
     }
 
     fn expected(&self, key: &str, what: &str, found: &Spanned<DeValue<'_>>) -> RuleError {
         let found_type = found.get_ref().type_str();
-        self.source.error(found.span().start, format!("`{key}` must be {what}, not {found_type}"))
+        self.source.error(
+            found.span().start,
+            format!("`{key}` must be {what}, not {found_type}"),
+        )
     }
 
     pub(super) fn text(&self, key: &str) -> Read<Text> {
@@ -90,22 +102,27 @@ impl<'a> Table<'a> {
 
     fn as_text(&self, key: &str, what: &str, value: &Spanned<DeValue<'_>>) -> Read<Text> {
         match value.get_ref() {
-            DeValue::String(text) if !text.is_empty() => {
-                Ok(Text { text: text.to_string(), at: value.span().start })
-            }
-            DeValue::String(_) => {
-                Err(self.source.error(value.span().start, format!("`{key}` must not be empty")))
-            }
+            DeValue::String(text) if !text.is_empty() => Ok(Text {
+                text: text.to_string(),
+                at: value.span().start,
+            }),
+            DeValue::String(_) => Err(self
+                .source
+                .error(value.span().start, format!("`{key}` must not be empty"))),
             _ => Err(self.expected(key, what, value)),
         }
     }
 
     /// A list of strings; empty if the key is missing.
     pub(super) fn texts(&self, key: &str) -> Read<Vec<Text>> {
-        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
         let list = value.get_ref().as_array();
         let list = list.ok_or_else(|| self.expected(key, "a list of strings", value))?;
-        list.iter().map(|entry| self.as_text(key, "a list of strings", entry)).collect()
+        list.iter()
+            .map(|entry| self.as_text(key, "a list of strings", entry))
+            .collect()
     }
 
     /// A list of strings with at least one entry.
@@ -114,9 +131,10 @@ impl<'a> Table<'a> {
         match (list.is_empty(), self.get(key)) {
             (false, _) => Ok(list),
             (true, None) => Err(self.missing(key)),
-            (true, Some(value)) => Err(self
-                .source
-                .error(value.span().start, format!("`{key}` of {} must not be empty", self.what))),
+            (true, Some(value)) => Err(self.source.error(
+                value.span().start,
+                format!("`{key}` of {} must not be empty", self.what),
+            )),
         }
     }
 
@@ -132,9 +150,10 @@ impl<'a> Table<'a> {
     pub(super) fn flag(&self, key: &str) -> Read<bool> {
         match self.get(key) {
             None => Ok(false),
-            Some(value) => {
-                value.get_ref().as_bool().ok_or_else(|| self.expected(key, "true or false", value))
-            }
+            Some(value) => value
+                .get_ref()
+                .as_bool()
+                .ok_or_else(|| self.expected(key, "true or false", value)),
         }
     }
 
@@ -145,7 +164,8 @@ impl<'a> Table<'a> {
         found.map(|(_, choice)| *choice).ok_or_else(|| {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
             let hint = nearest(&word.text, &names);
-            self.source.error(word.at, format!("unknown {key} `{}`: {hint}", word.text))
+            self.source
+                .error(word.at, format!("unknown {key} `{}`: {hint}", word.text))
         })
     }
 
@@ -153,7 +173,13 @@ impl<'a> Table<'a> {
         let value = self.get(key).ok_or_else(|| self.missing(key))?;
         let table = value.get_ref().as_table();
         let table = table.ok_or_else(|| self.expected(key, "a table", value))?;
-        Table::new(self.source, format!("`{key}` of {}", self.what), table, value.span(), keys)
+        Table::new(
+            self.source,
+            format!("`{key}` of {}", self.what),
+            table,
+            value.span(),
+            keys,
+        )
     }
 
     /// A list of tables, `[[key]]`.

@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 use super::file;
 use super::gate::Gate;
 use crate::error::RuleError;
-use crate::report::{Detection, DetectionSource, Severity, ThreatType, View};
+use crate::report::{Detection, DetectionSource, MAX_SAMPLE_BYTES, Severity, ThreatType, View};
 
 /// Matches of one rule in one text are counted up to this number.
 pub const MAX_COUNT: u32 = 100;
@@ -118,7 +118,10 @@ impl Rule {
 
     /// False if an exception of the rule stands inside the matched text.
     fn counts(&self, matched: &[u8]) -> bool {
-        !self.unless.iter().any(|exception| exception.is_match(matched))
+        !self
+            .unless
+            .iter()
+            .any(|exception| exception.is_match(matched))
     }
 }
 
@@ -147,12 +150,13 @@ pub(super) struct Compiled {
 #[derive(Clone, Debug)]
 pub struct RuleSet(Arc<Compiled>);
 
-static BUILTIN: LazyLock<RuleSet> = LazyLock::new(|| {
-    match RuleSet::parse("builtin.toml", include_str!("builtin.toml")) {
-        Ok(rules) => rules,
-        Err(error) => unreachable!("the built-in rules were tested: {error}"),
-    }
-});
+static BUILTIN: LazyLock<RuleSet> =
+    LazyLock::new(
+        || match RuleSet::parse("builtin.toml", include_str!("builtin.toml")) {
+            Ok(rules) => rules,
+            Err(error) => unreachable!("the built-in rules were tested: {error}"),
+        },
+    );
 
 impl RuleSet {
     /// The pack `syslog-core` that comes with the library.
@@ -199,14 +203,21 @@ impl RuleSet {
             return;
         }
         for (place, rule) in self.0.rules.iter().enumerate() {
-            let patterns = rule.patterns.clone().filter(|pattern| candidates.contains(*pattern));
+            let patterns = rule
+                .patterns
+                .clone()
+                .filter(|pattern| candidates.contains(*pattern));
             let mut whole: Option<RuleMatch> = None;
             for pattern in patterns {
                 for hit in self.0.patterns[pattern].find_iter(data) {
                     if !rule.counts(hit.as_bytes()) {
                         continue;
                     }
-                    let sum = whole.get_or_insert(RuleMatch { rule: place, span: hit.range(), count: 0 });
+                    let sum = whole.get_or_insert(RuleMatch {
+                        rule: place,
+                        span: hit.range(),
+                        count: 0,
+                    });
                     sum.count += 1;
                     if hit.start() < sum.span.start {
                         sum.span = hit.range();
@@ -223,13 +234,14 @@ impl RuleSet {
         }
     }
 
-    /// A match as results show it.
+    /// A match in `data` as results show it.
     ///
     /// # Panics
     ///
     /// If the match is of another set that has more rules.
-    pub fn detection(&self, found: &RuleMatch, view: View) -> Detection {
+    pub fn detection(&self, found: &RuleMatch, view: View, data: &[u8]) -> Detection {
         let rule = &self.0.rules[found.rule];
+        let matched = data.get(found.span.clone()).unwrap_or_default();
         Detection {
             name: rule.name(),
             source: DetectionSource::Rule {
@@ -237,6 +249,7 @@ impl RuleSet {
                 version: rule.version,
                 span: found.span.clone(),
                 count: found.count,
+                sample: matched[..matched.len().min(MAX_SAMPLE_BYTES)].to_vec(),
             },
             view,
             severity: rule.severity,
@@ -258,7 +271,11 @@ pub struct SampleFailure {
 
 impl fmt::Display for SampleFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = if self.should_match { "does not match" } else { "must not match" };
+        let problem = if self.should_match {
+            "does not match"
+        } else {
+            "must not match"
+        };
         // Escaped: a sample may hold anything.
         write!(f, "{} {problem} its sample {:?}", self.rule, self.sample)
     }
