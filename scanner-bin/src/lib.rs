@@ -3,9 +3,11 @@
 //! scanner in a program, use the crate `scanlib`.
 
 pub mod config;
+pub mod json;
 pub mod kafka;
 pub mod log;
 pub mod ops;
 pub mod result;
+pub mod service;
 pub mod shutdown;
 pub mod times;

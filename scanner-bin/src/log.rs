@@ -4,6 +4,7 @@
 //! UTC, milliseconds). Untrusted text is a JSON string, so no line can be forged and no escape
 //! sequence reaches a terminal. A field is not written a second time under a name of ours.
 
+mod detection;
 mod format;
 mod throttle;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+pub use detection::threat_detected;
 pub use format::JsonLines;
 pub use throttle::Throttle;
 

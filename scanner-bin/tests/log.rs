@@ -1,33 +1,13 @@
 //! Log lines, captured as they are written.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+mod support;
+
+use std::io;
 use std::time::{Duration, Instant};
 
 use scanner_bin::log::{self, Throttle};
 use serde_json::Value;
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn captured(filter: &str, events: impl FnOnce()) -> String {
-    let output = Captured::default();
-    let writer = output.clone();
-    let subscriber = log::subscriber(filter, move || writer.clone()).unwrap();
-    tracing::subscriber::with_default(subscriber, events);
-    let bytes = output.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
-}
+use support::captured;
 
 #[test]
 fn fields_stand_in_the_order_of_the_call_between_message_and_level() {
@@ -44,11 +24,14 @@ fn fields_stand_in_the_order_of_the_call_between_message_and_level() {
 
 #[test]
 fn hostile_text_can_neither_forge_a_line_nor_reach_a_terminal() {
-    let hostile = "a\nb\"}\r{\"message\":\"forged\u{1b}[2J\u{0}";
+    let hostile = "a\nb\"}\r{\"message\":\"forged\u{1b}[2J\u{0}\u{7f}\u{9b}2J\u{202e}";
     let lines = captured("info", || tracing::warn!(host = hostile, "{hostile}"));
     assert_eq!(lines.matches('\n').count(), 1, "{lines:?}");
     assert!(
-        lines.trim_end().chars().all(|c| !c.is_control()),
+        lines
+            .trim_end()
+            .chars()
+            .all(|c| !c.is_control() && c != '\u{202e}'),
         "{lines:?}"
     );
     let value: Value = serde_json::from_str(&lines).unwrap();

@@ -48,15 +48,15 @@ impl AnswersBuilder {
     }
 
     /// Answers a record with the result that `encode` appends to the buffer. What `encode` returns
-    /// is passed on with the headline for the result's headers.
+    /// is passed on; the pair becomes the headers `status` and `severity`.
     pub fn result<R>(
         &mut self,
         offset: i64,
         timestamp_ms: Option<i64>,
-        encode: impl FnOnce(&mut Vec<u8>) -> (R, &'static str, &'static str),
+        encode: impl FnOnce(&mut Vec<u8>) -> (R, (&'static str, &'static str)),
     ) -> R {
         let start = self.bytes.len();
-        let (returned, status, severity) = encode(&mut self.bytes);
+        let (returned, (status, severity)) = encode(&mut self.bytes);
         let result = Some(start..self.bytes.len());
         self.answers.push(Answer { offset, timestamp_ms, status, severity, key: None, result, dead_letter: None });
         returned

@@ -57,7 +57,7 @@ pub struct Batch {
 impl Batch {
     /// The lease under which the records were received.
     pub fn lease(&self) -> Lease {
-        self.in_flight.flow().lease()
+        self.flow().lease()
     }
 
     /// Place among the batches of its lease, from 0.
@@ -65,9 +65,14 @@ impl Batch {
         self.seq
     }
 
+    /// State of that lease.
+    pub fn flow(&self) -> &Arc<Flow> {
+        self.in_flight.flow()
+    }
+
     /// False once nobody wants the batch any more.
     pub fn is_live(&self) -> bool {
-        self.in_flight.flow().is_live()
+        self.flow().is_live()
     }
 
     /// Number of records.

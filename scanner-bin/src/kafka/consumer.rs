@@ -100,6 +100,8 @@ pub struct Wiring<S> {
 
 /// State of the poll thread.
 pub struct PollLoop<S> {
+    // First, because fields are dropped in this order.
+    inline: AnswerInline,
     config: KafkaConfig,
     wiring: Wiring<S>,
     consumer: Arc<BaseConsumer<GroupContext>>,
@@ -118,6 +120,16 @@ pub struct PollLoop<S> {
     since_report: u64,
     held_back: Option<(&'static str, Instant)>,
     thread: Thread,
+}
+
+/// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
+/// loop included: it would hang for ever.
+struct AnswerInline(Arc<BaseConsumer<GroupContext>>);
+
+impl Drop for AnswerInline {
+    fn drop(&mut self) {
+        self.0.context().close(&self.0);
+    }
 }
 
 /// What a round of turns came to.
@@ -153,12 +165,14 @@ impl<S: Scanning> PollLoop<S> {
         let consumer: BaseConsumer<GroupContext> =
             consumer_config(config).create_with_context(context).map_err(PollError::Create)?;
         consumer.subscribe(&[&config.input_topic]).map_err(PollError::Create)?;
+        let consumer = Arc::new(consumer);
         let now = Instant::now();
         Ok(PollLoop {
+            inline: AnswerInline(Arc::clone(&consumer)),
             committer: Committer::new(&config.input_topic),
             config: config.clone(),
             wiring,
-            consumer: Arc::new(consumer),
+            consumer,
             partitions: BTreeMap::new(),
             first: 0,
             generation: 0,
@@ -576,9 +590,9 @@ impl<S: Scanning> PollLoop<S> {
     /// Leaves the group, so that the others need not wait for the session to expire. The client may
     /// hang on that: it has a deadline of its own.
     fn leave(self) {
-        let PollLoop { consumer, partitions, .. } = self;
-        consumer.context().close(&consumer);
-        // Queues hold the consumer.
+        let PollLoop { inline, consumer, partitions, .. } = self;
+        // Both hold the consumer.
+        drop(inline);
         drop(partitions);
         let (done, closed) = crossbeam_channel::bounded::<()>(0);
         let closing = thread::Builder::new().name("leave".to_owned()).spawn(move || {

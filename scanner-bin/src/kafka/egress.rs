@@ -20,6 +20,8 @@ use super::flow::Flow;
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
 use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
 use crate::config::KafkaConfig;
+use crate::log::Throttle;
+use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel};
 use crate::result;
 
@@ -31,6 +33,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const TAKE: usize = 16;
 /// First and longest pause after a failed send.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Readiness fails when results wait and the broker confirms none for this long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What the poll thread tells the egress thread.
 #[derive(Debug)]
@@ -69,6 +74,8 @@ pub enum EgressError {
     },
 }
 
+static FAILED: Throttle = Throttle::new(Duration::from_secs(10));
+
 /// How a send that the broker found too large is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
@@ -94,6 +101,11 @@ pub struct Egress {
     backoff: Duration,
     hold_until: Option<Instant>,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    /// When the broker last confirmed something, or nothing was waiting for it.
+    heard: Instant,
+    /// It has not for too long, and readiness says so.
+    is_deaf: bool,
     stale: Stale,
     stopping: bool,
 }
@@ -109,7 +121,7 @@ impl Egress {
     ///
     /// # Errors
     /// The configuration does not make a producer.
-    pub fn new(config: &KafkaConfig, metrics: Arc<Metrics>) -> Result<Egress, EgressError> {
+    pub fn new(config: &KafkaConfig, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Egress, EgressError> {
         let producer_config = producer_config(config);
         let errors = client::Errors::new(Arc::clone(&metrics));
         Ok(Egress {
@@ -129,6 +141,9 @@ impl Egress {
             backoff: BACKOFF.0,
             hold_until: None,
             metrics,
+            health,
+            heard: Instant::now(),
+            is_deaf: false,
             stale: Stale::default(),
             stopping: false,
         })
@@ -169,8 +184,29 @@ impl Egress {
             self.collect()?;
             self.send();
             self.publish();
+            self.listen();
         }
         Ok(())
+    }
+
+    /// A broker that is away fails no send, so silence is what tells.
+    fn listen(&mut self) {
+        if self.producer.in_flight() == 0 && self.sequencer.held() == 0 {
+            self.heard = Instant::now();
+        }
+        let silent = self.heard.elapsed();
+        if silent < SILENCE {
+            if std::mem::take(&mut self.is_deaf) {
+                self.health.pass(Check::Producer);
+                tracing::info!("the broker confirms results again");
+            }
+            return;
+        }
+        let reason = format!("the broker has confirmed no result for {} s; nothing is lost, reading waits", silent.as_secs());
+        if !std::mem::replace(&mut self.is_deaf, true) {
+            tracing::warn!("Not ready: {reason}");
+        }
+        self.health.fail(Check::Producer, reason);
     }
 
     fn command(&mut self, command: Command) {
@@ -231,6 +267,7 @@ impl Egress {
                 self.attempts.remove(&(lease, slot));
             }
             self.sequencer.acked(lease, slot);
+            self.heard = Instant::now();
             self.backoff = BACKOFF.0;
             return;
         };
@@ -238,7 +275,9 @@ impl Egress {
         if code == RDKafkaErrorCode::MessageSizeTooLarge {
             self.too_large(lease, slot);
         } else {
-            tracing::warn!(code = ?code, partition = lease.partition, "a result was not delivered; it is sent again");
+            if let Some(suppressed) = FAILED.pass() {
+                tracing::warn!(code = ?code, partition = lease.partition, suppressed, "a result was not delivered; it is sent again");
+            }
             self.back_off();
         }
         self.sequencer.failed(lease, slot);
@@ -333,7 +372,9 @@ impl Egress {
                     self.sequencer.failed(lease, slot);
                 }
                 Err(Refusal::Other(code)) => {
-                    tracing::warn!(code = ?code, "a result was not taken by the Kafka client; it is sent again");
+                    if let Some(suppressed) = FAILED.pass() {
+                        tracing::warn!(code = ?code, suppressed, "a result was not taken by the Kafka client; it is sent again");
+                    }
                     self.count_error(code);
                     self.sequencer.failed(lease, slot);
                     self.back_off();

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod batch;
+pub mod circuit;
 mod client;
 mod commit;
 pub mod consumer;
@@ -17,6 +18,8 @@ mod partition;
 mod producer;
 mod rebalance;
 pub mod sequencer;
+pub mod topics;
+pub mod work;
 
 use crate::ops::metrics::Metrics;
 use batch::Batch;

@@ -10,7 +10,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::times;
+use crate::{json, times};
 
 /// The layer that writes events as JSON lines. Spans are not written: an event says all it knows.
 #[derive(Debug)]
@@ -74,9 +74,9 @@ fn push(line: &mut Vec<u8>, name: &str, value: &Value) {
         line.push(b',');
     }
     // Names and values are strings, numbers and booleans, written to memory: nothing fails.
-    let _infallible = serde_json::to_writer(&mut *line, name);
+    let _infallible = json::append(line, &name);
     line.push(b':');
-    let _infallible = serde_json::to_writer(&mut *line, value);
+    let _infallible = json::append(line, value);
 }
 
 struct Fields {
