@@ -54,7 +54,10 @@ fn declare(located: &Located, version: Version) {
     }
     // The tests run this very program against broken surroundings.
     if let (Ok(this), Ok(target)) = (std::env::current_exe(), std::env::var("TARGET")) {
-        println!("cargo::rustc-env=CLAMAV_SYS_BUILD_SCRIPT={}", this.display());
+        println!(
+            "cargo::rustc-env=CLAMAV_SYS_BUILD_SCRIPT={}",
+            this.display()
+        );
         println!("cargo::rustc-env=CLAMAV_SYS_TARGET={target}");
     }
 }
