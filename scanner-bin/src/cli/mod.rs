@@ -1,10 +1,14 @@
 //! The command line: one file or folder a subcommand.
 
+pub mod demo;
+pub mod run;
 pub mod scan;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::RunFlags;
 
 /// Scans Kafka records, files and lines with libclamav in this process.
 #[derive(Debug, Parser)]
@@ -18,15 +22,21 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Scan a Kafka topic and write a verdict for each record to another
+    Run(RunFlags),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
+    /// Show the whole service at work on an embedded broker, and prove what it found
+    Demo(demo::DemoArgs),
 }
 
 impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Run(flags) => run::run(&flags),
             Command::Scan(args) => scan::run(&args),
+            Command::Demo(args) => demo::run(&args),
         }
     }
 }

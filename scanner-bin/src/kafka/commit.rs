@@ -31,7 +31,10 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(topic: &str) -> Committer {
-        Committer { topic: topic.to_owned(), in_flight: None }
+        Committer {
+            topic: topic.to_owned(),
+            in_flight: None,
+        }
     }
 
     /// True if no commit is on its way.
@@ -52,7 +55,9 @@ impl Committer {
         }
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset) in offsets {
-            if let Err(error) = list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)) {
+            if let Err(error) =
+                list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+            {
                 tracing::error!(error = %error, partition, offset, "an offset cannot be committed");
             }
         }
@@ -69,7 +74,9 @@ impl Committer {
     pub(super) fn finish(&mut self, outcome: Committed, metrics: &Metrics) -> Vec<(i32, i64)> {
         let mode = match self.in_flight.take() {
             Some((mode, since)) => {
-                metrics.commit_duration.observe(since.elapsed().as_secs_f64());
+                metrics
+                    .commit_duration
+                    .observe(since.elapsed().as_secs_f64());
                 mode
             }
             None => Mode::Async,
@@ -100,7 +107,10 @@ impl Committer {
             && since.elapsed() > GIVE_UP
         {
             count(metrics, "error", mode);
-            tracing::warn!("the outcome of a commit is unknown after {} s; the offsets are committed again", GIVE_UP.as_secs());
+            tracing::warn!(
+                "the outcome of a commit is unknown after {} s; the offsets are committed again",
+                GIVE_UP.as_secs()
+            );
             self.in_flight = None;
         }
     }
@@ -111,5 +121,8 @@ fn count(metrics: &Metrics, result: &'static str, mode: Mode) {
         Mode::Async => "async",
         Mode::Sync => "sync",
     };
-    metrics.commits.get_or_create(&CommitLabels { result, mode }).inc();
+    metrics
+        .commits
+        .get_or_create(&CommitLabels { result, mode })
+        .inc();
 }

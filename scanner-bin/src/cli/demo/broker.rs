@@ -38,26 +38,41 @@ impl Broker {
     /// The embedded one does not start.
     pub(super) fn start(brokers: Option<&str>) -> Result<Broker, KafkaError> {
         if let Some(brokers) = brokers {
-            return Ok(Broker { embedded: None, bootstrap: brokers.to_owned() });
+            return Ok(Broker {
+                embedded: None,
+                bootstrap: brokers.to_owned(),
+            });
         }
         let cluster = MockCluster::new(1)?;
         let bootstrap = cluster.bootstrap_servers();
-        Ok(Broker { embedded: Some(cluster), bootstrap })
+        Ok(Broker {
+            embedded: Some(cluster),
+            bootstrap,
+        })
+    }
+
+    /// It is of this process, and nobody else uses it.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     /// Creates topics, each with as many partitions as it says.
     ///
     /// # Errors
     /// The broker refuses, or does not answer.
-    pub(super) fn create_topics(&self, topics: &[(&str, i32)]) -> Result<(), Box<dyn std::error::Error>> {
+    pub(super) fn create_topics(
+        &self,
+        topics: &[(&str, i32)],
+    ) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(cluster) = &self.embedded {
             for (name, partitions) in topics {
                 cluster.create_topic(name, *partitions, 1)?;
             }
             return Ok(());
         }
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()?;
         let new: Vec<NewTopic<'_>> = topics
             .iter()
             .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))

@@ -31,7 +31,10 @@ impl ProducerContext for Deliveries {
             Ok(record) => Ok((*number, (record.partition(), record.offset()))),
             Err((error, _)) => Err(error.clone()),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(outcome);
     }
 }
 
@@ -63,7 +66,11 @@ pub(super) fn send(
         }
     }
     producer.flush(PATIENCE)?;
-    let mut deliveries = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut deliveries = producer
+        .context()
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     deliveries.drain(..).collect()
 }
 

@@ -37,7 +37,9 @@ impl Evidence {
 
     /// A result came. False if it is not a result of this service.
     pub(super) fn result(&mut self, result: Value) -> bool {
-        let Some(place) = place(&result) else { return false };
+        let Some(place) = place(&result) else {
+            return false;
+        };
         self.results.entry(place).or_default().push(result);
         self.answers += 1;
         true
@@ -50,19 +52,24 @@ impl Evidence {
 
     /// Records sent that have a result.
     pub(super) fn answered(&self) -> usize {
-        self.sent.keys().filter(|place| self.results.contains_key(place)).count()
-    }
-
-    /// What is to be said of the record of this result.
-    pub(super) fn expected(&self, result: &Value) -> Option<Expected> {
-        self.sent.get(&place(result)?).copied()
+        self.sent
+            .keys()
+            .filter(|place| self.results.contains_key(place))
+            .count()
     }
 
     /// Every claim of the demo, with `replicas` scanners that share the partitions.
     pub(super) fn proofs(&self, replicas: usize) -> Vec<Proof> {
-        let mut proofs: Vec<Proof> =
-            Planted::ALL.iter().filter_map(|&planted| self.found(planted)).collect();
-        proofs.extend([self.clean(), self.by_libclamav(), self.all_answered(), self.shared(replicas)]);
+        let mut proofs: Vec<Proof> = Planted::ALL
+            .iter()
+            .filter_map(|&planted| self.found(planted))
+            .collect();
+        proofs.extend([
+            self.clean(),
+            self.by_libclamav(),
+            self.all_answered(),
+            self.shared(replicas),
+        ]);
         proofs
     }
 
@@ -71,12 +78,22 @@ impl Evidence {
         let result = self.result_of(planted);
         let seen = result.map_or_else(
             || "no result".to_owned(),
-            |result| format!("{} ({})", word(result, "threat_name"), word(result, "severity")),
+            |result| {
+                format!(
+                    "{} ({})",
+                    word(result, "threat_name"),
+                    word(result, "severity")
+                )
+            },
         );
         let holds = result.is_some_and(|result| {
             result["threat_name"] == name && result["severity"] == severity.as_str()
         });
-        Some(Proof { claim: format!("found: {name} ({severity})"), seen, holds })
+        Some(Proof {
+            claim: format!("found: {name} ({severity})"),
+            seen,
+            holds,
+        })
     }
 
     fn clean(&self) -> Proof {
@@ -84,11 +101,18 @@ impl Evidence {
             Expected::Clean => true,
             Expected::Planted(planted) => planted.detection().is_none(),
         };
-        let places: Vec<_> = self.sent.iter().filter(|(_, e)| harmless(e)).map(|(p, _)| p).collect();
+        let places: Vec<_> = self
+            .sent
+            .iter()
+            .filter(|(_, e)| harmless(e))
+            .map(|(p, _)| p)
+            .collect();
         let clean = places
             .iter()
             .filter(|place| {
-                self.results.get(place).is_some_and(|all| all.iter().all(|r| r["status"] == "clean"))
+                self.results
+                    .get(place)
+                    .is_some_and(|all| all.iter().all(|r| r["status"] == "clean"))
             })
             .count();
         Proof {
@@ -131,17 +155,28 @@ impl Evidence {
         let each_once = counts.iter().sum::<usize>() == all.len();
         let even = counts.iter().all(|&count| count == all.len() / replicas);
         let dashes = |counts: &[usize]| {
-            counts.iter().map(ToString::to_string).collect::<Vec<_>>().join("-")
+            counts
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("-")
         };
         Proof {
             claim: format!("shared: {replicas} replicas with as many partitions each"),
-            seen: if counts.is_empty() { "no result".to_owned() } else { dashes(&counts) },
+            seen: if counts.is_empty() {
+                "no result".to_owned()
+            } else {
+                dashes(&counts)
+            },
             holds: counts.len() == replicas && each_once && even,
         }
     }
 
     fn result_of(&self, planted: Planted) -> Option<&Value> {
-        let (place, _) = self.sent.iter().find(|(_, e)| **e == Expected::Planted(planted))?;
+        let (place, _) = self
+            .sent
+            .iter()
+            .find(|(_, e)| **e == Expected::Planted(planted))?;
         self.results.get(place)?.first()
     }
 }
@@ -195,21 +230,36 @@ mod tests {
         for result in results {
             assert!(evidence.result(result));
         }
-        evidence.proofs(3).into_iter().filter(|p| !p.holds).map(|p| p.claim).collect()
+        evidence
+            .proofs(3)
+            .into_iter()
+            .filter(|p| !p.holds)
+            .map(|p| p.claim)
+            .collect()
     }
 
     #[test]
     fn the_good_run_proves_everything() {
         assert_eq!(broken(|_| {}), [""; 0]);
-        assert_eq!(broken(|results| results.push(results[4].clone())), [""; 0], "a duplicate");
+        assert_eq!(
+            broken(|results| results.push(results[4].clone())),
+            [""; 0],
+            "a duplicate"
+        );
     }
 
     #[test]
     fn each_missing_proof_is_named() {
         let missing = broken(|results| results[1]["threat_name"] = json!("something else"));
-        assert_eq!(missing, ["found: Malicious pattern: powershell_encoded (high)"]);
+        assert_eq!(
+            missing,
+            ["found: Malicious pattern: powershell_encoded (high)"]
+        );
         let missing = broken(|results| results[0]["clamav_result"] = Value::Null);
-        assert_eq!(missing, ["libclamav itself found EICAR behind a prefix, inside JSON"]);
+        assert_eq!(
+            missing,
+            ["libclamav itself found EICAR behind a prefix, inside JSON"]
+        );
         let missing = broken(|results| results[4]["status"] = json!("threat"));
         assert_eq!(missing, ["clean: every harmless record"]);
         let missing = broken(|results| results[2]["scanner"]["instance"] = json!("replica-1"));
@@ -217,6 +267,12 @@ mod tests {
         let missing = broken(|results| {
             results.pop();
         });
-        assert_eq!(missing, ["clean: every harmless record", "answered: every record at least once"]);
+        assert_eq!(
+            missing,
+            [
+                "clean: every harmless record",
+                "answered: every record at least once"
+            ]
+        );
     }
 }

@@ -25,7 +25,12 @@ impl Screen {
     pub(super) fn new() -> Screen {
         let live = io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Screen { live, colour: live && !no_colour, status_shown: false, rows: 0 }
+        Screen {
+            live,
+            colour: live && !no_colour,
+            status_shown: false,
+            rows: 0,
+        }
     }
 
     /// What is done next.
@@ -47,7 +52,10 @@ impl Screen {
             "critical" | "high" => "31",
             _ => "33",
         };
-        let place = format!("{}/{}", result["kafka"]["partition"], result["kafka"]["offset"]);
+        let place = format!(
+            "{}/{}",
+            result["kafka"]["partition"], result["kafka"]["offset"]
+        );
         self.line(&format!(
             "  {}  {:<NAME_WIDTH$}  {:<30}  {place:<9}  {}",
             self.paint(colour, &format!("{severity:<8}")),
@@ -95,6 +103,10 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
