@@ -29,7 +29,9 @@ pub enum InitError {
     #[error("libclamav did not initialise: {0}")]
     Init(ClamCode),
     /// The library loaded at run time is of another family than the headers of the build.
-    #[error("built for libclamav {built}, but {running} is loaded: rebuild against the installed library")]
+    #[error(
+        "built for libclamav {built}, but {running} is loaded: rebuild against the installed library"
+    )]
     VersionMismatch {
         /// Version of the headers.
         built: String,
@@ -58,7 +60,9 @@ pub enum LoadErrorKind {
     #[error("cannot be read: {0}")]
     Io(#[source] std::io::Error),
     /// The directory holds no file that libclamav would load.
-    #[error("holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there")]
+    #[error(
+        "holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there"
+    )]
     Empty,
     /// libclamav refused it.
     #[error("libclamav refused it: {0}")]
@@ -99,6 +103,17 @@ impl LoadError {
     /// What libclamav logged meanwhile, oldest first; it names the file and the line.
     pub fn library_log(&self) -> &[String] {
         &self.log
+    }
+}
+
+impl From<InitError> for LoadError {
+    fn from(error: InitError) -> LoadError {
+        let (path, log) = (PathBuf::from("libclamav"), Vec::new());
+        LoadError {
+            path,
+            kind: error.into(),
+            log,
+        }
     }
 }
 
@@ -153,3 +168,8 @@ impl ScanError {
         matches!(self, ScanError::Read { .. })
     }
 }
+
+/// A detector needs an engine or rules: what examines nothing may not say "clean".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("neither libclamav nor rules are enabled: enable at least one of them")]
+pub struct NothingEnabled;
