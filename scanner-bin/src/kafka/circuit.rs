@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use scanlib::{Incomplete, Payload, Request, Verdict, Worker};
+use scanlib::{Incomplete, Payload, Request, Worker};
 
 use crate::ops::health::{Check, Health};
 
@@ -97,10 +97,11 @@ impl Circuit {
     }
 }
 
+/// Asks libclamav itself: rules and prefilter need nothing that could be missing.
 fn works(worker: &mut Worker) -> bool {
-    let scan = worker.scan(|scanner| scanner.scan(Payload::Bytes(TRIAL), &Request::new()));
-    match scan {
-        Ok(report) => !matches!(report.verdict, Verdict::Incomplete { cause: Incomplete::EngineError { .. }, .. }),
-        Err(_) => false,
-    }
+    let scan = worker.scan(|scanner| match scanner.detector().engine() {
+        Some(engine) => engine.scan(Payload::Bytes(TRIAL), &Request::new()).map(|scan| scan.incomplete),
+        None => Ok(None),
+    });
+    matches!(scan, Ok(incomplete) if !matches!(incomplete, Some(Incomplete::EngineError { .. })))
 }

@@ -34,7 +34,8 @@ pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
             client
                 .set("auto.offset.reset", "earliest")
                 .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 15).clamp(100, 3000).to_string())
+                // Members hear of a rebalance with their next heartbeat, and all wait for the last one.
+                .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 15).clamp(100, 1000).to_string())
                 .set("fetch.wait.max.ms", "100")
                 .set("fetch.min.bytes", "1")
                 // With small queues the default of a second would leave them empty most of the time.

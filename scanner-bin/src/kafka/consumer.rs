@@ -3,7 +3,7 @@
 //! One round of its loop serves the group's events, moves a rebalance on, gives each owned partition
 //! a short turn, and commits when it is time. No step waits for anything: not for the workers (a full
 //! pool means that partitions are not polled), not for the egress thread (drains are looked at again
-//! in the next round), not for the broker (commits are asynchronous). Partitions are never paused,
+//! in the next round), not for the broker (a thread of its own waits for commits). Partitions are never paused,
 //! because that throws away what was fetched for them.
 
 use std::collections::BTreeMap;
@@ -52,6 +52,9 @@ pub enum PollError {
     /// No consumer could be made.
     #[error("the Kafka consumer could not be created: {0}")]
     Create(#[source] KafkaError),
+    /// The operating system refused a thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The group refused this member for good, for example because another one has its static id.
     #[error("the consumer group refused this member for good: {0}")]
     Fatal(#[source] KafkaError),
@@ -166,10 +169,12 @@ impl<S: Scanning> PollLoop<S> {
             consumer_config(config).create_with_context(context).map_err(PollError::Create)?;
         consumer.subscribe(&[&config.input_topic]).map_err(PollError::Create)?;
         let consumer = Arc::new(consumer);
+        let committer = Committer::start(Arc::clone(&consumer), config.input_topic.clone(), Arc::clone(&wiring.metrics))
+            .map_err(PollError::Thread)?;
         let now = Instant::now();
         Ok(PollLoop {
             inline: AnswerInline(Arc::clone(&consumer)),
-            committer: Committer::new(&config.input_topic),
+            committer,
             config: config.clone(),
             wiring,
             consumer,
@@ -253,11 +258,9 @@ impl<S: Scanning> PollLoop<S> {
                 }
             }
         }
-        while let Some(outcome) = consumer.context().next_commit() {
-            for (partition, offset) in self.committer.finish(outcome, &self.wiring.metrics) {
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.committed = Some(offset);
-                }
+        for (partition, offset) in self.committer.committed() {
+            if let Some(partition) = self.partitions.get_mut(&partition) {
+                partition.committed = Some(offset);
             }
         }
         Ok(taken)
@@ -372,8 +375,8 @@ impl<S: Scanning> PollLoop<S> {
                 for id in &set {
                     if let Some(partition) = self.partitions.get_mut(id) {
                         // Batches that no worker has started are the next owner's: it stalls us less.
-                        partition.flow.kill();
-                        let through_seq = partition.stop();
+                        let through_seq = partition.flow.kill();
+                        partition.stop();
                         let lease = partition.flow.lease();
                         command(&self.wiring.commands, Command::Drain { lease, through_seq })?;
                     }
@@ -410,7 +413,7 @@ impl<S: Scanning> PollLoop<S> {
             && now < until
         {
             let offsets = self.to_commit(&handover.set);
-            if !self.committer.is_idle() || self.start_commit(&offsets, Mode::Sync) {
+            if !self.committer.is_idle() || self.last_try(offsets) {
                 self.handover = Some(handover);
                 return Ok(());
             }
@@ -419,21 +422,18 @@ impl<S: Scanning> PollLoop<S> {
         self.answer(&handover.event, handover.since)
     }
 
-    /// True if a commit is on its way now. What was refused once is not asked for again in a row.
-    fn start_commit(&mut self, offsets: &[(i32, i64)], mode: Mode) -> bool {
-        let fresh: Vec<(i32, i64)> =
-            offsets.iter().copied().filter(|(id, offset)| mode == Mode::Async || self.tried(*id) != Some(*offset)).collect();
-        for (id, offset) in &fresh {
+    /// Commits at the end of leases. What was refused once is not asked for again: false if there is
+    /// nothing new.
+    fn last_try(&mut self, offsets: Vec<(i32, i64)>) -> bool {
+        let is_new = |(id, offset): &(i32, i64)| self.partitions.get(id).is_some_and(|p| p.tried != Some(*offset));
+        let offsets: Vec<(i32, i64)> = offsets.into_iter().filter(is_new).collect();
+        for (id, offset) in &offsets {
             if let Some(partition) = self.partitions.get_mut(id) {
                 partition.tried = Some(*offset);
             }
         }
-        self.committer.start(&self.consumer, &fresh, mode, &self.wiring.metrics);
+        self.committer.commit(offsets, Mode::Sync);
         !self.committer.is_idle()
-    }
-
-    fn tried(&self, id: i32) -> Option<i64> {
-        self.partitions.get(&id).filter(|p| !p.flow.is_live()).and_then(|p| p.tried)
     }
 
     fn add(&mut self, id: i32) -> Result<(), PollError> {
@@ -500,7 +500,6 @@ impl<S: Scanning> PollLoop<S> {
     }
 
     fn commit(&mut self) {
-        self.committer.check(&self.wiring.metrics);
         let is_due = self.since_commit >= COMMIT_EVERY || self.last_commit.elapsed() >= self.config.commit_interval;
         if !is_due || !self.committer.is_idle() || self.handover.is_some() {
             return;
@@ -509,7 +508,7 @@ impl<S: Scanning> PollLoop<S> {
         self.since_commit = 0;
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
         let offsets = self.to_commit(&owned);
-        self.committer.start(&self.consumer, &offsets, Mode::Async, &self.wiring.metrics);
+        self.committer.commit(offsets, Mode::Async);
     }
 
     fn measure(&mut self) {
@@ -577,7 +576,7 @@ impl<S: Scanning> PollLoop<S> {
                 if offsets.is_empty() {
                     return Ok(true);
                 }
-                if !self.start_commit(&offsets, Mode::Sync) {
+                if !self.last_try(offsets) {
                     return Ok(false);
                 }
             }
@@ -590,12 +589,13 @@ impl<S: Scanning> PollLoop<S> {
     /// Leaves the group, so that the others need not wait for the session to expire. The client may
     /// hang on that: it has a deadline of its own.
     fn leave(self) {
-        let PollLoop { inline, consumer, partitions, .. } = self;
-        // Both hold the consumer.
+        let PollLoop { inline, consumer, committer, partitions, .. } = self;
+        // These hold the consumer, as the committer does.
         drop(inline);
         drop(partitions);
         let (done, closed) = crossbeam_channel::bounded::<()>(0);
         let closing = thread::Builder::new().name("leave".to_owned()).spawn(move || {
+            committer.stop();
             drop(consumer);
             drop(done);
         });

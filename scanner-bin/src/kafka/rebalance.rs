@@ -15,7 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client;
@@ -65,12 +65,6 @@ impl Event {
     }
 }
 
-/// How a commit ended, for each partition.
-#[derive(Debug)]
-pub(super) struct Committed {
-    pub partitions: Vec<(i32, KafkaResult<i64>)>,
-}
-
 /// Where the client is in a partition, from its statistics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ends {
@@ -88,7 +82,6 @@ pub(super) struct GroupContext {
     topic: String,
     closing: AtomicBool,
     events: Mutex<VecDeque<Event>>,
-    commits: Mutex<VecDeque<Committed>>,
     ends: Mutex<HashMap<i32, Ends>>,
     errors: client::Errors,
 }
@@ -99,7 +92,6 @@ impl GroupContext {
             topic: topic.to_owned(),
             closing: AtomicBool::new(false),
             events: Mutex::default(),
-            commits: Mutex::default(),
             ends: Mutex::default(),
             errors,
         }
@@ -107,10 +99,6 @@ impl GroupContext {
 
     pub(super) fn next_event(&self) -> Option<Event> {
         lock(&self.events).pop_front()
-    }
-
-    pub(super) fn next_commit(&self) -> Option<Committed> {
-        lock(&self.commits).pop_front()
     }
 
     pub(super) fn ends(&self, partition: i32) -> Option<Ends> {
@@ -169,20 +157,5 @@ impl ConsumerContext for GroupContext {
         } else {
             lock(&self.events).push_back(event);
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let partitions = offsets
-            .elements()
-            .iter()
-            .map(|element| {
-                let committed = match element.offset() {
-                    Offset::Offset(offset) => offset,
-                    _ => -1,
-                };
-                (element.partition(), result.clone().and_then(|()| element.error()).map(|()| committed))
-            })
-            .collect();
-        lock(&self.commits).push_back(Committed { partitions });
     }
 }

@@ -85,15 +85,14 @@ impl Work for ScanBatch {
         let engines = engine_state(worker.detector());
         let mut answers = AnswersBuilder::with_capacity(batch.len());
         let working = desk.health.working();
-        let mut is_complete = true;
-        for record in batch.records() {
+        // A batch of a partition that goes is given up where it is: its next owner goes on there.
+        let mut is_complete = batch.flow().start();
+        let mut records = batch.records();
+        while is_complete && let Some(record) = records.next() {
             working.next();
-            // A batch of a partition that goes is given up where it is: its next owner goes on there.
-            if !batch.is_live() || !desk.answer(&batch, &record, worker, &engines, &mut answers) {
-                is_complete = false;
-                break;
-            }
+            is_complete = batch.is_live() && desk.answer(&batch, &record, worker, &engines, &mut answers);
         }
+        drop(records);
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
     }
 
