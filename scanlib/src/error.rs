@@ -106,13 +106,24 @@ impl LoadError {
     }
 }
 
+impl From<InitError> for LoadError {
+    fn from(error: InitError) -> LoadError {
+        let (path, log) = (PathBuf::from("libclamav"), Vec::new());
+        LoadError {
+            path,
+            kind: error.into(),
+            log,
+        }
+    }
+}
+
 struct LogSuffix<'a>(&'a [String]);
 
 impl fmt::Display for LogSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => Ok(()),
-            [lines @ ..] => write!(f, "; libclamav says: {}", lines.join("; ")),
+            lines => write!(f, "; libclamav says: {}", lines.join("; ")),
         }
     }
 }
@@ -157,3 +168,8 @@ impl ScanError {
         matches!(self, ScanError::Read { .. })
     }
 }
+
+/// A detector needs an engine or rules: what examines nothing may not say "clean".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("neither libclamav nor rules are enabled: enable at least one of them")]
+pub struct NothingEnabled;

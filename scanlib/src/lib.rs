@@ -1,9 +1,58 @@
-//! x
+//! Scan messages and files in this process, with libclamav and severity rules, over many threads.
+//!
+//! A [`Detector`] is everything that judges: a libclamav [`Engine`], the severity rules
+//! ([`RuleSet`]), or both. It is built once and never changes, so any number of threads share it,
+//! each through a [`Scanner`] of its own. Long-running programs keep the current detector in a
+//! [`DetectorSlot`], and let a [`Pool`] of workers do the scanning.
+//!
+//! ```
+//! use scanlib::{Detector, EngineBuilder, Library, Parser, Request, RuleSet, Verdict, eicar};
+//!
+//! let engine = EngineBuilder::new(Library::init()?)?.builtin_signatures()?.compile()?;
+//! let detector = Detector::builder().engine(engine).rules(RuleSet::builtin()).build()?;
+//! let line = format!("<13>Oct 20 02:44:02 web app: {}", eicar::text());
+//! let report = detector.scanner().scan_message(&Parser::default().parse(line.as_bytes()), &Request::new())?;
+//! let Verdict::Infected(found) = report.verdict else { panic!("EICAR is a test for scanners") };
+//! assert_eq!(found.headline().name, "Malicious pattern: eicar_test");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Verdict`] is `Clean` only if every enabled engine examined everything. What met a limit,
+//! was cancelled, or could not be looked at is [`Verdict::Incomplete`], with the reason.
 
-mod error;
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
+
+#[allow(unsafe_code)]
+mod clam;
+mod database;
+mod detector;
+pub mod eicar;
+pub mod error;
 pub mod message;
-mod report;
+pub mod pool;
+pub mod prefilter;
+pub mod report;
 pub mod rules;
+mod scanner;
+mod signature;
+mod slot;
 
-pub use error::*;
-pub use report::*;
+pub use clam::{
+    CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan, Library,
+    LibraryVersion, Limits, Payload, Request, ScanOptions,
+};
+pub use database::Digest;
+pub use detector::{Detector, DetectorBuilder};
+pub use error::{
+    ClamCode, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
+};
+pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
+pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
+pub use report::{
+    Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
+    ThreatType, Verdict, View, headline,
+};
+pub use rules::RuleSet;
+pub use scanner::Scanner;
+pub use slot::DetectorSlot;

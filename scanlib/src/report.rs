@@ -117,6 +117,9 @@ impl ThreatType {
     }
 }
 
+/// What a detection keeps of the text that a rule matched, in bytes.
+pub const MAX_SAMPLE_BYTES: usize = 400;
+
 /// Who found it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -133,6 +136,8 @@ pub enum DetectionSource {
         span: Range<usize>,
         /// How often the rule matched in that view.
         count: u32,
+        /// The first [`MAX_SAMPLE_BYTES`] of what it matched. Untrusted.
+        sample: Vec<u8>,
     },
 }
 
@@ -212,12 +217,19 @@ pub enum Incomplete {
         /// The limit in bytes.
         max: u64,
     },
+    /// Something inside the object is larger than the limit; its length is not known.
+    MemberTooLarge {
+        /// The limit in bytes.
+        max: u64,
+    },
     /// The engine's limit on bytes scanned with everything extracted was met.
     ScanBytes,
     /// The engine's limit on files inside a container was met.
     FileCount,
     /// The engine's limit on nesting was met.
     Recursion,
+    /// The message carries more encoded payloads than are decoded.
+    DecodedPayloads,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
     /// libclamav could not look, for example because its temporary directory is missing or full.
@@ -236,10 +248,11 @@ impl Incomplete {
             Incomplete::Cancelled => "cancelled",
             Incomplete::Deadline => "deadline",
             Incomplete::EngineTimeLimit => "max_scantime",
-            Incomplete::FileTooLarge { .. } => "max_filesize",
+            Incomplete::FileTooLarge { .. } | Incomplete::MemberTooLarge { .. } => "max_filesize",
             Incomplete::ScanBytes => "max_scansize",
             Incomplete::FileCount => "max_files",
             Incomplete::Recursion => "max_recursion",
+            Incomplete::DecodedPayloads => "max_decoded_payloads",
             Incomplete::OtherLimit(_) => "other_limit",
             Incomplete::EngineError { .. } => "engine_error",
         }
@@ -255,9 +268,18 @@ impl fmt::Display for Incomplete {
             Incomplete::FileTooLarge { len, max } => {
                 write!(f, "{len} bytes, more than the limit of {max}")
             }
+            Incomplete::MemberTooLarge { max } => {
+                write!(
+                    f,
+                    "a file inside it is larger than the limit of {max} bytes"
+                )
+            }
             Incomplete::ScanBytes => f.write_str("libclamav's limit on scanned bytes was met"),
             Incomplete::FileCount => f.write_str("libclamav's limit on files was met"),
             Incomplete::Recursion => f.write_str("libclamav's limit on nesting was met"),
+            Incomplete::DecodedPayloads => {
+                f.write_str("the message carries more encoded payloads than are decoded")
+            }
             Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;

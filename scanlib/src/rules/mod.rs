@@ -12,9 +12,10 @@
 //! use scanlib::rules::RuleSet;
 //!
 //! let rules = RuleSet::builtin();
+//! let text = b"GET /item?id=1' UNION SELECT password FROM users";
 //! let mut found = Vec::new();
-//! rules.find(b"GET /item?id=1' UNION SELECT password FROM users", &mut found);
-//! let detection = rules.detection(&found[0], View::Raw);
+//! rules.find(text, &mut found);
+//! let detection = rules.detection(&found[0], View::Raw, text);
 //! assert_eq!(detection.name, "Injection attempt: sql_injection");
 //! ```
 //!

@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 use super::file;
 use super::gate::Gate;
 use crate::error::RuleError;
-use crate::report::{Detection, DetectionSource, Severity, ThreatType, View};
+use crate::report::{Detection, DetectionSource, MAX_SAMPLE_BYTES, Severity, ThreatType, View};
 
 /// Matches of one rule in one text are counted up to this number.
 pub const MAX_COUNT: u32 = 100;
@@ -234,13 +234,14 @@ impl RuleSet {
         }
     }
 
-    /// A match as results show it.
+    /// A match in `data` as results show it.
     ///
     /// # Panics
     ///
     /// If the match is of another set that has more rules.
-    pub fn detection(&self, found: &RuleMatch, view: View) -> Detection {
+    pub fn detection(&self, found: &RuleMatch, view: View, data: &[u8]) -> Detection {
         let rule = &self.0.rules[found.rule];
+        let matched = data.get(found.span.clone()).unwrap_or_default();
         Detection {
             name: rule.name(),
             source: DetectionSource::Rule {
@@ -248,6 +249,7 @@ impl RuleSet {
                 version: rule.version,
                 span: found.span.clone(),
                 count: found.count,
+                sample: matched[..matched.len().min(MAX_SAMPLE_BYTES)].to_vec(),
             },
             view,
             severity: rule.severity,

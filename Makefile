@@ -1,0 +1,49 @@
+# Every target installs what it needs first (tests/setup), and installs nothing twice.
+# Build outputs are shared: demo and build use the release profile, test and lint the dev profile.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-kill bench lint setup
+
+CARGO ?= cargo
+# Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
+CARGO_FLAGS ?= --locked
+# For `make demo`: e.g. `make demo ARGS='--brokers broker:9092'`. For `make bench`: which bench, e.g. ARGS='--bench engine'.
+ARGS ?=
+# For `make test-kill`: how often a replica is killed.
+KILL_ROUNDS ?= 5
+
+help: ## this list
+	@echo 'usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## release build: leaves target/release/scanner-bin
+	@tests/setup build
+	$(CARGO) build --release $(CARGO_FLAGS) --package scanner-bin
+
+demo: build ## the main job on an embedded broker, no Kafka and no database needed
+	target/release/scanner-bin demo $(ARGS)
+
+test: ## all tests, on a real Apache Kafka
+	@tests/setup test
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite
+
+test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
+	@tests/setup test
+	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+
+bench: ## criterion benches
+	@tests/setup build
+	$(CARGO) bench $(CARGO_FLAGS) --package benches $(ARGS)
+
+lint: ## formatting, clippy, documentation and shell scripts; any warning is an error
+	@tests/setup lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps
+	git ls-files -z | xargs -0 grep -lIzE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -n 1 bash -n
+
+setup: ## install what all targets need, build nothing
+	@tests/setup lint
+	@tests/setup test

@@ -1,0 +1,3 @@
+/* The one header that bindgen reads. */
+#include <clamav.h>
+#include "shim.h"

@@ -1,0 +1,307 @@
+//! From signature files and settings to an engine.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::engine::{Engine, EngineInfo};
+use super::handle::{RawEngine, c_path};
+use super::library::Library;
+use super::limits::Limits;
+use super::log;
+use super::tmp::ScratchDir;
+use crate::database::{self, DigestBuilder, Source};
+use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
+use clamav_sys as sys;
+
+/// Which signatures of a database are used. The defaults are `clamscan`'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatabaseOptions {
+    /// Signatures of possibly unwanted applications, names starting with `PUA.`; off by default.
+    pub pua: bool,
+    /// Bytecode that nobody signed; off by default. It is a program: run it only if you trust its author as you
+    /// trust the one of this crate.
+    pub bytecode_unsigned: bool,
+    /// Only what carries the official signature; off by default.
+    pub official_only: bool,
+    /// Phishing signatures and the check of links in mail; on by default.
+    pub phishing: bool,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        DatabaseOptions {
+            pua: false,
+            bytecode_unsigned: false,
+            official_only: false,
+            phishing: true,
+        }
+    }
+}
+
+impl DatabaseOptions {
+    fn to_c(self) -> u32 {
+        let flag = |on: bool, bits: u32| if on { bits } else { 0 };
+        sys::CL_DB_BYTECODE
+            | flag(
+                self.phishing,
+                sys::CL_DB_PHISHING | sys::CL_DB_PHISHING_URLS,
+            )
+            | flag(self.pua, sys::CL_DB_PUA)
+            | flag(self.bytecode_unsigned, sys::CL_DB_BYTECODE_UNSIGNED)
+            | flag(self.official_only, sys::CL_DB_OFFICIAL_ONLY)
+    }
+}
+
+/// Collects signature files and settings, in any order, for an [`Engine`]. Nothing is loaded before
+/// [`EngineBuilder::compile`], and nothing can be changed after it.
+///
+/// Can be sent to another thread, but not shared.
+///
+/// ```
+/// use scanlib::{EngineBuilder, Library, Payload, Request};
+///
+/// let engine = EngineBuilder::new(Library::init()?)?.builtin_signatures()?.compile()?;
+/// let scan = engine.scan(Payload::Bytes(b"a harmless line"), &Request::new())?;
+/// assert!(scan.names.is_empty() && scan.incomplete.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct EngineBuilder {
+    library: Library,
+    engine: RawEngine,
+    sources: Vec<Source>,
+    builtin: bool,
+    database_options: DatabaseOptions,
+    limits: Limits,
+    tmp_base: Option<PathBuf>,
+    cache_entries: Option<u32>,
+}
+
+impl EngineBuilder {
+    /// Starts with no signatures, [`Limits::default`] and no memory of earlier scans.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::NoEngine`] if memory is short.
+    pub fn new(library: Library) -> Result<EngineBuilder, InitError> {
+        Ok(EngineBuilder {
+            library,
+            engine: RawEngine::new(library).ok_or(InitError::NoEngine)?,
+            sources: Vec::new(),
+            builtin: false,
+            database_options: DatabaseOptions::default(),
+            limits: Limits::default(),
+            tmp_base: None,
+            cache_entries: None,
+        })
+    }
+
+    /// Adds a signature file, or every signature file of a directory (not of those below it).
+    ///
+    /// # Errors
+    ///
+    /// The path cannot be read, or the directory holds no signature file.
+    pub fn database(mut self, path: impl AsRef<Path>) -> Result<EngineBuilder, LoadError> {
+        self.sources.push(Source::new(path.as_ref())?);
+        Ok(self)
+    }
+
+    /// Adds the signature that ships with this crate: `Embedded.Test.Eicar`, which finds the EICAR
+    /// test string at any offset, where the usual signatures want it at the very beginning.
+    ///
+    /// # Errors
+    ///
+    /// None today; loading it is part of [`EngineBuilder::compile`].
+    pub fn builtin_signatures(mut self) -> Result<EngineBuilder, LoadError> {
+        self.builtin = true;
+        Ok(self)
+    }
+
+    /// Which signatures of the databases are used.
+    pub fn database_options(mut self, options: DatabaseOptions) -> EngineBuilder {
+        self.database_options = options;
+        self
+    }
+
+    /// Bounds for every scan.
+    pub fn limits(mut self, limits: Limits) -> EngineBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the engine makes its private directory for temporary files; it must exist. It is removed with the
+    /// last clone of the engine, but stays if the process is killed.
+    ///
+    /// The default is `/dev/shm` if that is memory-backed, writable and has at least
+    /// [`Limits::max_scan_bytes`] free, else the system's temporary directory. Each scan makes and removes a
+    /// directory there, which costs more than the scan of a small object if it is on a disk. With less than 1 MiB
+    /// or 64 files to spare, scans are incomplete.
+    pub fn tmp_dir(mut self, dir: impl Into<PathBuf>) -> EngineBuilder {
+        self.tmp_base = Some(dir.into());
+        self
+    }
+
+    /// How many clean objects libclamav remembers, by hash, so as not to scan them again; `None`, the default,
+    /// turns that off.
+    ///
+    /// libclamav remembers as clean also what it could not examine. To keep it from that, an engine with a cache
+    /// ends a scan at the first error, where one without goes on and may still find something.
+    pub fn clean_cache(mut self, entries: Option<u32>) -> EngineBuilder {
+        self.cache_entries = entries.filter(|&entries| entries > 0);
+        self
+    }
+
+    /// Loads the signatures and freezes the engine.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
+    /// An engine without a single signature is refused: it would call everything clean.
+    pub fn compile(mut self) -> Result<Engine, LoadError> {
+        let tmp_dir = self.make_tmp_dir()?;
+        self.apply_settings(tmp_dir.path())?;
+
+        // Before libclamav parses, and again after: what is in memory is what the digest names.
+        let before = self.digests()?;
+        let mut signatures = 0;
+        let mut load_log = Vec::new();
+        if self.builtin {
+            let file = write_builtin(tmp_dir.path())
+                .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
+            signatures += self.load(file.path(), &mut load_log)?;
+        }
+        let paths: Vec<PathBuf> = self
+            .sources
+            .iter()
+            .map(|source| source.path().to_owned())
+            .collect();
+        for path in &paths {
+            signatures += self.load(path, &mut load_log)?;
+        }
+        let after = self.digests()?;
+        if let Some(changed) = paths
+            .iter()
+            .enumerate()
+            .find(|&(i, _)| before[i] != after[i])
+        {
+            return Err(LoadError::new(changed.1, LoadErrorKind::Changed));
+        }
+        if signatures == 0 {
+            let path = paths
+                .first()
+                .map_or(Path::new("no database was given"), PathBuf::as_path);
+            return Err(LoadError {
+                log: load_log,
+                ..LoadError::new(path, LoadErrorKind::Empty)
+            });
+        }
+
+        let (compiled, log) = log::capture(|| self.engine.compile());
+        load_log.extend(log.lines);
+        if let Err(code) = compiled {
+            let path = paths.first().map_or(tmp_dir.path(), PathBuf::as_path);
+            return Err(LoadError {
+                log: load_log,
+                ..LoadError::new(path, LoadErrorKind::Compile(code))
+            });
+        }
+
+        let mut digest = DigestBuilder::default();
+        if self.builtin {
+            digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
+        }
+        before.iter().for_each(|source| digest.add_digest(source));
+        let info = EngineInfo {
+            signatures,
+            builtin_only: paths.is_empty(),
+            builtin: self.builtin,
+            sources: paths,
+            library: self.library.version(),
+            digest: digest.finish(),
+            load_log,
+            tmp_dir: tmp_dir.path().to_owned(),
+        };
+        Ok(Engine::new(
+            self.engine,
+            info,
+            self.limits,
+            self.cache_entries.is_some(),
+            tmp_dir,
+        ))
+    }
+
+    fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
+        let (base, dir) = match &self.tmp_base {
+            Some(base) => (base.clone(), ScratchDir::create(base)),
+            None => ScratchDir::create_default(self.limits.max_scan_bytes),
+        };
+        dir.map_err(|source| LoadError::new(&base, LoadErrorKind::TmpDir(source)))
+    }
+
+    fn apply_settings(&mut self, tmp_dir: &Path) -> Result<(), LoadError> {
+        let refused =
+            |setting, code| LoadError::new(tmp_dir, LoadErrorKind::Setting { setting, code });
+
+        let settings = self
+            .limits
+            .settings()
+            .map_err(|setting| refused(setting, ClamCode::new(sys::CL_EARG)))?;
+        for (setting, field, value) in settings {
+            self.engine
+                .set_number(field, value)
+                .map_err(|code| refused(setting, code))?;
+        }
+        match self.cache_entries {
+            None => self.engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
+            Some(entries) => self.engine.set_cache_entries(entries),
+        }
+        .map_err(|code| refused("clean_cache", code))?;
+
+        let path =
+            c_path(tmp_dir).ok_or_else(|| refused("tmp_dir", ClamCode::new(sys::CL_EARG)))?;
+        self.engine
+            .set_text(sys::CL_ENGINE_TMPDIR, &path)
+            .map_err(|code| refused("tmp_dir", code))
+    }
+
+    fn load(&mut self, path: &Path, load_log: &mut Vec<String>) -> Result<u64, LoadError> {
+        let c_path = c_path(path).ok_or_else(|| {
+            let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
+            LoadError::new(path, LoadErrorKind::Io(problem))
+        })?;
+        let options = self.database_options.to_c();
+        let (loaded, log) = log::capture(|| self.engine.load(&c_path, options));
+        match loaded {
+            Ok(signatures) => {
+                load_log.extend(log.lines);
+                Ok(signatures)
+            }
+            Err(code) => Err(LoadError {
+                log: log.lines,
+                ..LoadError::new(path, LoadErrorKind::Refused(code))
+            }),
+        }
+    }
+
+    fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
+        self.sources.iter().map(Source::digest).collect()
+    }
+}
+
+/// The shipped signature as a file, because libclamav loads files only.
+fn write_builtin(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new().suffix(".ndb").tempfile_in(dir)?;
+    file.write_all(database::builtin_text().as_bytes())?;
+    file.flush()?;
+    Ok(file)
+}
+
+impl LoadError {
+    fn new(path: &Path, kind: LoadErrorKind) -> LoadError {
+        LoadError {
+            path: path.to_owned(),
+            kind,
+            log: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The frozen engine, shared by every thread.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::call::{self, Input, Surroundings};
+use super::handle::RawEngine;
+use super::library::LibraryVersion;
+use super::limits::Limits;
+use super::map::MemoryMap;
+use super::payload::Payload;
+use super::reaper;
+use super::request::Request;
+use super::tmp::ScratchDir;
+use crate::database::Digest;
+use crate::error::ScanError;
+use crate::report::Incomplete;
+
+/// libclamav does not look at an object of this length or less: no signature is that short. Such an
+/// object is clean.
+pub(crate) const NOT_LOOKED_AT_BYTES: u64 = 5;
+
+/// Compiled signatures and settings; cloning shares them.
+///
+/// # Thread safety
+///
+/// Any number of threads may scan at once. Nothing can be changed after
+/// [`crate::EngineBuilder::compile`]; to use other signatures, build another engine.
+///
+/// The last clone to be dropped leaves the freeing of the signatures to a thread of its own.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Frozen>);
+
+/// What is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineInfo {
+    /// Number of signatures, as libclamav counts them; at least 1.
+    pub signatures: u64,
+    /// The files and directories that were loaded, in that order; the shipped signature is not among them.
+    pub sources: Vec<PathBuf>,
+    /// The shipped signature is loaded.
+    pub builtin: bool,
+    /// Nothing but the shipped signature is loaded.
+    pub builtin_only: bool,
+    /// The library that does the work.
+    pub library: LibraryVersion,
+    /// SHA-256 over the names and contents of the files that were loaded.
+    pub digest: Digest,
+    /// What libclamav warned about while it loaded, oldest first: a signature it left out, for example.
+    pub load_log: Vec<String>,
+    /// The engine's own directory for temporary files. If it vanishes or is full, scans are incomplete.
+    pub tmp_dir: PathBuf,
+}
+
+/// What libclamav said about one object.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineScan {
+    /// Names of what was found, as libclamav gives them (`.UNOFFICIAL` included), each once, in the order found.
+    pub names: Vec<String>,
+    /// Why not everything was examined; `None` if everything was. With names and without
+    /// [`crate::ScanOptions::all_matches`] there may be more to find either way.
+    pub incomplete: Option<Incomplete>,
+    /// libclamav gives this type of object (some audio and telephony formats, known by their first bytes) no
+    /// examination at all, so finding nothing says nothing.
+    pub type_ignored: bool,
+}
+
+impl EngineScan {
+    fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
+        EngineScan {
+            names: Vec::new(),
+            incomplete,
+            type_ignored: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Frozen {
+    /// Given to the reaper on drop, and not touched after that.
+    engine: ManuallyDrop<RawEngine>,
+    info: EngineInfo,
+    limits: Limits,
+    /// libclamav remembers clean objects.
+    caches: bool,
+    /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
+    scratch: ScratchDir,
+}
+
+// SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
+// header forbids only to change settings meanwhile). Nothing behind `&Frozen` changes a setting:
+// `RawEngine`'s setters want `&mut`, and no `&mut` is ever made again. The callbacks touch
+// nothing but the context of their own scan.
+unsafe impl Sync for Frozen {}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and `self` is not used afterwards.
+        reaper::free(unsafe { ManuallyDrop::take(&mut self.engine) });
+    }
+}
+
+impl Engine {
+    /// `engine` is compiled.
+    pub(super) fn new(
+        engine: RawEngine,
+        info: EngineInfo,
+        limits: Limits,
+        caches: bool,
+        scratch: ScratchDir,
+    ) -> Engine {
+        Engine(Arc::new(Frozen {
+            engine: ManuallyDrop::new(engine),
+            info,
+            limits,
+            caches,
+            scratch,
+        }))
+    }
+
+    /// What is loaded.
+    pub fn info(&self) -> &EngineInfo {
+        &self.0.info
+    }
+
+    /// The bounds for every scan.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Does in the directory for temporary files what a scan would do; for health checks.
+    ///
+    /// # Errors
+    ///
+    /// The directory is missing, read-only or full: scans will be [`Incomplete::EngineError`].
+    pub fn check_tmp_dir(&self) -> io::Result<()> {
+        self.0.scratch.check()
+    }
+
+    /// Scans one object.
+    ///
+    /// Nothing found means "clean" only if [`EngineScan::incomplete`] is `None` and
+    /// [`EngineScan::type_ignored`] is false. An object of five bytes or less is clean without a look.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or read. What keeps libclamav from looking is not an error but
+    /// [`Incomplete::EngineError`].
+    ///
+    /// # Panics
+    ///
+    /// A panic inside a callback of this crate is carried around C and goes on here.
+    pub fn scan(
+        &self,
+        payload: Payload<'_>,
+        request: &Request<'_>,
+    ) -> Result<EngineScan, ScanError> {
+        let name = request.name;
+        match payload {
+            Payload::Bytes(data) => Ok(self.scan_bytes(data, name, request)),
+            Payload::File { file, path } => self.scan_file(file, path, request),
+            Payload::Path(path) => {
+                let file = File::open(path).map_err(|source| read_error(path, source))?;
+                self.scan_file(&file, path, request)
+            }
+        }
+    }
+
+    fn scan_bytes(&self, data: &[u8], name: Option<&str>, request: &Request<'_>) -> EngineScan {
+        let len = data.len() as u64;
+        if let Some(answer) = self.without_looking(len) {
+            return answer;
+        }
+        match MemoryMap::new(data) {
+            Some(map) => self.look(&Input::Memory(&map), name, request),
+            None => EngineScan::nothing(Some(Incomplete::EngineError {
+                code: Some(clamav_sys::CL_EMEM as i32),
+                log: vec!["no memory for a map".to_owned()],
+            })),
+        }
+    }
+
+    fn scan_file(
+        &self,
+        file: &File,
+        path: &Path,
+        request: &Request<'_>,
+    ) -> Result<EngineScan, ScanError> {
+        let metadata = file.metadata().map_err(|source| read_error(path, source))?;
+        let path_name = path.to_string_lossy();
+        let name = Some(request.name.unwrap_or(&path_name));
+        // Pipes and the files of /proc have no length, and libclamav would call them clean.
+        if !metadata.is_file() || metadata.len() <= NOT_LOOKED_AT_BYTES {
+            let data = self
+                .spool(file)
+                .map_err(|source| read_error(path, source))?;
+            return Ok(self.scan_bytes(&data, name, request));
+        }
+        if let Some(answer) = self.without_looking(metadata.len()) {
+            return Ok(answer);
+        }
+        Ok(self.look(&Input::File(file), name, request))
+    }
+
+    fn look(&self, input: &Input<'_>, name: Option<&str>, request: &Request<'_>) -> EngineScan {
+        let Frozen {
+            engine,
+            limits,
+            scratch,
+            caches,
+            ..
+        } = &*self.0;
+        call::scan(
+            Surroundings {
+                engine,
+                limits,
+                scratch,
+                caches: *caches,
+            },
+            input,
+            name,
+            request,
+        )
+    }
+
+    /// The answers that do not need libclamav. It would call a large object clean, too.
+    fn without_looking(&self, len: u64) -> Option<EngineScan> {
+        let max = self.0.limits.max_file_bytes;
+        if len <= NOT_LOOKED_AT_BYTES {
+            Some(EngineScan::nothing(None))
+        } else if len > max {
+            Some(EngineScan::nothing(Some(Incomplete::FileTooLarge {
+                len,
+                max,
+            })))
+        } else {
+            None
+        }
+    }
+
+    /// Reads into memory, one byte more than allowed at most.
+    fn spool(&self, file: &File) -> io::Result<Vec<u8>> {
+        let mut data = Vec::new();
+        file.take(self.0.limits.max_file_bytes.saturating_add(1))
+            .read_to_end(&mut data)?;
+        Ok(data)
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ScanError {
+    ScanError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,85 @@
+//! The C engine itself: one owner, freed once.
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use clamav_sys as sys;
+
+use crate::error::ClamCode;
+
+/// An engine of libclamav and the only handle to it.
+#[derive(Debug)]
+pub(super) struct RawEngine(NonNull<sys::cl_engine>);
+
+// SAFETY: libclamav keeps no thread-local state for an engine; clamd, too, loads on one thread,
+// scans on others and frees on yet another. A handle is not Sync: its setters must not race.
+unsafe impl Send for RawEngine {}
+
+impl RawEngine {
+    /// `None` if memory is short. The library must be initialised, which the caller shows by
+    /// holding a [`super::Library`].
+    pub(super) fn new(_initialised: super::Library) -> Option<RawEngine> {
+        // SAFETY: the library is initialised.
+        NonNull::new(unsafe { sys::cl_engine_new() }).map(RawEngine)
+    }
+
+    pub(super) fn set_number(
+        &mut self,
+        field: sys::cl_engine_field,
+        value: i64,
+    ) -> Result<(), ClamCode> {
+        // SAFETY: a living engine that, by `&mut`, nobody else uses; `field` is one of the header's.
+        ClamCode::check(unsafe { sys::cl_engine_set_num(self.0.as_ptr(), field, value) })
+    }
+
+    pub(super) fn set_text(
+        &mut self,
+        field: sys::cl_engine_field,
+        value: &CStr,
+    ) -> Result<(), ClamCode> {
+        // SAFETY: as above; libclamav copies the string.
+        ClamCode::check(unsafe { sys::cl_engine_set_str(self.0.as_ptr(), field, value.as_ptr()) })
+    }
+
+    pub(super) fn set_cache_entries(&mut self, entries: u32) -> Result<(), ClamCode> {
+        // SAFETY: as above.
+        ClamCode::check(unsafe { sys::clamshim_set_cache_size(self.0.as_ptr(), entries) })
+    }
+
+    /// Loads a file or a directory and returns the number of signatures.
+    pub(super) fn load(&mut self, path: &CStr, options: u32) -> Result<u64, ClamCode> {
+        let mut signatures = 0;
+        // SAFETY: as above; `path` and `signatures` outlive the call.
+        let code =
+            unsafe { sys::cl_load(path.as_ptr(), self.0.as_ptr(), &mut signatures, options) };
+        ClamCode::check(code).map(|()| signatures.into())
+    }
+
+    /// Installs the callbacks and compiles. After this only `clamshim_scan` may see the engine.
+    pub(super) fn compile(&mut self) -> Result<(), ClamCode> {
+        // SAFETY: a living engine that nobody else uses; the callbacks are functions of the shim.
+        unsafe { sys::clamshim_install(self.0.as_ptr()) };
+        // SAFETY: as above.
+        ClamCode::check(unsafe { sys::cl_engine_compile(self.0.as_ptr()) })
+    }
+
+    /// Valid as long as `self`.
+    pub(super) fn as_ptr(&self) -> *const sys::cl_engine {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for RawEngine {
+    fn drop(&mut self) {
+        // SAFETY: the only handle (no reference was added in C), so this frees the engine, once; no
+        // scan is running, because it borrows the handle.
+        let _code = unsafe { sys::cl_engine_free(self.0.as_ptr()) };
+    }
+}
+
+/// A path as C wants it; `None` if it holds a NUL byte.
+pub(super) fn c_path(path: &Path) -> Option<std::ffi::CString> {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
+}

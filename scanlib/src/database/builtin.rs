@@ -1,0 +1,11 @@
+//! The signature that ships inside the binary, so that a scanner without a database finds something.
+
+use crate::eicar;
+
+/// The file name it is loaded and counted under.
+pub(crate) const BUILTIN_NAME: &str = "embedded.ndb";
+
+/// In libclamav's `.ndb` format: any type of object, any offset.
+pub(crate) fn builtin_text() -> String {
+    format!("Embedded.Test.Eicar:0:*:{}\n", eicar::HEX)
+}

@@ -1,0 +1,125 @@
+//! Engine, rules and prefilter of one generation, immutable and shared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::clam::Engine;
+use crate::error::NothingEnabled;
+use crate::message::ViewSet;
+use crate::prefilter::Prefilter;
+use crate::report::Generation;
+use crate::rules::RuleSet;
+use crate::scanner::Scanner;
+
+/// Everything that judges a message, built together and never changed. Cheap to clone.
+///
+/// It has an engine, or rules, or both: what examines nothing may not say "clean".
+#[derive(Clone, Debug)]
+pub struct Detector {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    engine: Option<Engine>,
+    rules: Option<RuleSet>,
+    prefilter: Prefilter,
+    views: ViewSet,
+    generation: Generation,
+}
+
+/// Settings of a [`Detector`]; see [`Detector::builder`].
+#[derive(Debug)]
+pub struct DetectorBuilder {
+    engine: Option<Engine>,
+    rules: Option<RuleSet>,
+    views: ViewSet,
+}
+
+impl DetectorBuilder {
+    /// Scans with libclamav.
+    pub fn engine(mut self, engine: impl Into<Option<Engine>>) -> Self {
+        self.engine = engine.into();
+        self
+    }
+
+    /// Matches severity rules.
+    pub fn rules(mut self, rules: impl Into<Option<RuleSet>>) -> Self {
+        self.rules = rules.into();
+        self
+    }
+
+    /// Which views of a message are examined. Default: all.
+    pub fn views(mut self, views: ViewSet) -> Self {
+        self.views = views;
+        self
+    }
+
+    /// The detector, as a generation of its own.
+    ///
+    /// # Errors
+    /// Neither an engine nor rules are enabled.
+    pub fn build(self) -> Result<Detector, NothingEnabled> {
+        if self.engine.is_none() && self.rules.is_none() {
+            return Err(NothingEnabled);
+        }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let generation = Generation(NEXT.fetch_add(1, Ordering::Relaxed));
+        let DetectorBuilder {
+            engine,
+            rules,
+            views,
+        } = self;
+        let prefilter = Prefilter::off();
+        Ok(Detector {
+            parts: Arc::new(Parts {
+                engine,
+                rules,
+                prefilter,
+                views,
+                generation,
+            }),
+        })
+    }
+}
+
+impl Detector {
+    /// Starts with no engine, no rules and all views.
+    pub fn builder() -> DetectorBuilder {
+        DetectorBuilder {
+            engine: None,
+            rules: None,
+            views: ViewSet::ALL,
+        }
+    }
+
+    /// The libclamav engine, if it is enabled.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.parts.engine.as_ref()
+    }
+
+    /// The rules, if they are enabled.
+    pub fn rules(&self) -> Option<&RuleSet> {
+        self.parts.rules.as_ref()
+    }
+
+    /// What proves buffers clean without libclamav.
+    pub fn prefilter(&self) -> &Prefilter {
+        &self.parts.prefilter
+    }
+
+    /// Which views of a message are examined.
+    pub fn views(&self) -> ViewSet {
+        self.parts.views
+    }
+
+    /// Identity of this detector within the process.
+    pub fn generation(&self) -> Generation {
+        self.parts.generation
+    }
+
+    /// A scanner for one thread.
+    pub fn scanner(&self) -> Scanner {
+        Scanner::new(self.clone())
+    }
+}

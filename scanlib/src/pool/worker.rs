@@ -1,0 +1,91 @@
+//! One thread of the pool: take a job, use the newest detector, answer.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::Work;
+use super::queue::Queue;
+use super::stats::Counters;
+use crate::detector::Detector;
+use crate::error::ScanError;
+use crate::scanner::Scanner;
+use crate::slot::DetectorSlot;
+
+/// What a job has at hand while it runs: this thread's scanner.
+#[derive(Debug)]
+pub struct Worker {
+    scanner: Scanner,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    /// Runs one scan with this worker's scanner.
+    ///
+    /// # Errors
+    /// Those of `scan`, and [`ScanError::Panicked`] if it panicked: the panic costs this verdict
+    /// only, and the worker goes on with a new scanner.
+    pub fn scan<T>(
+        &mut self,
+        scan: impl FnOnce(&mut Scanner) -> Result<T, ScanError>,
+    ) -> Result<T, ScanError> {
+        // Unwind safe: the scanner is the only thing the closure can leave half changed, and it
+        // is replaced.
+        let scanner = &mut self.scanner;
+        catch_unwind(AssertUnwindSafe(|| scan(scanner))).unwrap_or_else(|panic| {
+            self.counters.panicked();
+            self.scanner = self.scanner.detector().scanner();
+            Err(ScanError::Panicked {
+                message: panic_message(&*panic),
+            })
+        })
+    }
+
+    /// The detector that this job is scanned with.
+    pub fn detector(&self) -> &Detector {
+        self.scanner.detector()
+    }
+}
+
+/// The life of a worker thread.
+pub(super) fn work<W: Work>(
+    queue: &Queue<W>,
+    counters: &Arc<Counters>,
+    slot: &DetectorSlot,
+    results: &Sender<W::Output>,
+) {
+    let mut worker = Worker {
+        scanner: slot.load().scanner(),
+        counters: Arc::clone(counters),
+    };
+    while let Some(job) = queue.pop() {
+        counters.started();
+        let current = slot.load();
+        if current.generation() != worker.detector().generation() {
+            worker.scanner = current.scanner();
+        }
+        let receipt = job.receipt();
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
+                counters.panicked();
+                worker.scanner = worker.detector().scanner();
+                W::panicked(receipt, panic_message(&*panic))
+            });
+        counters.finished();
+        if results.send(answer).is_err() {
+            // Nobody is left to answer to.
+            counters.dropped(queue.close(true));
+            return;
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without a message".to_owned(),
+    }
+}

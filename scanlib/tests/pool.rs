@@ -1,0 +1,247 @@
+//! What the pool promises, with workers that do as they are told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use scanlib::rules::RuleSet;
+use scanlib::{
+    Detector, DetectorSlot, Generation, Parser, Pool, Request, ScanError, Shutdown, TrySubmitError,
+    Work, Worker,
+};
+
+/// What a job does.
+enum Deed {
+    /// Waits until it is told to go on.
+    Wait(Receiver<()>),
+    /// Scans a message and panics inside of the scan.
+    PanicInScan,
+    /// Panics outside of a scan.
+    Panic,
+    /// Scans a message.
+    Scan(&'static str),
+}
+
+struct Job {
+    number: u64,
+    bytes: u64,
+    deed: Deed,
+}
+
+#[derive(Debug)]
+struct Answer {
+    number: u64,
+    generation: Option<Generation>,
+    outcome: Result<usize, String>,
+}
+
+impl Work for Job {
+    type Output = Answer;
+    type Receipt = u64;
+
+    fn cost_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn receipt(&self) -> u64 {
+        self.number
+    }
+
+    fn run(self, worker: &mut Worker) -> Answer {
+        let generation = Some(worker.detector().generation());
+        let message = |text: &'static str| Parser::default().parse(text.as_bytes());
+        let outcome = match self.deed {
+            Deed::Wait(go) => go.recv().map(|()| 0).map_err(|error| error.to_string()),
+            Deed::PanicInScan => worker
+                .scan(|_| -> Result<usize, ScanError> { panic!("inside") })
+                .map_err(|error| error.to_string()),
+            Deed::Panic => panic!("outside"),
+            Deed::Scan(text) => worker
+                .scan(|scanner| scanner.scan_message(&message(text), &Request::new()))
+                .map(|report| report.verdict.detections().len())
+                .map_err(|error| error.to_string()),
+        };
+        Answer {
+            number: self.number,
+            generation,
+            outcome,
+        }
+    }
+
+    fn panicked(number: u64, message: String) -> Answer {
+        Answer {
+            number,
+            generation: None,
+            outcome: Err(message),
+        }
+    }
+}
+
+fn detector() -> Detector {
+    Detector::builder()
+        .rules(RuleSet::builtin())
+        .build()
+        .unwrap()
+}
+
+fn pool(workers: usize, jobs: usize, bytes: u64, answers: Sender<Answer>) -> Pool<Job> {
+    Pool::builder(DetectorSlot::new(detector()))
+        .workers(NonZeroUsize::new(workers).unwrap())
+        .queue_jobs(jobs)
+        .queue_bytes(bytes)
+        .start(answers)
+        .unwrap()
+}
+
+fn job(number: u64, deed: Deed) -> Job {
+    Job {
+        number,
+        bytes: 1,
+        deed,
+    }
+}
+
+/// A pool whose only worker is busy until `go` gets a message.
+fn busy_pool(jobs: usize, bytes: u64) -> (Pool<Job>, Sender<()>, Receiver<Answer>) {
+    let (answers, arriving) = unbounded();
+    let pool = pool(1, jobs, bytes, answers);
+    let (go, wait) = bounded(1);
+    pool.submit(job(0, Deed::Wait(wait))).unwrap();
+    while pool.stats().busy == 0 {
+        std::thread::yield_now();
+    }
+    (pool, go, arriving)
+}
+
+#[test]
+fn a_full_queue_gives_the_job_back_by_count_and_by_bytes() {
+    let (pool, go, arriving) = busy_pool(2, u64::MAX);
+    pool.try_submit(job(1, Deed::Scan("x"))).unwrap();
+    pool.try_submit(job(2, Deed::Scan("x"))).unwrap();
+    let Err(TrySubmitError::Full(back)) = pool.try_submit(job(3, Deed::Scan("x"))) else {
+        panic!("two jobs wait, and two may");
+    };
+    assert_eq!(back.number, 3);
+    go.send(()).unwrap();
+    assert_eq!(arriving.iter().take(3).count(), 3);
+    drop(pool);
+
+    let (pool, go, _arriving) = busy_pool(100, 10);
+    let sized = |number, bytes| Job {
+        number,
+        bytes,
+        deed: Deed::Scan("x"),
+    };
+    pool.try_submit(sized(1, 11))
+        .expect("a job larger than the budget goes in alone");
+    assert!(matches!(
+        pool.try_submit(sized(2, 1)),
+        Err(TrySubmitError::Full(_))
+    ));
+    go.send(()).unwrap();
+    while pool.stats().done < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(pool.stats().queued_bytes, 0, "the budget came back");
+}
+
+#[test]
+fn submit_waits_for_room_and_ends_when_the_pool_does() {
+    let (pool, go, arriving) = busy_pool(1, 1);
+    pool.submit(job(1, Deed::Scan("x"))).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pool.submit(job(2, Deed::Scan("x"))));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished(), "there is no room");
+        go.send(()).unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+    let numbers: Vec<u64> = arriving
+        .iter()
+        .take(3)
+        .map(|answer| answer.number)
+        .collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
+fn a_panic_costs_one_verdict_and_never_the_pool() {
+    let (answers, arriving) = unbounded();
+    let pool = pool(1, 10, u64::MAX, answers);
+    pool.submit(job(0, Deed::PanicInScan)).unwrap();
+    pool.submit(job(1, Deed::Panic)).unwrap();
+    pool.submit(job(2, Deed::Scan("'; DROP TABLE users; --")))
+        .unwrap();
+    let answers: Vec<Answer> = arriving.iter().take(3).collect();
+    assert_eq!(
+        answers[0].outcome.as_ref().unwrap_err(),
+        "the scan panicked: inside"
+    );
+    assert_eq!(answers[1].outcome.as_ref().unwrap_err(), "outside");
+    assert_eq!(answers[2].outcome, Ok(1), "the same worker goes on");
+    let stats = pool.shutdown(Shutdown::FinishQueued);
+    assert_eq!((stats.done, stats.panics, stats.busy), (3, 2, 0));
+}
+
+#[test]
+fn a_swapped_detector_is_used_from_the_next_job_on() {
+    let (answers, arriving) = unbounded();
+    let first = detector();
+    let slot = DetectorSlot::new(first.clone());
+    let pool: Pool<Job> = Pool::builder(slot.clone())
+        .workers(NonZeroUsize::MIN)
+        .start(answers)
+        .unwrap();
+    pool.submit(job(0, Deed::Scan("x"))).unwrap();
+    assert_eq!(
+        arriving.recv().unwrap().generation,
+        Some(first.generation())
+    );
+    let second = detector();
+    let old = slot.swap(second.clone());
+    assert_eq!(old.generation(), first.generation());
+    pool.submit(job(1, Deed::Scan("x"))).unwrap();
+    assert_eq!(
+        arriving.recv().unwrap().generation,
+        Some(second.generation())
+    );
+    assert!(second.generation() > first.generation());
+}
+
+#[test]
+fn shutdown_finishes_or_drops_what_waits_and_says_how_much() {
+    for (mode, done, dropped) in [(Shutdown::FinishQueued, 4, 0), (Shutdown::DropQueued, 1, 3)] {
+        let (pool, go, arriving) = busy_pool(10, u64::MAX);
+        for number in 1..=3 {
+            pool.submit(job(number, Deed::Scan("x"))).unwrap();
+        }
+        // The worker stays busy until the queue has been closed.
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            go.send(()).unwrap();
+        });
+        let stats = pool.shutdown(mode);
+        release.join().unwrap();
+        assert_eq!((stats.done, stats.dropped), (done, dropped), "{mode:?}");
+        assert_eq!(
+            arriving.try_iter().count() as u64,
+            done,
+            "each job is answered once"
+        );
+    }
+}
+
+#[test]
+fn a_pool_that_nobody_listens_to_takes_no_more_jobs() {
+    let (pool, go, arriving) = busy_pool(10, u64::MAX);
+    drop(arriving);
+    go.send(()).unwrap();
+    loop {
+        match pool.try_submit(job(1, Deed::Scan("x"))) {
+            Err(TrySubmitError::Closed(_)) => break,
+            _ => std::thread::yield_now(),
+        }
+    }
+}

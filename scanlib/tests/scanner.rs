@@ -1,0 +1,216 @@
+//! What a scanner says of messages and objects, with the real libclamav.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use scanlib::rules::RuleSet;
+use scanlib::{
+    CancelToken, Detector, Engine, EngineBuilder, Incomplete, Library, Parser, Payload, Report,
+    Request, ScanOptions, Severity, Stage, ThreatType, Verdict, View, ViewSet, eicar,
+};
+
+const SIGNATURE: &str = "Embedded.Test.Eicar.UNOFFICIAL";
+
+fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let build = || {
+        let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        builder.builtin_signatures().unwrap().compile().unwrap()
+    };
+    ENGINE.get_or_init(build).clone()
+}
+
+fn detector(rules: bool, views: ViewSet) -> Detector {
+    let rules = rules.then(RuleSet::builtin);
+    Detector::builder()
+        .engine(engine())
+        .rules(rules)
+        .views(views)
+        .build()
+        .unwrap()
+}
+
+fn scan(detector: &Detector, record: &[u8]) -> Report {
+    let message = Parser::default().parse(record);
+    detector
+        .scanner()
+        .scan_message(&message, &Request::new())
+        .unwrap()
+}
+
+fn seen(report: &Report) -> Vec<(&str, View)> {
+    report
+        .verdict
+        .detections()
+        .iter()
+        .map(|found| (found.name.as_str(), found.view))
+        .collect()
+}
+
+#[test]
+fn eicar_is_found_at_any_offset_and_named_by_the_rule_first() {
+    let record = format!("<13>Oct 20 02:44:02 host app: see {} there", eicar::text());
+    let report = scan(&detector(true, ViewSet::ALL), record.as_bytes());
+    let Verdict::Infected(found) = &report.verdict else {
+        panic!("{report:?}")
+    };
+    assert_eq!(found.headline().name, "Malicious pattern: eicar_test");
+    assert_eq!(found.headline().severity, Severity::High);
+    let clamav = found
+        .as_slice()
+        .iter()
+        .find(|found| found.is_clamav())
+        .unwrap();
+    assert_eq!(
+        (clamav.name.as_str(), clamav.view),
+        (SIGNATURE, View::Raw),
+        "once, for its first view"
+    );
+    assert_eq!(clamav.threat_type, ThreatType::Virus);
+}
+
+#[test]
+fn each_view_shows_libclamav_what_the_others_hide() {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let inner = format!("<13>Oct 20 02:44:02 host app: {}", eicar::text());
+    let json = serde_json::json!({ "message": inner }).to_string();
+    let encoded = format!(
+        "<13>Oct 20 02:44:02 host app: x={}",
+        BASE64_STANDARD.encode(eicar::text())
+    );
+    let utf16: Vec<u8> = eicar::text()
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let wide = format!("powershell -enc {}", BASE64_STANDARD.encode(utf16));
+    let guarded = format!("ID3 {}", eicar::text());
+    for (record, view) in [
+        (json.as_str(), View::Body),
+        (encoded.as_str(), View::Decoded),
+        (wide.as_str(), View::Decoded),
+        (guarded.as_str(), View::Guarded),
+    ] {
+        let report = scan(&detector(false, ViewSet::ALL), record.as_bytes());
+        assert_eq!(seen(&report), [(SIGNATURE, view)], "{record}");
+        // Without that view it is not found, so the view is what finds it.
+        let others = [View::Body, View::Decoded, View::Guarded]
+            .into_iter()
+            .filter(|v| *v != view);
+        let without = others.fold(ViewSet::RAW, ViewSet::with);
+        let report = scan(&detector(false, without), record.as_bytes());
+        assert_eq!(report.verdict, Verdict::Clean, "{record}");
+        assert_eq!(report.type_ignored, view == View::Guarded, "{record}");
+    }
+}
+
+#[test]
+fn an_ordinary_message_is_clean_and_every_view_was_examined() {
+    let report = scan(
+        &detector(true, ViewSet::ALL),
+        b"<38>Oct 11 22:14:15 web su[7]: hello",
+    );
+    assert_eq!(report.verdict, Verdict::Clean);
+    assert_eq!((report.views, report.engine_calls), (2, 2));
+    assert_eq!(report.decided_by, Stage::Engine);
+}
+
+#[test]
+fn a_cancelled_or_late_scan_is_incomplete_and_the_next_one_is_right() {
+    let detector = detector(false, ViewSet::RAW);
+    let mut scanner = detector.scanner();
+    let text = format!("see {} there", eicar::text());
+    let stop = CancelToken::new();
+    stop.cancel();
+    let cancelled = Request::new().cancel(&stop);
+    let late = Request::new().deadline(Instant::now() - Duration::from_millis(1));
+    for (request, expected) in [
+        (cancelled, Incomplete::Cancelled),
+        (late, Incomplete::Deadline),
+    ] {
+        let report = scanner
+            .scan(Payload::Bytes(text.as_bytes()), &request)
+            .unwrap();
+        let Verdict::Incomplete { cause, .. } = report.verdict else {
+            panic!("{report:?}")
+        };
+        assert_eq!(cause, expected);
+        let report = scanner
+            .scan(Payload::Bytes(text.as_bytes()), &Request::new())
+            .unwrap();
+        assert_eq!(seen(&report), [(SIGNATURE, View::Raw)]);
+    }
+}
+
+#[test]
+fn files_are_scanned_alike_with_and_without_rules() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "see {} there", eicar::text()).unwrap();
+    for rules in [false, true] {
+        let mut scanner = detector(rules, ViewSet::RAW).scanner();
+        let opened = File::open(file.path()).unwrap();
+        for payload in [
+            Payload::Path(file.path()),
+            Payload::File {
+                file: &opened,
+                path: file.path(),
+            },
+        ] {
+            let report = scanner.scan(payload, &Request::new()).unwrap();
+            let names: Vec<&str> = seen(&report).into_iter().map(|(name, _)| name).collect();
+            let expected: &[&str] = if rules {
+                &["Malicious pattern: eicar_test", SIGNATURE]
+            } else {
+                &[SIGNATURE]
+            };
+            assert_eq!(names, expected);
+            assert_eq!(report.input_bytes, 78);
+        }
+        let missing = scanner.scan(Payload::Path("/nonexistent/file".as_ref()), &Request::new());
+        assert!(
+            missing
+                .unwrap_err()
+                .to_string()
+                .starts_with("/nonexistent/file: No such file")
+        );
+    }
+}
+
+#[test]
+fn all_match_reports_every_signature_once() {
+    let mut database = tempfile::Builder::new().suffix(".ndb").tempfile().unwrap();
+    writeln!(database, "Test.One:0:*:{}", "6f6e65206f6e65").unwrap();
+    writeln!(database, "Test.Two:0:*:{}", "74776f2074776f").unwrap();
+    let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+    let engine = builder
+        .database(database.path())
+        .unwrap()
+        .compile()
+        .unwrap();
+    let detector = Detector::builder().engine(engine).build().unwrap();
+    let record = b"<13>Oct 20 02:44:02 h a: one one two two";
+    let mut options = ScanOptions::default();
+    options.all_matches = true;
+    let message = Parser::default().parse(record);
+    let all = detector
+        .scanner()
+        .scan_message(&message, &Request::new().options(options))
+        .unwrap();
+    let mut names: Vec<_> = seen(&all).into_iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Test.One.UNOFFICIAL", "Test.Two.UNOFFICIAL"]);
+    let first = detector
+        .scanner()
+        .scan_message(&message, &Request::new())
+        .unwrap();
+    assert_eq!(seen(&first).len(), 1);
+}
+
+#[test]
+fn a_detector_that_examines_nothing_cannot_be_built() {
+    let error = Detector::builder().build().unwrap_err();
+    assert!(error.to_string().contains("neither libclamav nor rules"));
+}

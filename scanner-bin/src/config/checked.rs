@@ -1,0 +1,590 @@
+//! The configuration that the service works with: complete, and consistent.
+//!
+//! The `Default` of each section is the only place where defaults are written down.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use scanlib::message::{FieldNames, ViewSet};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, Problem};
+use super::properties::protected;
+use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
+use super::sources::Origins;
+
+/// The smallest share of fetch memory that keeps a partition flowing, in bytes.
+const MIN_FETCH_BYTES_PER_PARTITION: u64 = 256 << 10;
+/// The longest record that Kafka can carry, in bytes.
+const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
+
+/// A complete, checked configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Where records come from and results go to.
+    pub kafka: KafkaConfig,
+    /// How records are scanned.
+    pub scan: ScanConfig,
+    /// How the service is watched.
+    pub ops: OpsConfig,
+}
+
+/// A setting that is one of a few words; another word is refused with the list.
+macro_rules! words {
+    ($( #[doc = $doc:literal] $name:ident { $( #[doc = $word_doc:literal] $variant:ident = $word:literal, )+ } )+) => {$(
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub enum $name { $( #[doc = $word_doc] $variant, )+ }
+
+        impl $name {
+            /// The word in the configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $( $name::$variant => $word, )+ }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(word: String) -> Result<$name, String> {
+                match word.as_str() {
+                    $( $word => Ok($name::$variant), )+
+                    _ => Err(format!("{word:?} is none of {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    )+};
+}
+
+words! {
+    /// Which results are written.
+    Emit {
+        /// One for every record.
+        All = "all",
+        /// All but the clean ones.
+        Threats = "threats",
+    }
+    /// What becomes the key of a result.
+    ResultKey {
+        /// The key of the record it answers, byte for byte.
+        Input = "input",
+        /// The result's `scan_id`.
+        ScanId = "scan_id",
+    }
+    /// How results are compressed on their way to the broker, as librdkafka names it.
+    Compression {
+        /// Not at all.
+        None = "none",
+        /// The slowest to write.
+        Gzip = "gzip",
+        /// Snappy, as older consumers know it.
+        Snappy = "snappy",
+        /// The cheapest to write.
+        Lz4 = "lz4",
+        /// The smallest.
+        Zstd = "zstd",
+    }
+}
+
+/// `[kafka]`: where records come from and results go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Brokers to start from, `HOST:PORT` separated by commas.
+    pub brokers: String,
+    /// Consumer group.
+    pub group: String,
+    /// Topic to read.
+    pub input_topic: String,
+    /// Topic for results.
+    pub output_topic: String,
+    /// Topic for records that could not be judged.
+    pub dead_letter_topic: String,
+    /// Create topics that are missing at start.
+    pub create_topics: bool,
+    /// Which results are written.
+    pub emit: Emit,
+    /// What becomes the key of a result.
+    pub result_key: ResultKey,
+    /// How long a stopping service may take to answer what it has read.
+    pub drain_timeout: Duration,
+    /// How long a partition that goes to another replica may take to be answered.
+    pub revoke_timeout: Duration,
+    /// After how long without a heartbeat the group gives a replica's partitions away.
+    pub session_timeout: Duration,
+    /// After how long without a poll the client leaves the group.
+    pub max_poll_interval: Duration,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// Memory for records fetched ahead, in bytes, all partitions together.
+    pub fetch_memory_bytes: u64,
+    /// How many partitions one replica may own; the fetch memory is divided by it.
+    pub max_partitions: u32,
+    /// Records of one partition that may be read and not yet answered.
+    pub inflight_messages_per_partition: usize,
+    /// Bytes of records that may be read and not yet answered, all partitions together.
+    pub inflight_bytes: u64,
+    /// How long a result may wait for others to be sent with it.
+    pub linger: Duration,
+    /// How results are compressed.
+    pub compression: Compression,
+    /// Properties passed to librdkafka as they are, for consumer and producer.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig {
+            brokers: "localhost:9092".to_owned(),
+            group: "syslog-scanner-group".to_owned(),
+            input_topic: "syslog-raw".to_owned(),
+            output_topic: "scan-results".to_owned(),
+            dead_letter_topic: "scan-results-dlq".to_owned(),
+            create_topics: false,
+            emit: Emit::All,
+            result_key: ResultKey::Input,
+            drain_timeout: Duration::from_secs(25),
+            revoke_timeout: Duration::from_secs(1),
+            session_timeout: Duration::from_secs(45),
+            max_poll_interval: Duration::from_secs(300),
+            commit_interval: Duration::from_secs(1),
+            fetch_memory_bytes: 64 << 20,
+            max_partitions: 64,
+            inflight_messages_per_partition: 2048,
+            inflight_bytes: 64 << 20,
+            linger: Duration::from_millis(20),
+            compression: Compression::Lz4,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[scan]`: how records are scanned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanConfig {
+    /// Signature files and directories; none means the built-in signature alone.
+    pub database: Vec<PathBuf>,
+    /// Scanning threads.
+    pub threads: NonZeroUsize,
+    /// A longer record is answered as `partial`, in bytes.
+    pub max_message_bytes: u64,
+    /// Which views of a record are scanned.
+    pub views: ViewSet,
+    /// Match the severity rules.
+    pub rules: bool,
+    /// Where libclamav puts temporary files; `None` for the system's place.
+    pub tmp_dir: Option<PathBuf>,
+    /// How often a scan that failed is tried again before the record is given up.
+    pub retries: u32,
+    /// Run bytecode signatures that nobody signed.
+    pub bytecode_unsigned: bool,
+    /// Names of the members of a JSON record.
+    pub fields: FieldNames,
+}
+
+impl Default for ScanConfig {
+    fn default() -> ScanConfig {
+        ScanConfig {
+            database: Vec::new(),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            max_message_bytes: 1 << 20,
+            views: ViewSet::ALL,
+            rules: true,
+            tmp_dir: None,
+            retries: 3,
+            bytecode_unsigned: false,
+            fields: FieldNames::default(),
+        }
+    }
+}
+
+/// `[ops]`: how the service is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpsConfig {
+    /// Address of the probes and metrics. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Name of this replica in results.
+    pub instance: String,
+    /// Log level, or one for each target, as `tracing` filters are written.
+    pub log: String,
+}
+
+impl Default for OpsConfig {
+    fn default() -> OpsConfig {
+        OpsConfig {
+            // All addresses: probes of a container come from outside of it.
+            listen: SocketAddr::from(([0, 0, 0, 0], 9090)),
+            instance: host_name(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "scanner".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// `LEVEL` or `TARGET=LEVEL`. The filter itself would take any word for a target.
+fn is_log_directive(directive: &str) -> bool {
+    let level = directive
+        .split_once('=')
+        .map_or(directive, |(_, level)| level);
+    level
+        .trim()
+        .parse::<tracing_subscriber::filter::LevelFilter>()
+        .is_ok()
+}
+
+impl Config {
+    /// Fills in the defaults and checks everything.
+    pub(super) fn check(raw: Raw, origins: &Origins) -> Result<Config, ConfigError> {
+        let mut check = Check {
+            origins,
+            problems: Vec::new(),
+        };
+        let kafka = check.kafka(raw.kafka);
+        let scan = check.scan(raw.scan);
+        let ops = check.ops(raw.ops);
+        check.require(
+            scan.max_message_bytes <= kafka.inflight_bytes,
+            "kafka.inflight_bytes",
+            || {
+                format!(
+                    "{} bytes do not hold one record of scan.max_message_bytes ({})",
+                    kafka.inflight_bytes, scan.max_message_bytes
+                )
+            },
+            "raise it or lower scan.max_message_bytes",
+        );
+        ConfigError::from_problems(check.problems)?;
+        Ok(Config { kafka, scan, ops })
+    }
+}
+
+struct Check<'a> {
+    origins: &'a Origins,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn require(&mut self, holds: bool, path: &str, what: impl FnOnce() -> String, remedy: &str) {
+        if !holds {
+            self.problems.push(Problem {
+                subject: path.to_owned(),
+                origin: self
+                    .origins
+                    .get(path)
+                    .cloned()
+                    .unwrap_or_else(|| "default".to_owned()),
+                what: what(),
+                remedy: remedy.to_owned(),
+            });
+        }
+    }
+
+    fn kafka(&mut self, raw: RawKafka) -> KafkaConfig {
+        let default = KafkaConfig::default();
+        let kafka = KafkaConfig {
+            brokers: raw.brokers.unwrap_or(default.brokers),
+            group: raw.group.unwrap_or(default.group),
+            input_topic: raw.input_topic.unwrap_or(default.input_topic),
+            output_topic: raw.output_topic.unwrap_or(default.output_topic),
+            dead_letter_topic: raw.dead_letter_topic.unwrap_or(default.dead_letter_topic),
+            create_topics: raw.create_topics.unwrap_or(default.create_topics),
+            emit: raw.emit.unwrap_or(default.emit),
+            result_key: raw.result_key.unwrap_or(default.result_key),
+            drain_timeout: raw
+                .drain_timeout
+                .map_or(default.drain_timeout, |span| span.0),
+            revoke_timeout: raw
+                .revoke_timeout
+                .map_or(default.revoke_timeout, |span| span.0),
+            session_timeout: raw
+                .session_timeout
+                .map_or(default.session_timeout, |span| span.0),
+            max_poll_interval: raw
+                .max_poll_interval
+                .map_or(default.max_poll_interval, |span| span.0),
+            commit_interval: raw
+                .commit_interval
+                .map_or(default.commit_interval, |span| span.0),
+            fetch_memory_bytes: raw
+                .fetch_memory_bytes
+                .map_or(default.fetch_memory_bytes, |bytes| bytes.0),
+            max_partitions: raw.max_partitions.unwrap_or(default.max_partitions),
+            inflight_messages_per_partition: raw
+                .inflight_messages_per_partition
+                .unwrap_or(default.inflight_messages_per_partition),
+            inflight_bytes: raw
+                .inflight_bytes
+                .map_or(default.inflight_bytes, |bytes| bytes.0),
+            linger: raw.linger.map_or(default.linger, |span| span.0),
+            compression: raw.compression.unwrap_or(default.compression),
+            properties: raw.properties.unwrap_or(default.properties),
+        };
+
+        self.require(
+            !kafka.brokers.is_empty()
+                && kafka
+                    .brokers
+                    .split(',')
+                    .all(|broker| !broker.trim().is_empty()),
+            "kafka.brokers",
+            || format!("{:?} holds an empty broker", kafka.brokers),
+            "write HOST:PORT, several separated by commas",
+        );
+        self.require(
+            !kafka.group.is_empty(),
+            "kafka.group",
+            || "empty".to_owned(),
+            "name the consumer group",
+        );
+        self.topics(&kafka);
+        self.times(&kafka);
+        self.require(
+            kafka.max_partitions > 0,
+            "kafka.max_partitions",
+            || "0".to_owned(),
+            "set 1 or more",
+        );
+        let least = u64::from(kafka.max_partitions) * MIN_FETCH_BYTES_PER_PARTITION;
+        self.require(
+            kafka.fetch_memory_bytes >= least,
+            "kafka.fetch_memory_bytes",
+            || {
+                let KafkaConfig { fetch_memory_bytes, max_partitions, .. } = &kafka;
+                format!("{fetch_memory_bytes} bytes are less than 256 KiB for each of {max_partitions} partitions")
+            },
+            &format!("set {least} or more, or lower kafka.max_partitions"),
+        );
+        self.require(
+            kafka.inflight_messages_per_partition > 0,
+            "kafka.inflight_messages_per_partition",
+            || "0".to_owned(),
+            "set 1 or more",
+        );
+        for name in kafka.properties.keys() {
+            if let Some(remedy) = protected(name) {
+                let origin = self
+                    .origins
+                    .get("kafka.properties")
+                    .cloned()
+                    .unwrap_or_default();
+                self.problems.push(Problem {
+                    subject: format!("kafka.properties.{name}"),
+                    origin,
+                    what: "the service depends on this property".to_owned(),
+                    remedy: remedy.to_owned(),
+                });
+            }
+        }
+        kafka
+    }
+
+    fn topics(&mut self, kafka: &KafkaConfig) {
+        let topics = [
+            ("kafka.input_topic", &kafka.input_topic),
+            ("kafka.output_topic", &kafka.output_topic),
+            ("kafka.dead_letter_topic", &kafka.dead_letter_topic),
+        ];
+        for (at, (path, topic)) in topics.iter().enumerate() {
+            let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            self.require(
+                (1..=249).contains(&topic.len())
+                    && topic.chars().all(legal)
+                    && !matches!(topic.as_str(), "." | ".."),
+                path,
+                || format!("{topic:?} is not a topic's name"),
+                "use 1 to 249 letters, digits, dots, underscores and hyphens",
+            );
+            for (other, other_topic) in &topics[..at] {
+                self.require(
+                    topic != other_topic,
+                    path,
+                    || {
+                        format!(
+                            "{topic:?} is {other} too: the service would read or mix what it writes"
+                        )
+                    },
+                    "name another topic",
+                );
+            }
+        }
+    }
+
+    fn times(&mut self, kafka: &KafkaConfig) {
+        let KafkaConfig {
+            drain_timeout,
+            revoke_timeout,
+            session_timeout,
+            max_poll_interval,
+            ..
+        } = kafka;
+        for (path, value) in [
+            ("kafka.drain_timeout", drain_timeout),
+            ("kafka.revoke_timeout", revoke_timeout),
+            ("kafka.session_timeout", session_timeout),
+            ("kafka.commit_interval", &kafka.commit_interval),
+        ] {
+            self.require(
+                !value.is_zero(),
+                path,
+                || "zero".to_owned(),
+                "set a time such as 1s",
+            );
+        }
+        let largest = Duration::from_secs(24 * 3600);
+        self.require(
+            *max_poll_interval <= largest,
+            "kafka.max_poll_interval",
+            || format!("{max_poll_interval:?} is longer than Kafka allows"),
+            "set 24h or less",
+        );
+        self.require(
+            session_timeout <= max_poll_interval,
+            "kafka.session_timeout",
+            || format!("{session_timeout:?} is longer than kafka.max_poll_interval ({max_poll_interval:?})"),
+            "lower it or raise kafka.max_poll_interval",
+        );
+        let revoke_limit = *session_timeout.min(max_poll_interval) / 2;
+        self.require(
+            *revoke_timeout <= revoke_limit,
+            "kafka.revoke_timeout",
+            || {
+                format!(
+                    "{revoke_timeout:?} is more than half of kafka.session_timeout ({session_timeout:?}) or \
+                     kafka.max_poll_interval ({max_poll_interval:?}): the group would take the partition before it is committed"
+                )
+            },
+            &format!("set {revoke_limit:?} or less"),
+        );
+        self.require(
+            drain_timeout < max_poll_interval,
+            "kafka.drain_timeout",
+            || format!("{drain_timeout:?} is not less than kafka.max_poll_interval ({max_poll_interval:?})"),
+            "lower it, and keep it below the time that the supervisor waits before it kills",
+        );
+        self.require(
+            kafka.linger <= Duration::from_secs(60),
+            "kafka.linger",
+            || format!("{:?} would hold results back", kafka.linger),
+            "set 60s or less",
+        );
+    }
+
+    fn scan(&mut self, raw: RawScan) -> ScanConfig {
+        let default = ScanConfig::default();
+        let threads = raw
+            .threads
+            .map_or(Some(default.threads), NonZeroUsize::new)
+            .filter(|n| n.get() <= 1024);
+        self.require(
+            threads.is_some(),
+            "scan.threads",
+            || "not between 1 and 1024".to_owned(),
+            "set a number of threads, or leave it out for one per CPU",
+        );
+        let max_message_bytes = raw
+            .max_message_bytes
+            .map_or(default.max_message_bytes, |bytes| bytes.0);
+        self.require(
+            (1..=MAX_RECORD_BYTES).contains(&max_message_bytes),
+            "scan.max_message_bytes",
+            || format!("{max_message_bytes} is not a length that a record can have"),
+            "set 1 to 2147483647",
+        );
+        ScanConfig {
+            database: raw.database.map_or(default.database, |paths| paths.0),
+            threads: threads.unwrap_or(NonZeroUsize::MIN),
+            max_message_bytes,
+            views: raw.views.map_or(default.views, |views| views.0),
+            rules: raw.rules.unwrap_or(default.rules),
+            tmp_dir: raw.tmp_dir.map(PathBuf::from),
+            retries: raw.retries.unwrap_or(default.retries),
+            bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
+            fields: self.fields(raw.fields, default.fields),
+        }
+    }
+
+    fn fields(&mut self, raw: RawFields, default: FieldNames) -> FieldNames {
+        let mut name = |path: &str, given: Option<String>, default: String| {
+            let name = given.unwrap_or(default);
+            self.require(
+                !name.is_empty(),
+                path,
+                || "empty".to_owned(),
+                "name a member of the JSON record, or leave it out",
+            );
+            name
+        };
+        FieldNames {
+            message: name("scan.fields.message", raw.message, default.message),
+            source_ip: name("scan.fields.source_ip", raw.source_ip, default.source_ip),
+            source_host: name(
+                "scan.fields.source_host",
+                raw.source_host,
+                default.source_host,
+            ),
+            source_port: name(
+                "scan.fields.source_port",
+                raw.source_port,
+                default.source_port,
+            ),
+            facility: name("scan.fields.facility", raw.facility, default.facility),
+            priority: name("scan.fields.priority", raw.priority, default.priority),
+            level: name("scan.fields.level", raw.level, default.level),
+            program: name("scan.fields.program", raw.program, default.program),
+            pid: name("scan.fields.pid", raw.pid, default.pid),
+            timestamp: name("scan.fields.timestamp", raw.timestamp, default.timestamp),
+        }
+    }
+
+    fn ops(&mut self, raw: RawOps) -> OpsConfig {
+        let default = OpsConfig::default();
+        let listen = raw.listen.as_deref().map_or(Ok(default.listen), str::parse);
+        self.require(
+            listen.is_ok(),
+            "ops.listen",
+            || {
+                format!(
+                    "{:?} is not an address and a port",
+                    raw.listen.as_deref().unwrap_or_default()
+                )
+            },
+            "write for example 0.0.0.0:9090 or [::1]:9090",
+        );
+        let instance = raw.instance.unwrap_or(default.instance);
+        self.require(
+            !instance.is_empty(),
+            "ops.instance",
+            || "empty".to_owned(),
+            "name this replica, or leave it out for the host's name",
+        );
+        let log = raw.log.unwrap_or(default.log);
+        self.require(
+            log.split(',').all(is_log_directive),
+            "ops.log",
+            || format!("{log:?} is not a log level"),
+            "write error, warn, info, debug, trace or off, or TARGET=LEVEL, separated by commas",
+        );
+        OpsConfig {
+            listen: listen.unwrap_or(default.listen),
+            instance,
+            log,
+        }
+    }
+}

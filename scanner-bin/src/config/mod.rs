@@ -1,0 +1,48 @@
+//! The configuration of `run`: file < environment < flags, then checked as a whole.
+//!
+//! [`load`] is a pure function of its arguments and the file: the environment comes in as a map.
+//! Every setting is known under one dotted path (`kafka.brokers`), which is its place in the file,
+//! its long name in the environment (`SCANNER_KAFKA__BROKERS`) and its name in error messages.
+//! Settings that have a flag (`--brokers`) have a short name in the environment too
+//! (`SCANNER_BROKERS`). `docs/scanner.toml` shows every setting with its default; a test keeps it true.
+
+mod checked;
+mod error;
+mod flags;
+mod properties;
+mod raw;
+mod sources;
+mod units;
+
+use std::collections::BTreeMap;
+
+pub use checked::{Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, ScanConfig};
+pub use error::{ConfigError, Problem};
+pub use flags::RunFlags;
+
+/// Environment variables by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// The variables of this process; those that are not UTF-8 are left out, as no setting of ours can
+/// be among them.
+pub fn process_environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong, not only the first: each problem says which setting, where it was set
+/// and what to do.
+pub fn load(flags: &RunFlags, environment: &Environment) -> Result<Config, ConfigError> {
+    let layers = sources::collect(flags, environment)?;
+    Config::check(layers.raw, &layers.origins)
+}
+
+/// The dotted path of every setting, for example `kafka.brokers`.
+pub fn settings() -> Vec<String> {
+    raw::known_paths()
+}

@@ -1,0 +1,104 @@
+//! Which properties of librdkafka may be passed through, and which are ours.
+
+/// Properties that would break a promise of the service, or that have a setting of their own:
+/// `(property, what to do instead)`.
+const PROTECTED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set kafka.brokers"),
+    ("metadata.broker.list", "set kafka.brokers"),
+    ("group.id", "set kafka.group"),
+    ("session.timeout.ms", "set kafka.session_timeout"),
+    ("max.poll.interval.ms", "set kafka.max_poll_interval"),
+    ("linger.ms", "set kafka.linger"),
+    ("queue.buffering.max.ms", "set kafka.linger"),
+    ("compression.codec", "set kafka.compression"),
+    ("compression.type", "set kafka.compression"),
+    (
+        "queued.max.messages.kbytes",
+        "set kafka.fetch_memory_bytes and kafka.max_partitions",
+    ),
+    (
+        "fetch.message.max.bytes",
+        "set kafka.fetch_memory_bytes and kafka.max_partitions",
+    ),
+    (
+        "max.partition.fetch.bytes",
+        "set kafka.fetch_memory_bytes and kafka.max_partitions",
+    ),
+    (
+        "enable.auto.commit",
+        "leave it out: an offset is committed only after its result is acknowledged",
+    ),
+    ("auto.commit.interval.ms", "set kafka.commit_interval"),
+    (
+        "auto.commit.enable",
+        "leave it out: an offset is committed only after its result is acknowledged",
+    ),
+    (
+        "enable.auto.offset.store",
+        "leave it out: an offset is committed only after its result is acknowledged",
+    ),
+    (
+        "offset.store.method",
+        "leave it out: offsets are stored in Kafka",
+    ),
+    (
+        "isolation.level",
+        "leave it out: records of aborted transactions must not be scanned as real",
+    ),
+    (
+        "enable.idempotence",
+        "leave it out: without it results could be reordered or doubled by a retry",
+    ),
+    (
+        "acks",
+        "leave it out: a result counts only when all in-sync replicas have it",
+    ),
+    (
+        "request.required.acks",
+        "leave it out: a result counts only when all in-sync replicas have it",
+    ),
+    (
+        "transactional.id",
+        "leave it out: results are not written in transactions",
+    ),
+    (
+        "group.protocol",
+        "leave it out: the consumer protocol is not reliable in the librdkafka built in",
+    ),
+    (
+        "enable.partition.eof",
+        "leave it out: the end of a partition is not an event of this service",
+    ),
+    (
+        "delivery.report.only.error",
+        "leave it out: commits wait for every delivery report",
+    ),
+    (
+        "statistics.interval.ms",
+        "leave it out: the lag metrics are fed from the statistics",
+    ),
+    (
+        "plugin.library.paths",
+        "leave it out: no foreign code is loaded into the scanner",
+    ),
+    ("opaque", "leave it out: it belongs to the client library"),
+    (
+        "default_topic_conf",
+        "leave it out and name the properties themselves",
+    ),
+    (
+        "enabled_events",
+        "leave it out: it belongs to the client library",
+    ),
+];
+
+/// Why a property may not be passed through, as the remedy to print; `None` if it may.
+pub(super) fn protected(property: &str) -> Option<&'static str> {
+    if property.ends_with("_cb") {
+        return Some("leave it out: callbacks belong to the client library");
+    }
+    PROTECTED
+        .iter()
+        .find(|(name, _)| *name == property)
+        .map(|(_, remedy)| *remedy)
+}

@@ -1,0 +1,111 @@
+//! The configuration as it is written: every key, nothing required, nothing checked but its type.
+//!
+//! These structs are the list of known keys; [`known_paths`] reads it off them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::checked::{Compression, Emit, ResultKey};
+use super::units::{Bytes, Paths, Span, Views};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) kafka: RawKafka,
+    pub(super) scan: RawScan,
+    pub(super) ops: RawOps,
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawKafka {
+    pub(super) brokers: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) input_topic: Option<String>,
+    pub(super) output_topic: Option<String>,
+    pub(super) dead_letter_topic: Option<String>,
+    pub(super) create_topics: Option<bool>,
+    pub(super) emit: Option<Emit>,
+    pub(super) result_key: Option<ResultKey>,
+    pub(super) drain_timeout: Option<Span>,
+    pub(super) revoke_timeout: Option<Span>,
+    pub(super) session_timeout: Option<Span>,
+    pub(super) max_poll_interval: Option<Span>,
+    pub(super) commit_interval: Option<Span>,
+    pub(super) fetch_memory_bytes: Option<Bytes>,
+    pub(super) max_partitions: Option<u32>,
+    pub(super) inflight_messages_per_partition: Option<usize>,
+    pub(super) inflight_bytes: Option<Bytes>,
+    pub(super) linger: Option<Span>,
+    pub(super) compression: Option<Compression>,
+    pub(super) properties: Option<BTreeMap<String, String>>,
+}
+
+/// `[scan]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawScan {
+    pub(super) database: Option<Paths>,
+    pub(super) threads: Option<usize>,
+    pub(super) max_message_bytes: Option<Bytes>,
+    pub(super) views: Option<Views>,
+    pub(super) rules: Option<bool>,
+    pub(super) tmp_dir: Option<String>,
+    pub(super) retries: Option<u32>,
+    pub(super) bytecode_unsigned: Option<bool>,
+    pub(super) fields: RawFields,
+}
+
+/// `[scan.fields]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFields {
+    pub(super) message: Option<String>,
+    pub(super) source_ip: Option<String>,
+    pub(super) source_host: Option<String>,
+    pub(super) source_port: Option<String>,
+    pub(super) facility: Option<String>,
+    pub(super) priority: Option<String>,
+    pub(super) level: Option<String>,
+    pub(super) program: Option<String>,
+    pub(super) pid: Option<String>,
+    pub(super) timestamp: Option<String>,
+}
+
+/// `[ops]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOps {
+    pub(super) listen: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) log: Option<String>,
+}
+
+/// The dotted path of every key, for example `kafka.brokers`.
+pub(super) fn known_paths() -> Vec<String> {
+    let mut paths = Vec::new();
+    // Every field is present when serialised, a missing one as null.
+    if let Ok(tree) = serde_json::to_value(Raw::default()) {
+        walk(&tree, "", &mut paths);
+    }
+    paths
+}
+
+fn walk(node: &serde_json::Value, path: &str, paths: &mut Vec<String>) {
+    match node.as_object() {
+        Some(fields) => {
+            for (name, child) in fields {
+                let child_path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                walk(child, &child_path, paths);
+            }
+        }
+        None => paths.push(path.to_owned()),
+    }
+}

@@ -1,0 +1,143 @@
+//! Values with units, as people write them: `25s`, `64MiB`, `/db/a:/db/b`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use scanlib::message::ViewSet;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A span of time: `250ms`, `25s`, `5m`, `1h`. A bare number is refused, as its unit is a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Span(pub(super) Duration);
+
+/// A size in bytes: a number, or one with `KiB`, `MiB` or `GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Bytes(pub(super) u64);
+
+/// A list of paths: an array, or one string divided as `PATH` is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Paths(pub(super) Vec<PathBuf>);
+
+/// Views: an array, or one string of names separated by commas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Views(pub(super) ViewSet);
+
+impl Serialize for Views {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+fn parse_span(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3600).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let (number, unit) = split_unit(text)?;
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim()))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            D::Error::custom(format!(
+                "{text:?} is not a duration such as 250ms, 25s, 5m or 1h"
+            ))
+        };
+        parse_span(&text).map(Span).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        // A number of the file reaches this as text too: one way in, one message.
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            D::Error::custom(format!(
+                "{text:?} is not a size such as 1048576, 512KiB or 64MiB"
+            ))
+        };
+        parse_bytes(&text).map(Bytes).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Paths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Paths, D::Error> {
+        struct PathsVisitor;
+
+        impl<'de> Visitor<'de> for PathsVisitor {
+            type Value = Paths;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of paths")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Paths, E> {
+                Ok(Paths(
+                    std::env::split_paths(text)
+                        .filter(|p| !p.as_os_str().is_empty())
+                        .collect(),
+                ))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Paths, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = seq.next_element::<PathBuf>()? {
+                    paths.push(path);
+                }
+                Ok(Paths(paths))
+            }
+        }
+
+        deserializer.deserialize_any(PathsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_sizes_may_have_one() {
+        assert_eq!(parse_span("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_span(" 25 s "), Some(Duration::from_secs(25)));
+        assert_eq!(parse_span("5m"), Some(Duration::from_secs(300)));
+        assert_eq!(parse_span("1h"), Some(Duration::from_secs(3600)));
+        for wrong in ["", "25", "s", "-1s", "1.5s", "5d", "18446744073709551615h"] {
+            assert_eq!(parse_span(wrong), None, "{wrong}");
+        }
+        assert_eq!(parse_bytes("1048576"), Some(1 << 20));
+        assert_eq!(parse_bytes("64MiB"), Some(64 << 20));
+        assert_eq!(parse_bytes("2 GiB"), Some(2 << 30));
+        for wrong in ["", "MiB", "1MB", "-1", "18446744073709551615GiB"] {
+            assert_eq!(parse_bytes(wrong), None, "{wrong}");
+        }
+    }
+}

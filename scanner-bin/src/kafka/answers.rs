@@ -1,0 +1,217 @@
+//! What a worker made of a batch: for each record the result to send, a dead letter, both, or
+//! nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use super::dead_letter::DeadLetter;
+use super::flow::InFlight;
+use super::sequencer::{Entry, Lease};
+
+/// Answers for one batch; results and keys share one buffer.
+#[derive(Debug)]
+pub struct Answers {
+    seq: u64,
+    /// False if the worker stopped early because the lease is ending.
+    complete: bool,
+    /// Set if the worker's own code panicked: nothing of the batch is answered.
+    crash: Option<String>,
+    bytes: Vec<u8>,
+    answers: Vec<Answer>,
+    in_flight: InFlight,
+}
+
+#[derive(Debug)]
+struct Answer {
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    status: &'static str,
+    severity: &'static str,
+    key: Option<Range<usize>>,
+    result: Option<Range<usize>>,
+    dead_letter: Option<Box<DeadLetter>>,
+}
+
+/// Answers for a batch being scanned.
+#[derive(Debug, Default)]
+pub struct AnswersBuilder {
+    bytes: Vec<u8>,
+    answers: Vec<Answer>,
+}
+
+impl AnswersBuilder {
+    /// Room for the answers to `records` records.
+    pub fn with_capacity(records: usize) -> Self {
+        AnswersBuilder { bytes: Vec::new(), answers: Vec::with_capacity(records) }
+    }
+
+    /// Answers a record with the result that `encode` appends to the buffer. What `encode` returns
+    /// is passed on; the pair becomes the headers `status` and `severity`.
+    pub fn result<R>(
+        &mut self,
+        offset: i64,
+        timestamp_ms: Option<i64>,
+        encode: impl FnOnce(&mut Vec<u8>) -> (R, (&'static str, &'static str)),
+    ) -> R {
+        let start = self.bytes.len();
+        let (returned, (status, severity)) = encode(&mut self.bytes);
+        let result = Some(start..self.bytes.len());
+        self.answers.push(Answer { offset, timestamp_ms, status, severity, key: None, result, dead_letter: None });
+        returned
+    }
+
+    /// The key of the result that was added last.
+    pub fn key(&mut self, key: Option<&[u8]>) {
+        let (Some(answer), Some(key)) = (self.answers.last_mut(), key) else { return };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        answer.key = Some(start..self.bytes.len());
+    }
+
+    /// The record answered last also goes to the dead-letter topic.
+    pub fn dead_letter(&mut self, letter: DeadLetter) {
+        if let Some(answer) = self.answers.last_mut() {
+            answer.dead_letter = Some(Box::new(letter));
+        }
+    }
+
+    /// The result that was added last is not wanted: its record is answered by a decision to say
+    /// nothing.
+    pub fn drop_result(&mut self) {
+        if let Some(answer) = self.answers.last_mut()
+            && let Some(result) = answer.result.take()
+        {
+            answer.key = None;
+            self.bytes.truncate(result.start);
+        }
+    }
+
+    /// The answers for `batch`, which stays in flight with them.
+    pub fn build(self, seq: u64, complete: bool, in_flight: InFlight) -> Answers {
+        Answers { seq, complete, crash: None, bytes: self.bytes, answers: self.answers, in_flight }
+    }
+}
+
+impl Answers {
+    /// For a batch whose worker panicked outside of any scan. That is a defect of this program, not
+    /// of a record; nothing may be answered and nothing committed.
+    pub fn crashed(seq: u64, message: String, in_flight: InFlight) -> Answers {
+        let crash = Some(message);
+        Answers { seq, complete: false, crash, bytes: Vec::new(), answers: Vec::new(), in_flight }
+    }
+
+    /// The lease of the batch.
+    pub fn lease(&self) -> Lease {
+        self.in_flight.flow().lease()
+    }
+
+    /// The batch's place in its lease.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether every record of the batch is answered.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The panic's message, if the worker's own code panicked.
+    pub fn crash(&self) -> Option<&str> {
+        self.crash.as_deref()
+    }
+
+    /// The sends that answer the batch, in order. A dead letter goes first; only the result behind it
+    /// passes the record's offset.
+    pub fn entries(self: &Arc<Self>) -> Vec<Entry<Outgoing>> {
+        let mut entries = Vec::with_capacity(self.answers.len());
+        for (index, answer) in self.answers.iter().enumerate() {
+            let item = |part| Outgoing { answers: Arc::clone(self), index, part };
+            if answer.dead_letter.is_some() {
+                entries.push(Entry { next_offset: answer.offset, item: Some(item(Part::DeadLetter)) });
+            }
+            let item = answer.result.is_some().then(|| item(Part::Result));
+            entries.push(Entry { next_offset: answer.offset + 1, item });
+        }
+        entries
+    }
+}
+
+/// Which of a record's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The verdict.
+    Result,
+    /// The original, for the dead-letter topic.
+    DeadLetter,
+}
+
+/// One send. The answers of a batch live until the last of them is acknowledged.
+#[derive(Debug)]
+pub struct Outgoing {
+    answers: Arc<Answers>,
+    index: usize,
+    part: Part,
+}
+
+impl Outgoing {
+    fn answer(&self) -> &Answer {
+        &self.answers.answers[self.index]
+    }
+
+    fn slice(&self, range: &Option<Range<usize>>) -> Option<&[u8]> {
+        range.clone().map(|r| &self.answers.bytes[r])
+    }
+
+    /// Result or dead letter.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Offset of the record that this answers.
+    pub fn offset(&self) -> i64 {
+        self.answer().offset
+    }
+
+    /// Timestamp of the record that this answers, in milliseconds since 1970.
+    pub fn source_timestamp_ms(&self) -> Option<i64> {
+        self.answer().timestamp_ms
+    }
+
+    /// The result's status.
+    pub fn status(&self) -> &'static str {
+        self.answer().status
+    }
+
+    /// The dead letter, if this is one.
+    pub fn dead_letter(&self) -> Option<&DeadLetter> {
+        self.answer().dead_letter.as_deref().filter(|_| self.part == Part::DeadLetter)
+    }
+
+    /// Key to send.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self.dead_letter() {
+            Some(letter) => letter.key(),
+            None => self.slice(&self.answer().key),
+        }
+    }
+
+    /// Payload to send.
+    pub fn payload(&self) -> Option<&[u8]> {
+        match self.dead_letter() {
+            Some(letter) => letter.payload(),
+            None => self.slice(&self.answer().result),
+        }
+    }
+
+    /// Headers to send.
+    pub fn headers(&self, source_topic: &str) -> OwnedHeaders {
+        match self.dead_letter() {
+            Some(letter) => letter.headers(source_topic),
+            None => OwnedHeaders::new_with_capacity(2)
+                .insert(Header { key: "status", value: Some(self.answer().status) })
+                .insert(Header { key: "severity", value: Some(self.answer().severity) }),
+        }
+    }
+}

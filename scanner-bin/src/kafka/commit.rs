@@ -1,0 +1,113 @@
+//! Commits of watermarks: never two at once, so that an older one cannot land after a newer one.
+//!
+//! Only a commit that is waited for reports its outcome (rdkafka's callback for the other kind is
+//! never called), and the wait has no deadline. So a thread of its own waits, and the poll loop looks
+//! in. A broker that does not answer delays nothing but the commit itself.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::rebalance::GroupContext;
+use crate::ops::metrics::{CommitLabels, Metrics};
+
+/// Why a commit is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Its time has come.
+    Async,
+    /// A lease ends and waits for it.
+    Sync,
+}
+
+/// `(partition, offset)`, each once.
+type Offsets = Vec<(i32, i64)>;
+
+pub(super) struct Committer {
+    requests: Sender<Offsets>,
+    outcomes: Receiver<(Offsets, KafkaResult<()>)>,
+    in_flight: Option<(Mode, Instant)>,
+    thread: JoinHandle<()>,
+    metrics: Arc<Metrics>,
+}
+
+impl Committer {
+    /// Starts the thread. It wakes the calling thread when an outcome is there.
+    pub(super) fn start(
+        consumer: Arc<BaseConsumer<GroupContext>>,
+        topic: String,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Committer> {
+        let (requests, wanted) = bounded::<Offsets>(1);
+        let (done, outcomes) = bounded(1);
+        let poll_thread = thread::current();
+        let thread = thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            for offsets in wanted {
+                let result = commit(&consumer, &topic, &offsets);
+                if done.send((offsets, result)).is_err() {
+                    return;
+                }
+                poll_thread.unpark();
+            }
+        })?;
+        Ok(Committer { requests, outcomes, in_flight: None, thread, metrics })
+    }
+
+    /// True if no commit is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
+    /// Sends a commit of offsets of leases that have not ended. Does nothing unless idle.
+    pub(super) fn commit(&mut self, offsets: Offsets, mode: Mode) {
+        if !offsets.is_empty() && self.is_idle() && self.requests.try_send(offsets).is_ok() {
+            self.in_flight = Some((mode, Instant::now()));
+        }
+    }
+
+    /// The offsets that are committed since the last look.
+    pub(super) fn committed(&mut self) -> Offsets {
+        let Ok((offsets, result)) = self.outcomes.try_recv() else { return Vec::new() };
+        let Some((mode, since)) = self.in_flight.take() else { return Vec::new() };
+        self.metrics.commit_duration.observe(since.elapsed().as_secs_f64());
+        let (word, offsets) = match (result, mode) {
+            (Ok(()), _) => ("ok", offsets),
+            // While the group rebalances it refuses commits; the next one repeats it.
+            (Err(error), Mode::Async) => {
+                tracing::info!(error = %error, "a commit was refused and will be repeated");
+                ("retry", Vec::new())
+            }
+            (Err(error), Mode::Sync) => {
+                tracing::warn!(error = %error, "the last commit of partitions was refused; nothing is lost, their next owner answers records again");
+                ("error", Vec::new())
+            }
+        };
+        let mode = match mode {
+            Mode::Async => "async",
+            Mode::Sync => "sync",
+        };
+        self.metrics.commits.get_or_create(&CommitLabels { result: word, mode }).inc();
+        offsets
+    }
+
+    /// Ends the thread, and waits for a commit that is on its way.
+    pub(super) fn stop(self) {
+        drop(self.requests);
+        drop(self.outcomes);
+        // It does not panic; if it did, the hook has said so.
+        let _panic = self.thread.join();
+    }
+}
+
+fn commit(consumer: &BaseConsumer<GroupContext>, topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    consumer.commit(&list, CommitMode::Sync)
+}

@@ -1,0 +1,452 @@
+//! The egress thread: the only one that touches the producer.
+//!
+//! It takes what the workers made, lets the sequencer put it into input order, sends it, and turns
+//! delivery reports into watermarks. A send that fails is repeated, never skipped; while the client's
+//! queue is full nothing more is taken from the workers, which holds back the whole chain up to the
+//! poll thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, never};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+use super::answers::{Answers, Outgoing, Part};
+use super::client;
+use super::flow::Flow;
+use super::producer::{Producer, Refusal, Report, Send, Ticket};
+use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
+use crate::config::KafkaConfig;
+use crate::log::Throttle;
+use crate::ops::health::{Check, Health};
+use crate::ops::metrics::{Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel};
+use crate::result;
+
+/// How long the thread sleeps while it waits for delivery reports…
+const BUSY_WAIT: Duration = Duration::from_millis(2);
+/// …and while there is nothing to wait for but the next batch.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Batches taken between two looks at the producer.
+const TAKE: usize = 16;
+/// First and longest pause after a failed send.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Readiness fails when results wait and the broker confirms none for this long.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What the poll thread tells the egress thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A lease begins.
+    Assign(Arc<Flow>),
+    /// Say when the batches before `through_seq` are answered, in the lease's [`Flow`].
+    Drain {
+        /// Whose.
+        lease: Lease,
+        /// Number of batches that were handed to the workers.
+        through_seq: u64,
+    },
+    /// A lease has ended.
+    Close(Lease),
+    /// Nothing more is wanted.
+    Stop,
+}
+
+/// The egress thread cannot go on. Nothing that was not acknowledged has passed a watermark.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EgressError {
+    /// No producer could be made.
+    #[error("the Kafka producer could not be created: {0}")]
+    Producer(#[from] KafkaError),
+    /// A worker panicked outside of a scan.
+    #[error("a worker panicked on batch {seq} of partition {partition}: {message}")]
+    Crashed {
+        /// Partition of the batch.
+        partition: i32,
+        /// Number of the batch in its lease.
+        seq: u64,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+static FAILED: Throttle = Throttle::new(Duration::from_secs(10));
+
+/// How a send that the broker found too large is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// With nothing else in flight: perhaps only the batch it travelled in was too large.
+    Alone,
+    /// As headers and digest, alone as well.
+    Digest,
+}
+
+/// State of the thread.
+pub struct Egress {
+    topics: Topics,
+    producer_config: ClientConfig,
+    producer: Producer,
+    errors: client::Errors,
+    sequencer: Sequencer<Outgoing>,
+    flows: HashMap<i32, Arc<Flow>>,
+    attempts: HashMap<(Lease, Slot), Attempt>,
+    /// The send that has the line for itself.
+    alone: Option<(Lease, Slot)>,
+    /// The client's queue was full at the last send.
+    is_full: bool,
+    backoff: Duration,
+    hold_until: Option<Instant>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    /// When the broker last confirmed something, or nothing was waiting for it.
+    heard: Instant,
+    /// It has not for too long, and readiness says so.
+    is_deaf: bool,
+    stale: Stale,
+    stopping: bool,
+}
+
+struct Topics {
+    input: String,
+    output: String,
+    dead_letter: String,
+}
+
+impl Egress {
+    /// A producer and no leases.
+    ///
+    /// # Errors
+    /// The configuration does not make a producer.
+    pub fn new(config: &KafkaConfig, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Egress, EgressError> {
+        let producer_config = producer_config(config);
+        let errors = client::Errors::new(Arc::clone(&metrics));
+        Ok(Egress {
+            topics: Topics {
+                input: config.input_topic.clone(),
+                output: config.output_topic.clone(),
+                dead_letter: config.dead_letter_topic.clone(),
+            },
+            producer: Producer::new(&producer_config, errors.clone())?,
+            producer_config,
+            errors,
+            sequencer: Sequencer::new(),
+            flows: HashMap::new(),
+            attempts: HashMap::new(),
+            alone: None,
+            is_full: false,
+            backoff: BACKOFF.0,
+            hold_until: None,
+            metrics,
+            health,
+            heard: Instant::now(),
+            is_deaf: false,
+            stale: Stale::default(),
+            stopping: false,
+        })
+    }
+
+    /// Works until [`Command::Stop`], or until the poll thread is gone.
+    ///
+    /// # Errors
+    /// A worker crashed, or a producer that failed for good could not be replaced.
+    pub fn run(mut self, commands: &Receiver<Command>, answers: &Receiver<Answers>) -> Result<(), EgressError> {
+        let nothing = never();
+        while !self.stopping {
+            let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 { BUSY_WAIT } else { IDLE_WAIT };
+            let source = if self.is_full { &nothing } else { answers };
+            crossbeam_channel::select! {
+                recv(commands) -> command => self.command(command.unwrap_or(Command::Stop)),
+                recv(source) -> batch => match batch {
+                    Ok(batch) => self.take(batch)?,
+                    // The workers are gone; what they made is still to be acknowledged.
+                    Err(_) => match commands.recv_timeout(wait) {
+                        Ok(command) => self.command(command),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+                    },
+                },
+                default(wait) => {}
+            }
+            // An assignment is always known before the first batch of its lease: the poll thread sends
+            // it first, and commands are emptied before batches.
+            for command in commands.try_iter() {
+                self.command(command);
+            }
+            if !self.is_full {
+                for batch in answers.try_iter().take(TAKE) {
+                    self.take(batch)?;
+                }
+            }
+            self.collect()?;
+            self.send();
+            self.publish();
+            self.listen();
+        }
+        Ok(())
+    }
+
+    /// A broker that is away fails no send, so silence is what tells.
+    fn listen(&mut self) {
+        if self.producer.in_flight() == 0 && self.sequencer.held() == 0 {
+            self.heard = Instant::now();
+        }
+        let silent = self.heard.elapsed();
+        if silent < SILENCE {
+            if std::mem::take(&mut self.is_deaf) {
+                self.health.pass(Check::Producer);
+                tracing::info!("the broker confirms results again");
+            }
+            return;
+        }
+        let reason = format!("the broker has confirmed no result for {} s; nothing is lost, reading waits", silent.as_secs());
+        if !std::mem::replace(&mut self.is_deaf, true) {
+            tracing::warn!("Not ready: {reason}");
+        }
+        self.health.fail(Check::Producer, reason);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Assign(flow) => {
+                self.sequencer.assign(flow.lease());
+                self.flows.insert(flow.lease().partition, flow);
+            }
+            Command::Drain { lease, through_seq } => self.sequencer.drain(lease, through_seq),
+            Command::Close(lease) => {
+                self.sequencer.close(lease);
+                self.flows.retain(|_, flow| flow.lease() != lease);
+                self.attempts.retain(|(of, _), _| *of != lease);
+                self.alone = self.alone.filter(|(of, _)| *of != lease);
+            }
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn take(&mut self, batch: Answers) -> Result<(), EgressError> {
+        let (lease, seq) = (batch.lease(), batch.seq());
+        if let Some(message) = batch.crash() {
+            return Err(EgressError::Crashed { partition: lease.partition, seq, message: message.to_owned() });
+        }
+        let complete = batch.is_complete();
+        let entries = Arc::new(batch).entries();
+        self.sequencer.scanned(lease, seq, entries, complete);
+        Ok(())
+    }
+
+    /// Takes the delivery reports in, and replaces a producer that failed for good.
+    fn collect(&mut self) -> Result<(), EgressError> {
+        for report in self.producer.poll() {
+            self.report(&report);
+        }
+        self.metrics.producer_queue_messages.set(self.producer.in_flight() as i64);
+        if let Some(reason) = self.producer.fatal() {
+            tracing::error!(reason, "the Kafka producer failed for good; a new one sends again what was not acknowledged");
+            self.producer = Producer::new(&self.producer_config, self.errors.clone())?;
+            self.sequencer.failed_all();
+            self.alone = None;
+            self.back_off();
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: &Report) {
+        let Ticket { lease, slot, sent } = *report.ticket;
+        if self.alone == Some((lease, slot)) {
+            self.alone = None;
+        }
+        let Some(code) = report.error else {
+            self.metrics.produce_latency.observe(sent.elapsed().as_secs_f64());
+            if let Some(item) = self.sequencer.item(lease, slot) {
+                self.count(item);
+            }
+            if !self.attempts.is_empty() {
+                self.attempts.remove(&(lease, slot));
+            }
+            self.sequencer.acked(lease, slot);
+            self.heard = Instant::now();
+            self.backoff = BACKOFF.0;
+            return;
+        };
+        self.count_error(code);
+        if code == RDKafkaErrorCode::MessageSizeTooLarge {
+            self.too_large(lease, slot);
+        } else {
+            if let Some(suppressed) = FAILED.pass() {
+                tracing::warn!(code = ?code, partition = lease.partition, suppressed, "a result was not delivered; it is sent again");
+            }
+            self.back_off();
+        }
+        self.sequencer.failed(lease, slot);
+    }
+
+    fn count(&self, item: &Outgoing) {
+        if let Some(letter) = item.dead_letter() {
+            self.metrics.dlq_produced.get_or_create(&ReasonLabel { reason: letter.reason.as_str() }).inc();
+            return;
+        }
+        self.metrics.results_produced.get_or_create(&ResultLabel { result: item.status() }).inc();
+        self.metrics.processing_rate.add(1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if let Some(then) = item.source_timestamp_ms().and_then(|ms| u64::try_from(ms).ok()) {
+            let age = now.saturating_sub(Duration::from_millis(then));
+            self.metrics.end_to_end_latency.observe(age.as_secs_f64());
+        }
+    }
+
+    fn count_error(&self, code: RDKafkaErrorCode) {
+        let retriable = code != RDKafkaErrorCode::MessageSizeTooLarge;
+        self.metrics.produce_errors.get_or_create(&ProduceErrorLabels { code: format!("{code:?}"), retriable }).inc();
+    }
+
+    fn too_large(&mut self, lease: Lease, slot: Slot) {
+        let next = match self.attempts.get(&(lease, slot)) {
+            None => Attempt::Alone,
+            Some(Attempt::Alone) => Attempt::Digest,
+            Some(Attempt::Digest) => {
+                tracing::error!(
+                    partition = lease.partition,
+                    "the broker refuses even the shortest form of a result as too large: raise max.message.bytes of the topic; \
+                     nothing is skipped meanwhile"
+                );
+                self.back_off();
+                Attempt::Digest
+            }
+        };
+        self.attempts.insert((lease, slot), next);
+    }
+
+    fn back_off(&mut self) {
+        // Several reports of one failure are one failure.
+        if self.hold_until.is_none() {
+            self.hold_until = Some(Instant::now() + self.backoff);
+            self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn send(&mut self) {
+        if self.hold_until.is_some_and(|until| Instant::now() < until) || self.alone.is_some() {
+            return;
+        }
+        self.hold_until = None;
+        self.is_full = false;
+        while let Some((lease, slot, item)) = self.sequencer.next_send() {
+            let attempt =
+                if self.attempts.is_empty() { None } else { self.attempts.get(&(lease, slot)).copied() };
+            if attempt.is_some() && self.producer.in_flight() > 0 {
+                // It waits, and everything with it, until the line is clear.
+                self.sequencer.failed(lease, slot);
+                return;
+            }
+            let ticket = Ticket { lease, slot, sent: Instant::now() };
+            let result = match attempt {
+                Some(Attempt::Digest) => {
+                    let digest = match item.part() {
+                        Part::Result => result::digest_only(item.payload().unwrap_or_default()),
+                        Part::DeadLetter => Vec::new(),
+                    };
+                    self.producer.send(shortest(&self.topics, item, &digest), ticket)
+                }
+                _ => self.producer.send(whole(&self.topics, item), ticket),
+            };
+            match result {
+                Ok(()) if attempt.is_some() => {
+                    self.alone = Some((lease, slot));
+                    return;
+                }
+                Ok(()) => {}
+                Err(Refusal::Full) => {
+                    self.sequencer.failed(lease, slot);
+                    self.metrics.producer_queue_full.inc();
+                    self.is_full = true;
+                    return;
+                }
+                Err(Refusal::TooLarge) => {
+                    self.count_error(RDKafkaErrorCode::MessageSizeTooLarge);
+                    // The client's own limit is about the record, not about a batch of records.
+                    self.attempts.entry((lease, slot)).or_insert(Attempt::Alone);
+                    self.too_large(lease, slot);
+                    self.sequencer.failed(lease, slot);
+                }
+                Err(Refusal::Other(code)) => {
+                    if let Some(suppressed) = FAILED.pass() {
+                        tracing::warn!(code = ?code, suppressed, "a result was not taken by the Kafka client; it is sent again");
+                    }
+                    self.count_error(code);
+                    self.sequencer.failed(lease, slot);
+                    self.back_off();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets the poll thread see what the reports have come to.
+    fn publish(&mut self) {
+        while let Some(action) = self.sequencer.next_action() {
+            match action {
+                Action::Watermark { lease, offset } => {
+                    if let Some(flow) = self.flows.get(&lease.partition) {
+                        flow.set_watermark(offset);
+                    }
+                }
+                Action::Drained { lease } => {
+                    if let Some(flow) = self.flows.get(&lease.partition) {
+                        flow.set_drained();
+                    }
+                }
+            }
+        }
+        let stale = self.sequencer.stale();
+        let count = |stage, new: u64, old: u64| {
+            if new > old {
+                self.metrics.stale_results_dropped.get_or_create(&StageLabel { stage }).inc_by(new - old);
+            }
+        };
+        count("scanned", stale.scanned, self.stale.scanned);
+        count("delivered", stale.delivered, self.stale.delivered);
+        self.stale = stale;
+    }
+}
+
+fn whole<'a>(topics: &'a Topics, item: &'a Outgoing) -> Send<'a> {
+    Send {
+        topic: topics.of(item),
+        key: item.key(),
+        payload: item.payload(),
+        headers: item.headers(&topics.input),
+        timestamp_ms: item.dead_letter().and_then(|letter| letter.timestamp_ms()),
+    }
+}
+
+fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Send<'a> {
+    match item.dead_letter() {
+        Some(letter) => Send { payload: None, headers: letter.digest_headers(&topics.input), ..whole(topics, item) },
+        None => Send { payload: Some(digest), ..whole(topics, item) },
+    }
+}
+
+impl Topics {
+    fn of(&self, item: &Outgoing) -> &str {
+        match item.part() {
+            Part::Result => &self.output,
+            Part::DeadLetter => &self.dead_letter,
+        }
+    }
+}
+
+/// Settings of the producer. Those that a promise rests on come last and cannot be overridden.
+fn producer_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = client::config(config, client::Role::Producer);
+    client
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // A broker that is away holds results back; it does not fail them.
+        .set("message.timeout.ms", "0")
+        .set("linger.ms", config.linger.as_millis().to_string())
+        .set("compression.codec", config.compression.as_str());
+    client
+}

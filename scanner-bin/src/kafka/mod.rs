@@ -1,0 +1,46 @@
+//! From the input topic to the output topic without losing a record: an offset is committed only
+//! after the broker acknowledged what that record became.
+//!
+//! One thread owns the consumer ([`consumer`]), one owns the producer ([`egress`]), the workers of
+//! the pool scan in between. They share nothing but bounded channels and, per owned partition, the few
+//! atomics of a [`flow::Flow`].
+
+pub mod answers;
+pub mod batch;
+pub mod circuit;
+mod client;
+mod commit;
+pub mod consumer;
+pub mod dead_letter;
+pub mod egress;
+pub mod flow;
+mod partition;
+mod producer;
+mod rebalance;
+pub mod sequencer;
+pub mod topics;
+pub mod work;
+
+use crate::ops::metrics::Metrics;
+use batch::Batch;
+
+/// Where the poll thread hands batches to. What becomes of them arrives at the egress thread.
+pub trait Scanning {
+    /// Hands a batch over if there is room now.
+    ///
+    /// # Errors
+    /// There is none; the batch comes back.
+    fn try_submit(&self, batch: Batch) -> Result<(), Refused>;
+
+    /// False while scanning more would only produce errors.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Writes the gauges that only the other side of this trait knows.
+    fn measure(&self, _metrics: &Metrics) {}
+}
+
+/// A batch that found no room.
+#[derive(Debug)]
+pub struct Refused(pub Batch);

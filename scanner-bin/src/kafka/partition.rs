@@ -1,0 +1,198 @@
+//! One owned partition as the poll thread sees it: its queue, the batch being filled, its offsets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+
+use super::batch::{Batch, BatchBuilder};
+use super::flow::Flow;
+use super::rebalance::{Ends, GroupContext};
+use super::{Refused, Scanning};
+use crate::ops::metrics::PartitionMetrics;
+
+/// Records taken from one partition before the next one's turn.
+const TURN: usize = 64;
+
+pub(super) struct Partition {
+    pub flow: Arc<Flow>,
+    queue: PartitionQueue<GroupContext>,
+    building: BatchBuilder,
+    /// Closed batches that no worker took yet. They have their numbers.
+    ready: VecDeque<Batch>,
+    next_seq: u64,
+    /// Offset after the last record that was taken.
+    position: Option<i64>,
+    pub committed: Option<i64>,
+    /// Offset of the last commit that was asked for at the end of the lease.
+    pub tried: Option<i64>,
+    last_watermark: Option<i64>,
+    watermark_moved: Instant,
+    metrics: PartitionMetrics,
+}
+
+/// What a turn came to.
+pub(super) struct Turn {
+    pub records: u64,
+    /// A batch waits because the workers have enough to do.
+    pub is_full: bool,
+    /// Nothing was taken because enough is in flight.
+    pub is_throttled: bool,
+    pub error: Option<KafkaError>,
+}
+
+impl Partition {
+    pub(super) fn new(flow: Arc<Flow>, queue: PartitionQueue<GroupContext>, metrics: PartitionMetrics) -> Partition {
+        Partition {
+            flow,
+            queue,
+            building: BatchBuilder::default(),
+            ready: VecDeque::new(),
+            next_seq: 0,
+            position: None,
+            committed: None,
+            tried: None,
+            last_watermark: None,
+            watermark_moved: Instant::now(),
+            metrics,
+        }
+    }
+
+    /// Hands closed batches over, then takes a few records if `may_take` still allows it.
+    pub(super) fn turn(&mut self, scanning: &impl Scanning, may_take: impl FnOnce(&Flow) -> bool) -> Turn {
+        let mut turn = Turn { records: 0, is_full: false, is_throttled: false, error: None };
+        if !self.submit(scanning) {
+            turn.is_full = true;
+            return turn;
+        }
+        if !may_take(&self.flow) {
+            turn.is_throttled = true;
+            return turn;
+        }
+        let mut is_dry = false;
+        for _ in 0..TURN {
+            match self.queue.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    add(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow, &message);
+                    self.position = Some(message.offset() + 1);
+                    self.metrics.messages_consumed.inc();
+                    self.metrics.bytes_consumed.inc_by(message.payload_len() as u64);
+                    turn.records += 1;
+                }
+                Some(Err(error)) => {
+                    turn.error = Some(error);
+                    break;
+                }
+                None => {
+                    is_dry = true;
+                    break;
+                }
+            }
+            if !self.ready.is_empty() {
+                break;
+            }
+        }
+        // Under load a batch fills over several turns; when nothing more waits it goes as it is.
+        if is_dry {
+            self.close_batch();
+        }
+        turn.is_full = !self.submit(scanning);
+        turn
+    }
+
+    /// Takes a record that came by the main queue.
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) {
+        add(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow, message);
+        self.position = Some(message.offset() + 1);
+        self.metrics.messages_consumed.inc();
+        self.metrics.bytes_consumed.inc_by(message.payload_len() as u64);
+        self.close_batch();
+    }
+
+    fn close_batch(&mut self) {
+        close(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow);
+    }
+
+    /// False if the workers have no room.
+    fn submit(&mut self, scanning: &impl Scanning) -> bool {
+        while let Some(batch) = self.ready.pop_front() {
+            if let Err(Refused(batch)) = scanning.try_submit(batch) {
+                self.ready.push_front(batch);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Nothing more is handed over. Returns how many batches were.
+    pub(super) fn stop(&mut self) -> u64 {
+        self.building.clear();
+        self.next_seq -= self.ready.len() as u64;
+        self.ready.clear();
+        self.next_seq
+    }
+
+    /// The offset to commit, if there is a new one.
+    pub(super) fn to_commit(&self) -> Option<(i32, i64)> {
+        let watermark = self.flow.watermark()?;
+        (self.committed != Some(watermark)).then_some((self.flow.lease().partition, watermark))
+    }
+
+    /// Writes the gauges; returns the lag behind the end of the partition, if it is known.
+    pub(super) fn measure(&mut self, ends: Option<Ends>) -> Option<i64> {
+        let watermark = self.flow.watermark();
+        let incomplete = self.flow.messages();
+        if watermark != self.last_watermark || incomplete == 0 {
+            self.last_watermark = watermark;
+            self.watermark_moved = Instant::now();
+        }
+        let blocked = if incomplete == 0 { 0.0 } else { self.watermark_moved.elapsed().as_secs_f64() };
+        self.metrics.watermark_blocked.set(blocked);
+        self.metrics.incomplete_messages.set(incomplete as i64);
+        if let Some(offset) = watermark {
+            self.metrics.watermark_offset.set(offset);
+        }
+        if let Some(offset) = self.committed {
+            self.metrics.committed_offset.set(offset);
+        }
+        let ends = ends.filter(|ends| ends.end >= 0)?;
+        // Retention may have removed what was not read yet.
+        let lag = |offset: i64| (ends.end - offset.max(ends.start)).max(0);
+        if let Some(offset) = self.committed {
+            self.metrics.consumer_lag_committed.set(lag(offset));
+        }
+        let position = self.position.or(self.committed).or((ends.next >= 0).then_some(ends.next));
+        let lag = position.map(lag)?;
+        self.metrics.consumer_lag.set(lag);
+        Some(lag)
+    }
+}
+
+// Free functions, because a message borrows the queue beside the fields that it goes to.
+
+fn add(
+    building: &mut BatchBuilder,
+    ready: &mut VecDeque<Batch>,
+    next_seq: &mut u64,
+    flow: &Arc<Flow>,
+    message: &BorrowedMessage<'_>,
+) {
+    if building.must_close_before(message) {
+        close(building, ready, next_seq, flow);
+    }
+    building.push(message);
+    if building.is_full() {
+        close(building, ready, next_seq, flow);
+    }
+}
+
+fn close(building: &mut BatchBuilder, ready: &mut VecDeque<Batch>, next_seq: &mut u64, flow: &Arc<Flow>) {
+    if !building.is_empty() {
+        ready.push_back(building.build(flow, *next_seq));
+        *next_seq += 1;
+    }
+}

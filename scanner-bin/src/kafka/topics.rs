@@ -1,0 +1,201 @@
+//! Before the group is joined: are the brokers there, and do the topics exist?
+//!
+//! A topic that is missing is said and waited for. It is created only on request, because a typing
+//! error in a name should not make a topic.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::client::{self, Role};
+use crate::config::KafkaConfig;
+use crate::ops::health::{Check, Health};
+use crate::ops::metrics::{CodeLabel, Metrics};
+use crate::shutdown::Shutdown;
+
+/// How long one question to the brokers may take.
+const ASK: Duration = Duration::from_secs(2);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The same trouble is logged again only after this long.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// What is known of the cluster once all topics are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's own identity; empty if the brokers do not tell.
+    pub id: String,
+    /// Partitions of the input topic.
+    pub input_partitions: usize,
+}
+
+struct Asking {
+    errors: client::Errors,
+}
+
+impl ClientContext for Asking {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log("metadata", level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.errors.note("metadata", &error, reason);
+    }
+}
+
+impl ConsumerContext for Asking {}
+
+/// Waits until all three topics exist, creating them if the configuration says so. `None` if a stop
+/// was requested first.
+///
+/// # Errors
+/// The configuration does not make a client.
+pub fn wait(
+    config: &KafkaConfig,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    shutdown: &Shutdown,
+) -> KafkaResult<Option<Cluster>> {
+    let settings = client::config(config, Role::Admin);
+    // A consumer without a group: unlike a producer, it never makes a broker create what it asks for.
+    let asking: BaseConsumer<Asking> =
+        settings.create_with_context(Asking { errors: client::Errors::new(Arc::clone(metrics)) })?;
+    let mut said: Option<(String, Instant)> = None;
+    while !shutdown.is_requested() {
+        // Serves the client's log and errors.
+        let _no_record = asking.poll(Duration::ZERO);
+        let trouble = match look(&asking, config) {
+            Ok(cluster) => {
+                health.pass(Check::InputTopic);
+                tracing::info!(cluster = cluster.id, partitions = cluster.input_partitions, topic = config.input_topic, "Topics found");
+                return Ok(Some(cluster));
+            }
+            Err(Trouble::Unreachable(error)) => format!("the brokers {} cannot be asked for their topics: {error}", config.brokers),
+            Err(Trouble::Missing(missing)) if config.create_topics => {
+                match create(config, &missing) {
+                    Ok(()) => {
+                        tracing::info!(topics = ?missing, "Topics created");
+                        continue;
+                    }
+                    Err(error) => format!("topics {} are missing and cannot be created: {error}", missing.join(", ")),
+                }
+            }
+            Err(Trouble::Missing(missing)) => {
+                metrics.client_errors.get_or_create(&CodeLabel { code: "UnknownTopicOrPartition".to_owned() }).inc();
+                format!("topics are missing on {}: {}; create them, or let the service do so with --create-topics", config.brokers, missing.join(", "))
+            }
+        };
+        health.fail(Check::InputTopic, trouble.clone());
+        if said.as_ref().is_none_or(|(last, at)| *last != trouble || at.elapsed() >= REPEAT) {
+            tracing::warn!("Not ready: {trouble}");
+            said = Some((trouble, Instant::now()));
+        }
+        let until = Instant::now() + PAUSE;
+        while Instant::now() < until && !shutdown.is_requested() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(None)
+}
+
+enum Trouble {
+    Unreachable(KafkaError),
+    Missing(Vec<String>),
+}
+
+fn look(asking: &BaseConsumer<Asking>, config: &KafkaConfig) -> Result<Cluster, Trouble> {
+    let mut missing = Vec::new();
+    let mut input_partitions = 0;
+    for name in [&config.input_topic, &config.output_topic, &config.dead_letter_topic] {
+        let metadata = match asking.fetch_metadata(Some(name), ASK) {
+            Ok(metadata) => metadata,
+            Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => {
+                missing.push(name.clone());
+                continue;
+            }
+            Err(error) => return Err(Trouble::Unreachable(error)),
+        };
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        match topic {
+            Some(topic) if topic.error().is_none() && !topic.partitions().is_empty() => {
+                if *name == config.input_topic {
+                    input_partitions = topic.partitions().len();
+                }
+            }
+            // Just created, or its leader is being elected, or we may not see it.
+            Some(topic) if topic.error().is_some_and(|e| !is_unknown_raw(e)) => {
+                let code = topic.error().map_or(RDKafkaErrorCode::Unknown, Into::into);
+                return Err(Trouble::Unreachable(KafkaError::MetadataFetch(code)));
+            }
+            _ => missing.push(name.clone()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Trouble::Missing(missing));
+    }
+    let id = asking.client().fetch_cluster_id(ASK).unwrap_or_default();
+    Ok(Cluster { id, input_partitions })
+}
+
+fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition)
+}
+
+fn is_unknown_raw(code: RDKafkaRespErr) -> bool {
+    is_unknown(code.into())
+}
+
+/// Creates topics with the broker's own defaults for partitions and replicas.
+fn create(config: &KafkaConfig, missing: &[String]) -> KafkaResult<()> {
+    let settings = client::config(config, Role::Admin);
+    let admin = AdminClient::from_config_and_context(&settings, Quiet)?;
+    let topics: Vec<NewTopic<'_>> = missing.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+    for result in block_on(admin.create_topics(&topics, &options))? {
+        match result {
+            // Another replica was faster.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(KafkaError::AdminOp(code)),
+        }
+    }
+    Ok(())
+}
+
+/// The outcome of each call tells what went wrong.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log("admin", level, facility, message);
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+/// Waits for a future that another thread completes.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

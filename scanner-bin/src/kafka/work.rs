@@ -1,0 +1,311 @@
+//! What a worker does with a batch: the table of what becomes of a record.
+//!
+//! | record | answer |
+//! |---|---|
+//! | every engine examined every view | `clean` or `threat` |
+//! | empty, tombstone | `skipped` |
+//! | larger than `max_message_bytes` | `partial` with the limit, its text cut |
+//! | a limit of libclamav was hit | `partial` with the reason |
+//! | the scan failed, panicked, or libclamav could not look, retries included | `error`, and the original is a dead letter |
+//!
+//! No record is answered twice, none not at all, and none costs another its answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use scanlib::{
+    Detector, Incomplete, Message, Parser, Pool, Report, Request, ScanError, Stage, TrySubmitError, Verdict, Work, Worker,
+};
+
+use super::answers::{Answers, AnswersBuilder};
+use super::batch::{Batch, Record};
+use super::circuit::Circuit;
+use super::dead_letter::{DeadLetter, Reason};
+use super::flow::Flow;
+use super::{Refused, Scanning};
+use crate::config::{Emit, ResultKey};
+use crate::log;
+use crate::ops::health::Health;
+use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, QueueLabel, ReasonLabel};
+use crate::result::{self, ClamavState, DbMode, EngineState, Outcome, RulesState, ScanContext, Status};
+
+/// Pause before the first repetition of a failed scan; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Everything that workers need besides a batch and their scanner.
+#[derive(Debug)]
+pub struct Desk {
+    /// Name of this replica in results.
+    pub instance: String,
+    /// Identity of the Kafka cluster.
+    pub cluster: String,
+    /// Topic of the records.
+    pub topic: String,
+    /// Reads messages.
+    pub parser: Parser,
+    /// A longer record is not scanned, in bytes.
+    pub max_message_bytes: u64,
+    /// How often a failed scan is repeated.
+    pub retries: u32,
+    /// Which results are sent.
+    pub emit: Emit,
+    /// What becomes a result's key.
+    pub result_key: ResultKey,
+    /// Stops everything when nothing can be scanned.
+    pub circuit: Circuit,
+    /// Signs of life.
+    pub health: Arc<Health>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A batch to scan.
+#[derive(Debug)]
+pub struct ScanBatch {
+    batch: Batch,
+    desk: Arc<Desk>,
+}
+
+impl Work for ScanBatch {
+    type Output = Answers;
+    type Receipt = (u64, Arc<Flow>);
+
+    fn cost_bytes(&self) -> u64 {
+        self.batch.bytes()
+    }
+
+    fn receipt(&self) -> Self::Receipt {
+        (self.batch.seq(), Arc::clone(self.batch.flow()))
+    }
+
+    fn run(self, worker: &mut Worker) -> Answers {
+        let ScanBatch { batch, desk } = self;
+        let engines = engine_state(worker.detector());
+        let mut answers = AnswersBuilder::with_capacity(batch.len());
+        let working = desk.health.working();
+        // A batch of a partition that goes is given up where it is: its next owner goes on there.
+        let mut is_complete = batch.flow().start();
+        let mut records = batch.records();
+        while is_complete && let Some(record) = records.next() {
+            working.next();
+            is_complete = batch.is_live() && desk.answer(&batch, &record, worker, &engines, &mut answers);
+        }
+        drop(records);
+        answers.build(batch.seq(), is_complete, batch.into_in_flight())
+    }
+
+    fn panicked((seq, flow): Self::Receipt, message: String) -> Answers {
+        Answers::crashed(seq, message, flow.admit(0, 0))
+    }
+}
+
+/// A record that could not be judged.
+struct Failure {
+    reason: Reason,
+    error: String,
+    /// What was seen before libclamav could not look.
+    report: Option<Report>,
+}
+
+impl Desk {
+    /// Answers one record; false if its lease ended before it could be scanned.
+    fn answer(
+        &self,
+        batch: &Batch,
+        record: &Record<'_>,
+        worker: &mut Worker,
+        engines: &EngineState,
+        answers: &mut AnswersBuilder,
+    ) -> bool {
+        let scanned_at = SystemTime::now();
+        let raw = record.payload.unwrap_or_default();
+        let parsed = catch_unwind(AssertUnwindSafe(|| self.parser.parse_received(raw, record.timestamp_ms)));
+        let scanned = match (record.payload, &parsed) {
+            (Some(raw), Ok(message)) if !raw.is_empty() && raw.len() as u64 <= self.max_message_bytes => {
+                let Some(scanned) = self.scan(batch, message, worker) else { return false };
+                Some(scanned)
+            }
+            (_, Ok(_)) => None,
+            (_, Err(_)) => {
+                let error = "the parser panicked".to_owned();
+                Some(Err(Failure { reason: Reason::Panic, error, report: None }))
+            }
+        };
+        let message = parsed.unwrap_or_else(|_| self.parser.parse(b""));
+        let outcome = match (&scanned, record.payload) {
+            (Some(Ok(report)), _) => Outcome::from(report),
+            (Some(Err(Failure { report: Some(report), .. })), _) => Outcome::from(report),
+            (Some(Err(Failure { error, .. })), _) => Outcome::Error { reason: error },
+            (None, None) => Outcome::Skipped { reason: "tombstone" },
+            (None, Some([])) => Outcome::Skipped { reason: "empty" },
+            (None, Some(_)) => Outcome::TooLarge,
+        };
+        let context = ScanContext {
+            instance: &self.instance,
+            cluster: &self.cluster,
+            topic: &self.topic,
+            partition: batch.lease().partition,
+            offset: record.offset,
+            key: record.key,
+            timestamp_ms: record.timestamp_ms,
+            scanned_at,
+            processed_at: SystemTime::now(),
+        };
+        let summary = answers.result(record.offset, record.timestamp_ms, |out| {
+            let summary = result::encode(out, &context, &message, outcome, engines);
+            let headers = (summary.status.as_str(), summary.severity);
+            (summary, headers)
+        });
+        match self.result_key {
+            ResultKey::Input => answers.key(record.key),
+            ResultKey::ScanId => answers.key(Some(summary.scan_id.hyphenated().to_string().as_bytes())),
+        }
+        self.count(outcome, &scanned, summary.status);
+        if summary.status == Status::Threat {
+            log::threat_detected(&summary, &context, &message.fields);
+        }
+        if let Some(Err(Failure { reason, error, .. })) = &scanned {
+            self.metrics.scan_errors.get_or_create(&KindLabel { kind: reason.as_str() }).inc();
+            answers.dead_letter(DeadLetter::new(record, context.partition, *reason, error));
+        }
+        if self.emit == Emit::Threats && summary.status == Status::Clean {
+            answers.drop_result();
+        }
+        true
+    }
+
+    /// Scans a message, again if that fails. `None` if the lease ended first.
+    fn scan(&self, batch: &Batch, message: &Message<'_>, worker: &mut Worker) -> Option<Result<Report, Failure>> {
+        loop {
+            if self.circuit.is_open() && !self.circuit.wait(worker, || batch.is_live()) {
+                return None;
+            }
+            let mut repeats = 0;
+            let failure = loop {
+                let failure = match self.try_scan(message, worker) {
+                    Ok(report) => return Some(Ok(report)),
+                    Err(failure) => failure,
+                };
+                if !batch.is_live() {
+                    return None;
+                }
+                if repeats == self.retries {
+                    break failure;
+                }
+                thread::sleep(jittered(FIRST_PAUSE * 2_u32.saturating_pow(repeats)));
+                repeats += 1;
+            };
+            // In an open circuit it is not the record's fault: it waits with the others.
+            if !self.circuit.failed(&failure.error) {
+                return Some(Err(failure));
+            }
+        }
+    }
+
+    fn try_scan(&self, message: &Message<'_>, worker: &mut Worker) -> Result<Report, Failure> {
+        let report = match worker.scan(|scanner| scanner.scan_message(message, &Request::new())) {
+            Ok(report) => report,
+            Err(error) => {
+                let reason = match &error {
+                    ScanError::Panicked { .. } => {
+                        self.metrics.worker_panics.inc();
+                        Reason::Panic
+                    }
+                    _ => Reason::ScanError,
+                };
+                return Err(Failure { reason, error: error.to_string(), report: None });
+            }
+        };
+        if let Verdict::Incomplete { cause: cause @ Incomplete::EngineError { .. }, .. } = &report.verdict {
+            let error = cause.to_string();
+            return Err(Failure { reason: Reason::EngineError, error, report: Some(report) });
+        }
+        if report.engine_calls > 0 {
+            self.circuit.succeeded();
+        }
+        Ok(report)
+    }
+
+    fn count(&self, outcome: Outcome<'_>, scanned: &Option<Result<Report, Failure>>, status: Status) {
+        let metrics = &self.metrics;
+        if let Outcome::Skipped { reason } = outcome {
+            let reason = if reason == "tombstone" { "tombstone" } else { "empty" };
+            metrics.records_skipped.get_or_create(&ReasonLabel { reason }).inc();
+            if reason == "tombstone" {
+                metrics.tombstones.inc();
+            }
+        }
+        let report = match scanned {
+            Some(Ok(report) | Err(Failure { report: Some(report), .. })) => Some(report),
+            _ => None,
+        };
+        let (engine, elapsed) = report.map_or(("limits", Duration::ZERO), |r| (engine_word(r.decided_by), r.elapsed));
+        metrics.scanned(status.as_str(), engine, elapsed);
+        for detection in report.map_or(&[][..], |r| r.verdict.detections()) {
+            let engine = if detection.is_clamav() { "clamav" } else { "rules" };
+            let severity = detection.severity.as_str();
+            metrics.detections.get_or_create(&DetectionLabels { engine, severity }).inc();
+        }
+    }
+}
+
+fn engine_word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Limits => "limits",
+        Stage::Rules => "rules",
+        Stage::Prefilter => "prefilter",
+        _ => "clamav",
+    }
+}
+
+/// What results say about the engines of a detector.
+fn engine_state(detector: &Detector) -> EngineState {
+    EngineState {
+        clamav: detector.engine().map(|engine| {
+            let info = engine.info();
+            ClamavState {
+                version: info.library.text.clone(),
+                db_mode: if info.builtin_only { DbMode::Builtin } else { DbMode::Custom },
+                signatures: info.signatures,
+                digest: info.digest.to_string(),
+            }
+        }),
+        rules: detector.rules().map(|rules| RulesState { rules: rules.rules().len() as u64 }),
+    }
+}
+
+/// Between half and all of `pause`, so that workers that failed together do not retry together.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
+}
+
+/// The pool, as the poll thread sees it.
+#[derive(Debug)]
+pub struct PoolScanning {
+    /// The workers.
+    pub pool: Arc<Pool<ScanBatch>>,
+    /// What they need.
+    pub desk: Arc<Desk>,
+}
+
+impl Scanning for PoolScanning {
+    fn try_submit(&self, batch: Batch) -> Result<(), Refused> {
+        let work = ScanBatch { batch, desk: Arc::clone(&self.desk) };
+        self.pool.try_submit(work).map_err(|back| match back {
+            TrySubmitError::Full(work) | TrySubmitError::Closed(work) => Refused(work.batch),
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.desk.circuit.is_open()
+    }
+
+    fn measure(&self, metrics: &Metrics) {
+        let stats = self.pool.stats();
+        metrics.workers_busy.set(stats.busy as i64);
+        metrics.queue_depth.get_or_create(&QueueLabel { queue: "scan" }).set(stats.queued_jobs as i64);
+    }
+}

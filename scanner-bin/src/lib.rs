@@ -1,0 +1,17 @@
+//! Internal: the parts of the `scanner-bin` program, as a library so that tests can reach them. The
+//! stable interface is the command line, the configuration, the results and the metrics; to embed the
+//! scanner in a program, use the crate `scanlib`.
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod escape;
+pub mod json;
+pub mod kafka;
+pub mod log;
+pub mod ops;
+pub mod result;
+pub mod service;
+pub mod shutdown;
+pub mod status;
+pub mod times;

@@ -1,0 +1,371 @@
+//! The metrics, all in one catalogue: name, type, labels and meaning stand together below, and the
+//! struct [`Metrics`], its registration and the page `docs/metrics.md` are made from them.
+//!
+//! No label has unbounded values: text labels are words of this program (`&'static str`) or error
+//! names of the client library, and `partition` exists only while the partition is owned. Series of
+//! a fixed set of words exist from the start with 0, so that a rate over them is never missing.
+
+mod labels;
+mod live;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+pub use labels::{
+    BuildLabels, CodeLabel, CommitLabels, DetectionLabels, EngineLabel, KindLabel, PartitionLabel,
+    ProduceErrorLabels, QueueLabel, ReasonLabel, ResultLabel, StageLabel, VerdictLabel,
+    VersionLabel,
+};
+pub use live::{Age, Rate};
+
+use super::heartbeat::Heartbeat;
+
+/// A gauge of seconds.
+pub type Seconds = Gauge<f64, AtomicU64>;
+/// Histograms by label; each is made with the buckets of its metric.
+pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// One line of the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Full name, prefix and `_total` included.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels, separated by commas; empty for none.
+    pub labels: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+const PREFIX: &str = "scanner_";
+
+macro_rules! catalogue {
+    ($(
+        $(#[doc = $help:literal])+
+        $field:ident: $type:ty = $new:expr, $name:literal, [$labels:literal];
+    )+) => {
+        /// Every metric of the service. Threads share it behind an `Arc`; recording takes no lock but
+        /// the one of a label lookup, which [`PartitionMetrics`] and the methods here save.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $( $(#[doc = $help])+ pub $field: $type, )+
+        }
+
+        /// Every metric, in the order of the page.
+        pub const CATALOGUE: &[Entry] = &[$(
+            Entry {
+                name: concat!("scanner_", $name),
+                kind: kind_name::<$type>(),
+                labels: $labels,
+                help: concat!($($help),+),
+            },
+        )+];
+
+        impl Metrics {
+            fn register(poll_loop: Arc<Heartbeat>) -> Metrics {
+                let given = Given { poll_loop };
+                let mut registry = Registry::with_prefix(PREFIX.trim_end_matches('_'));
+                $(
+                    let $field: $type = ($new)(&given);
+                    let help = concat!($($help),+).trim().trim_end_matches('.');
+                    // The encoder appends `_total` to a counter by itself.
+                    registry.register($name.trim_end_matches("_total"), help, $field.clone());
+                )+
+                Metrics { registry, $($field),+ }
+            }
+        }
+    };
+}
+
+/// What metrics are made from that read their value when they are scraped.
+struct Given {
+    poll_loop: Arc<Heartbeat>,
+}
+
+fn plain<T: Default>(_: &Given) -> T {
+    T::default()
+}
+
+fn family<L: Clone + std::hash::Hash + Eq>(
+    new: fn() -> Histogram,
+) -> impl Fn(&Given) -> Histograms<L> {
+    move |_| Family::new_with_constructor(new)
+}
+
+fn one(new: fn() -> Histogram) -> impl Fn(&Given) -> Histogram {
+    move |_| new()
+}
+
+/// From 1 µs, what a clean record costs, to 10 s.
+fn scan_buckets() -> Histogram {
+    Histogram::new([
+        1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01,
+        0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+/// From 1 ms to 30 s: a round trip to a broker, or a rebalance.
+fn broker_buckets() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
+}
+
+/// From 5 ms to an hour: a record may have waited in its topic.
+fn end_to_end_buckets() -> Histogram {
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+        3600.0,
+    ])
+}
+
+const fn kind_name<M: TypedMetric>() -> &'static str {
+    use prometheus_client::metrics::MetricType;
+    match M::TYPE {
+        MetricType::Counter => "counter",
+        MetricType::Gauge => "gauge",
+        MetricType::Histogram => "histogram",
+        MetricType::Info => "info",
+        MetricType::Unknown => "unknown",
+    }
+}
+
+catalogue! {
+    /// Records handed over by Kafka.
+    messages_consumed: Family<PartitionLabel, Counter> = plain, "messages_consumed_total", ["partition"];
+    /// Bytes of their values.
+    bytes_consumed: Family<PartitionLabel, Counter> = plain, "bytes_consumed_total", ["partition"];
+    /// Records without a value.
+    tombstones: Counter = plain, "tombstones_total", [""];
+    /// Records answered as skipped, by reason.
+    records_skipped: Family<ReasonLabel, Counter> = plain, "records_skipped_total", ["reason"];
+    /// Records answered in each second, mean of the last 10 s.
+    processing_rate: Rate = plain, "processing_rate_messages_per_second", [""];
+
+    /// Partitions that this replica owns.
+    assigned_partitions: Gauge = plain, "assigned_partitions", [""];
+    /// 1 for each partition that this replica owns.
+    partition_owned: Family<PartitionLabel, Gauge> = plain, "partition_owned", ["partition"];
+    /// Rebalances by kind: assign, revoke or lost.
+    rebalances: Family<KindLabel, Counter> = plain, "rebalances_total", ["kind"];
+    /// Time from a rebalance event to its answer, in seconds.
+    rebalance_duration: Histogram = one(broker_buckets), "rebalance_duration_seconds", [""];
+    /// Drains that did not end in their time; what they left is read again by the next owner.
+    drain_timeouts: Counter = plain, "drain_timeouts_total", [""];
+    /// Results dropped because their partition had gone meanwhile, by the stage that noticed.
+    stale_results_dropped: Family<StageLabel, Counter> = plain, "stale_results_dropped_total", ["stage"];
+
+    /// Records of the partition that were not handed over yet.
+    consumer_lag: Family<PartitionLabel, Gauge> = plain, "consumer_lag_messages", ["partition"];
+    /// Records of the partition that were not committed yet.
+    consumer_lag_committed: Family<PartitionLabel, Gauge> = plain, "consumer_lag_committed_messages", ["partition"];
+    /// Offset committed last.
+    committed_offset: Family<PartitionLabel, Gauge> = plain, "committed_offset", ["partition"];
+    /// Offset below which every record is answered and acknowledged.
+    watermark_offset: Family<PartitionLabel, Gauge> = plain, "watermark_offset", ["partition"];
+    /// Records read and not yet acknowledged.
+    incomplete_messages: Family<PartitionLabel, Gauge> = plain, "incomplete_messages", ["partition"];
+    /// Age of the oldest record that holds the watermark back, in seconds.
+    watermark_blocked: Family<PartitionLabel, Seconds> = plain, "watermark_blocked_seconds", ["partition"];
+    /// Commits by result (ok, retry or error) and mode (async or sync).
+    commits: Family<CommitLabels, Counter> = plain, "commits_total", ["result,mode"];
+    /// Time from a commit to its answer, in seconds.
+    commit_duration: Histogram = one(broker_buckets), "commit_duration_seconds", [""];
+
+    /// Time for one record, in seconds, by the engine that settled it: limits, rules, prefilter or clamav.
+    scan_duration: Histograms<EngineLabel> = family(scan_buckets), "scan_duration_seconds", ["engine"];
+    /// Records by verdict: clean, threat, partial, skipped or error.
+    scans: Family<VerdictLabel, Counter> = plain, "scan_total", ["verdict"];
+    /// Detections by engine (clamav or rules) and severity.
+    detections: Family<DetectionLabels, Counter> = plain, "detections_total", ["engine,severity"];
+    /// Scans that failed, by kind.
+    scan_errors: Family<KindLabel, Counter> = plain, "scan_errors_total", ["kind"];
+    /// Panics that cost one record its verdict.
+    worker_panics: Counter = plain, "worker_panics_total", [""];
+    /// Workers that scan at this moment.
+    workers_busy: Gauge = plain, "workers_busy", [""];
+    /// Records read and not yet acknowledged, all partitions.
+    inflight_messages: Gauge = plain, "inflight_messages", [""];
+    /// Bytes of those records.
+    inflight_bytes: Gauge = plain, "inflight_bytes", [""];
+    /// Entries waiting in a queue of this process.
+    queue_depth: Family<QueueLabel, Gauge> = plain, "queue_depth", ["queue"];
+    /// Time in which a stage took nothing because the next was full, in seconds.
+    backpressure: Family<StageLabel, Counter<f64, AtomicU64>> = plain, "backpressure_seconds_total", ["stage"];
+
+    /// Results that the broker acknowledged, by result: clean, threat, partial, skipped or error.
+    results_produced: Family<ResultLabel, Counter> = plain, "results_produced_total", ["result"];
+    /// Time from handing a result to the client to the broker's acknowledgement, in seconds.
+    produce_latency: Histogram = one(broker_buckets), "produce_latency_seconds", [""];
+    /// Results in the client's queue.
+    producer_queue_messages: Gauge = plain, "producer_queue_messages", [""];
+    /// Times that the client's queue was full; nothing is lost, reading waits.
+    producer_queue_full: Counter = plain, "producer_queue_full_total", [""];
+    /// Results that the broker did not take, by error and whether trying again may help.
+    produce_errors: Family<ProduceErrorLabels, Counter> = plain, "produce_errors_total", ["code,retriable"];
+    /// Records written to the dead-letter topic, by reason.
+    dlq_produced: Family<ReasonLabel, Counter> = plain, "dlq_produced_total", ["reason"];
+
+    /// 1; the label tells which signatures are loaded.
+    signature_db_info: Family<VersionLabel, Gauge> = plain, "signature_db_info", ["version"];
+    /// 1 while libclamav is loaded and has passed its self-scan.
+    engine_ready: Gauge = plain, "engine_ready", [""];
+    /// Signatures that are loaded.
+    signatures_loaded: Gauge = plain, "signatures_loaded", [""];
+    /// 1; the labels tell the versions of this program and of its libraries.
+    build_info: Family<BuildLabels, Gauge> = plain, "build_info", ["version,librdkafka,libclamav"];
+
+    /// Errors that the Kafka client reported, by error.
+    client_errors: Family<CodeLabel, Counter> = plain, "client_errors_total", ["code"];
+    /// Time since the poll loop last came round, in seconds; 0 before it starts.
+    poll_loop_age: Age = |given: &Given| Age::of(Arc::clone(&given.poll_loop)), "poll_loop_age_seconds", [""];
+    /// Time from a record's own timestamp to the acknowledgement of its result, in seconds.
+    end_to_end_latency: Histogram = one(end_to_end_buckets), "end_to_end_latency_seconds", [""];
+}
+
+impl Metrics {
+    /// A fresh catalogue. The age of the poll loop is read from its heartbeat, see
+    /// [`Health::poll_loop`](super::health::Health::poll_loop).
+    pub fn new(poll_loop: Arc<Heartbeat>) -> Metrics {
+        let metrics = Metrics::register(poll_loop);
+        for kind in ["assign", "revoke", "lost"] {
+            let _zero = metrics.rebalances.get_or_create(&KindLabel { kind });
+        }
+        for word in ["clean", "threat", "partial", "skipped", "error"] {
+            let _zero = metrics.scans.get_or_create(&VerdictLabel { verdict: word });
+            let _zero = metrics
+                .results_produced
+                .get_or_create(&ResultLabel { result: word });
+        }
+        metrics
+    }
+
+    /// Says which versions run, once.
+    pub fn set_build(&self, librdkafka: &str, libclamav: &str) {
+        self.build_info
+            .get_or_create(&BuildLabels {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                librdkafka: librdkafka.to_owned(),
+                libclamav: libclamav.to_owned(),
+            })
+            .set(1);
+    }
+
+    /// Says which signatures are loaded, in place of those before.
+    pub fn set_signatures(&self, version: &str, count: u64) {
+        self.signature_db_info.clear();
+        self.signature_db_info
+            .get_or_create(&VersionLabel {
+                version: version.to_owned(),
+            })
+            .set(1);
+        self.signatures_loaded
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts one settled record: its verdict, and how long which engine took.
+    pub fn scanned(&self, verdict: &'static str, engine: &'static str, elapsed: Duration) {
+        self.scans.get_or_create(&VerdictLabel { verdict }).inc();
+        self.scan_duration
+            .get_or_create(&EngineLabel { engine })
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// The series of a partition that was assigned, with their labels looked up once. They exist
+    /// until [`Metrics::remove_partition`].
+    pub fn partition(&self, partition: i32) -> PartitionMetrics {
+        let label = PartitionLabel { partition };
+        let metrics = PartitionMetrics {
+            messages_consumed: self.messages_consumed.get_or_create_owned(&label),
+            bytes_consumed: self.bytes_consumed.get_or_create_owned(&label),
+            consumer_lag: self.consumer_lag.get_or_create_owned(&label),
+            consumer_lag_committed: self.consumer_lag_committed.get_or_create_owned(&label),
+            committed_offset: self.committed_offset.get_or_create_owned(&label),
+            watermark_offset: self.watermark_offset.get_or_create_owned(&label),
+            incomplete_messages: self.incomplete_messages.get_or_create_owned(&label),
+            watermark_blocked: self.watermark_blocked.get_or_create_owned(&label),
+        };
+        self.partition_owned.get_or_create(&label).set(1);
+        metrics
+    }
+
+    /// Removes every series of a partition that went to another replica, so that none goes stale.
+    pub fn remove_partition(&self, partition: i32) {
+        let label = PartitionLabel { partition };
+        self.messages_consumed.remove(&label);
+        self.bytes_consumed.remove(&label);
+        self.partition_owned.remove(&label);
+        self.consumer_lag.remove(&label);
+        self.consumer_lag_committed.remove(&label);
+        self.committed_offset.remove(&label);
+        self.watermark_offset.remove(&label);
+        self.incomplete_messages.remove(&label);
+        self.watermark_blocked.remove(&label);
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        // Writing to a string does not fail.
+        let _infallible = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+/// The series of one owned partition. Recording into one that was removed is harmless: nobody sees it.
+#[derive(Clone, Debug)]
+pub struct PartitionMetrics {
+    /// See [`Metrics::messages_consumed`].
+    pub messages_consumed: Counter,
+    /// See [`Metrics::bytes_consumed`].
+    pub bytes_consumed: Counter,
+    /// See [`Metrics::consumer_lag`].
+    pub consumer_lag: Gauge,
+    /// See [`Metrics::consumer_lag_committed`].
+    pub consumer_lag_committed: Gauge,
+    /// See [`Metrics::committed_offset`].
+    pub committed_offset: Gauge,
+    /// See [`Metrics::watermark_offset`].
+    pub watermark_offset: Gauge,
+    /// See [`Metrics::incomplete_messages`].
+    pub incomplete_messages: Gauge,
+    /// See [`Metrics::watermark_blocked`].
+    pub watermark_blocked: Seconds,
+}
+
+/// The catalogue as the page `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nServed by `scanner-bin run` under `/metrics`. Series with the label `partition` exist only while \
+         the\nreplica owns the partition. This page is made from the catalogue in the code, and a test keeps it \
+         so.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for Entry {
+        name,
+        kind,
+        labels,
+        help,
+    } in CATALOGUE
+    {
+        let labels = labels
+            .split(',')
+            .filter(|label| !label.is_empty())
+            .map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        // Writing to a string does not fail.
+        let _infallible = writeln!(page, "| `{name}` | {kind} | {labels} | {} |", help.trim());
+    }
+    page
+}

@@ -1,0 +1,214 @@
+//! The service: topics, threads, and the order in which they start and stop.
+//!
+//! ```text
+//! poll thread ──batches──▶ pool of workers ──answers──▶ egress thread
+//!      └───────────────commands──────────────────────────────▲
+//! ```
+//!
+//! Stopping goes along the arrows: the poll thread takes nothing more, waits for what it took,
+//! commits and leaves the group; then the workers stop; then the egress thread. A thread that ends
+//! before its time ends the service: what was not acknowledged is not committed, and a new process
+//! reads it again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use rdkafka::error::KafkaError;
+use scanlib::{DetectorSlot, Parser, Pool};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::kafka::circuit::Circuit;
+use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
+use crate::kafka::egress::{Command, Egress, EgressError};
+use crate::kafka::flow::Budget;
+use crate::kafka::topics;
+use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
+use crate::ops::health::{Check, Health};
+use crate::ops::metrics::Metrics;
+use crate::shutdown::Shutdown;
+
+/// How long each of the other threads may take to end once the poll thread has.
+const JOIN: Duration = Duration::from_secs(5);
+/// Commands that may wait for the egress thread; it empties them several times a second at least.
+const COMMANDS: usize = 1024;
+
+/// What others see of the service.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Probes.
+    pub health: Arc<Health>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How an orderly stop went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitReport {
+    /// Records that were read and not answered in time; the next owner reads them again.
+    pub abandoned: u64,
+    /// Whether everything answered is committed. If not, it is answered again.
+    pub committed: bool,
+}
+
+impl ExitReport {
+    /// 0 if everything that was read is answered and committed, else 3.
+    pub fn exit_code(&self) -> u8 {
+        if self.abandoned == 0 && self.committed { 0 } else { 3 }
+    }
+}
+
+/// Why the service ended by itself. Nothing that was not acknowledged was committed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The configuration does not make a Kafka client.
+    #[error("no Kafka client can be made from the configuration: {0}")]
+    Client(#[source] KafkaError),
+    /// The operating system refused a thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
+    /// Reading cannot go on.
+    #[error(transparent)]
+    Poll(PollError),
+    /// Writing results cannot go on.
+    #[error(transparent)]
+    Egress(EgressError),
+    /// A thread panicked.
+    #[error("the {thread} thread panicked: {message}")]
+    Panicked {
+        /// Its name.
+        thread: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// Runs until a stop is requested or the service cannot go on. The detector may be swapped meanwhile.
+///
+/// # Errors
+/// See [`ServiceError`]. A broker or a topic that is not there is no error: it is waited for.
+pub fn run(config: &Config, slot: &DetectorSlot, watch: &Watch, shutdown: &Shutdown) -> Result<ExitReport, ServiceError> {
+    let kafka = &config.kafka;
+    let found = topics::wait(kafka, &watch.health, &watch.metrics, shutdown).map_err(ServiceError::Client)?;
+    let Some(cluster) = found else {
+        return Ok(ExitReport { abandoned: 0, committed: true });
+    };
+
+    let threads = config.scan.threads;
+    let desk = Arc::new(Desk {
+        instance: config.ops.instance.clone(),
+        cluster: cluster.id,
+        topic: kafka.input_topic.clone(),
+        parser: Parser::new(config.scan.fields.clone()),
+        max_message_bytes: config.scan.max_message_bytes,
+        retries: config.scan.retries,
+        emit: kafka.emit,
+        result_key: kafka.result_key,
+        circuit: Circuit::new(Arc::clone(&watch.health)),
+        health: Arc::clone(&watch.health),
+        metrics: Arc::clone(&watch.metrics),
+    });
+    let (to_egress, commands) = bounded(COMMANDS);
+    let (answered, answers) = bounded(threads.get() * 2);
+    let pool = Pool::<ScanBatch>::builder(slot.clone())
+        .workers(threads)
+        .queue_bytes(kafka.inflight_bytes)
+        .start(answered)
+        .map_err(ServiceError::Thread)?;
+    let pool = Arc::new(pool);
+
+    let egress = Egress::new(kafka, Arc::clone(&watch.metrics), Arc::clone(&watch.health)).map_err(ServiceError::Egress)?;
+    let (alive, lifeline) = bounded::<()>(0);
+    let egress = Running::start("egress", move || {
+        let _alive = alive;
+        egress.run(&commands, &answers)
+    })?;
+
+    let scanning = PoolScanning { pool: Arc::clone(&pool), desk };
+    let wiring = Wiring {
+        scanning,
+        commands: to_egress.clone(),
+        lifeline,
+        budget: Arc::new(Budget::default()),
+        metrics: Arc::clone(&watch.metrics),
+        health: Arc::clone(&watch.health),
+        shutdown: shutdown.clone(),
+    };
+    let poll_config = kafka.clone();
+    let poll = Running::start("poll", move || PollLoop::new(&poll_config, wiring)?.run())?;
+
+    let left = poll.wait(None);
+    watch.health.fail(Check::Running, "the service is stopping");
+    // Workers are through with what is wanted, or it is not wanted any more.
+    let stopping = Running::start("stop", move || {
+        drop(pool);
+        Ok::<(), EgressError>(())
+    })?;
+    let stopped = stopping.wait(Some(JOIN));
+    // An egress thread that is gone already does not take it.
+    let _gone = to_egress.send(Command::Stop);
+    let sent = egress.wait(Some(JOIN));
+    if stopped.is_none() || sent.is_none() {
+        tracing::warn!("threads are still busy after {} s; the process ends without them", JOIN.as_secs());
+    }
+
+    match (left, sent) {
+        // What the egress thread says is the cause; the poll thread only saw that it was gone.
+        (_, Some(Ended::Error(error))) => Err(ServiceError::Egress(error)),
+        (_, Some(Ended::Panic(message))) => Err(ServiceError::Panicked { thread: "egress", message }),
+        (Some(Ended::Error(error)), _) => Err(ServiceError::Poll(error)),
+        (Some(Ended::Panic(message)), _) => Err(ServiceError::Panicked { thread: "poll", message }),
+        (Some(Ended::Ok(Left { abandoned, committed })), _) => Ok(ExitReport { abandoned, committed }),
+        (None, _) => Ok(ExitReport::default()),
+    }
+}
+
+enum Ended<T, E> {
+    Ok(T),
+    Error(E),
+    Panic(String),
+}
+
+/// A thread whose end can be waited for with a deadline.
+struct Running<T, E> {
+    ended: Receiver<Ended<T, E>>,
+}
+
+impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
+    fn start(name: &str, run: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<Self, ServiceError> {
+        let (done, ended) = bounded(1);
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // Unwind safe: whatever the closure owns is dropped with it.
+                let outcome = match catch_unwind(AssertUnwindSafe(run)) {
+                    Ok(Ok(value)) => Ended::Ok(value),
+                    Ok(Err(error)) => Ended::Error(error),
+                    Err(panic) => Ended::Panic(message(&*panic)),
+                };
+                // Whoever waited may have given up.
+                let _gone = done.send(outcome);
+            })
+            .map_err(ServiceError::Thread)?;
+        Ok(Running { ended })
+    }
+
+    /// `None` if it is still running when its time is over.
+    fn wait(&self, limit: Option<Duration>) -> Option<Ended<T, E>> {
+        let outcome = match limit {
+            None => self.ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(limit) => self.ended.recv_deadline(Instant::now() + limit),
+        };
+        outcome.ok()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,671 @@
+//! The configuration: every layer, their order, and what is said when something is wrong.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use scanner_bin::config::{self, Config, ConfigError, Environment, RunFlags};
+
+/// A command line that holds nothing but the flags of `run`.
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    flags: RunFlags,
+}
+
+#[derive(Default)]
+struct Given {
+    file: Option<String>,
+    environment: Environment,
+    flags: Vec<String>,
+}
+
+impl Given {
+    fn file(mut self, text: &str) -> Given {
+        self.file = Some(text.to_owned());
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Given {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn flags(mut self, flags: &[&str]) -> Given {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
+    fn load(self) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut arguments = vec!["run".to_owned()];
+        arguments.extend(self.flags);
+        if let Some(text) = self.file {
+            let path = directory.path().join("scanner.toml");
+            std::fs::write(&path, text).unwrap();
+            arguments.extend(["--config".to_owned(), path.to_str().unwrap().to_owned()]);
+        }
+        let flags = CommandLine::try_parse_from(arguments).unwrap().flags;
+        config::load(&flags, &self.environment)
+    }
+
+    fn error(self) -> String {
+        self.load()
+            .expect_err("this configuration must be refused")
+            .to_string()
+    }
+}
+
+fn given() -> Given {
+    Given::default()
+}
+
+/// A setting that has a flag: its path and how to read it from a configuration.
+struct Setting {
+    path: &'static str,
+    short: &'static str,
+    /// Three values, as text: for the file, the environment and the flag.
+    values: [&'static str; 3],
+    read: fn(&Config) -> String,
+}
+
+const WITH_A_FLAG: &[Setting] = &[
+    Setting {
+        path: "kafka.brokers",
+        short: "brokers",
+        values: ["a:1", "b:2", "c:3,d:4"],
+        read: |c| c.kafka.brokers.clone(),
+    },
+    Setting {
+        path: "kafka.group",
+        short: "group",
+        values: ["one", "two", "three"],
+        read: |c| c.kafka.group.clone(),
+    },
+    Setting {
+        path: "kafka.input_topic",
+        short: "input-topic",
+        values: ["one", "two", "three"],
+        read: |c| c.kafka.input_topic.clone(),
+    },
+    Setting {
+        path: "kafka.output_topic",
+        short: "output-topic",
+        values: ["one", "two", "three"],
+        read: |c| c.kafka.output_topic.clone(),
+    },
+    Setting {
+        path: "kafka.dead_letter_topic",
+        short: "dead-letter-topic",
+        values: ["one", "two", "three"],
+        read: |c| c.kafka.dead_letter_topic.clone(),
+    },
+    Setting {
+        path: "kafka.emit",
+        short: "emit",
+        values: ["all", "threats", "all"],
+        read: |c| c.kafka.emit.to_string(),
+    },
+    Setting {
+        path: "kafka.result_key",
+        short: "result-key",
+        values: ["input", "scan_id", "input"],
+        read: |c| c.kafka.result_key.to_string(),
+    },
+    Setting {
+        path: "scan.database",
+        short: "database",
+        values: ["/db/one", "/db/two", "/db/three"],
+        read: |c| {
+            let paths: Vec<_> = c
+                .scan
+                .database
+                .iter()
+                .map(|p| p.to_str().unwrap())
+                .collect();
+            paths.join(":")
+        },
+    },
+    Setting {
+        path: "scan.threads",
+        short: "threads",
+        values: ["3", "5", "7"],
+        read: |c| c.scan.threads.to_string(),
+    },
+    Setting {
+        path: "scan.views",
+        short: "views",
+        values: ["raw,body", "raw,decoded", "raw"],
+        read: |c| c.scan.views.to_string(),
+    },
+    Setting {
+        path: "scan.rules",
+        short: "rules",
+        values: ["off", "on", "off"],
+        read: |c| {
+            if c.scan.rules {
+                "on".to_owned()
+            } else {
+                "off".to_owned()
+            }
+        },
+    },
+    Setting {
+        path: "ops.listen",
+        short: "listen",
+        values: ["127.0.0.1:1", "[::1]:2", "0.0.0.0:0"],
+        read: |c| c.ops.listen.to_string(),
+    },
+    Setting {
+        path: "ops.instance",
+        short: "instance",
+        values: ["one", "two", "three"],
+        read: |c| c.ops.instance.clone(),
+    },
+    Setting {
+        path: "ops.log",
+        short: "log",
+        values: ["warn", "debug,hyper=off", "trace"],
+        read: |c| c.ops.log.clone(),
+    },
+];
+
+impl Setting {
+    fn long_variable(&self) -> String {
+        format!("SCANNER_{}", self.path.replace('.', "__").to_uppercase())
+    }
+
+    fn short_variable(&self) -> String {
+        format!("SCANNER_{}", self.short.replace('-', "_").to_uppercase())
+    }
+
+    fn file(&self) -> String {
+        let (section, key) = self.path.split_once('.').unwrap();
+        let value = self.values[0];
+        let value = if self.path == "scan.threads" {
+            value.to_owned()
+        } else {
+            format!("{value:?}")
+        };
+        format!("[{section}]\n{key} = {value}\n")
+    }
+
+    fn flag(&self) -> [String; 2] {
+        [format!("--{}", self.short), self.values[2].to_owned()]
+    }
+}
+
+#[test]
+fn every_flag_can_be_set_in_the_file_and_in_the_environment_too() {
+    for setting in WITH_A_FLAG {
+        let [in_file, in_environment, on_line] = setting.values;
+        let flag = setting.flag();
+        let flag = [flag[0].as_str(), flag[1].as_str()];
+
+        let config = given().file(&setting.file()).load().unwrap();
+        assert_eq!(
+            (setting.read)(&config),
+            in_file,
+            "{} in the file",
+            setting.path
+        );
+        for name in [setting.long_variable(), setting.short_variable()] {
+            let config = given().variable(&name, in_environment).load().unwrap();
+            assert_eq!((setting.read)(&config), in_environment, "{name}");
+        }
+        let config = given().flags(&flag).load().unwrap();
+        assert_eq!((setting.read)(&config), on_line, "{flag:?}");
+    }
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
+    for setting in WITH_A_FLAG {
+        let [_, in_environment, on_line] = setting.values;
+        let flag = setting.flag();
+        let flag = [flag[0].as_str(), flag[1].as_str()];
+        for name in [setting.long_variable(), setting.short_variable()] {
+            let config = given()
+                .file(&setting.file())
+                .variable(&name, in_environment)
+                .load()
+                .unwrap();
+            assert_eq!(
+                (setting.read)(&config),
+                in_environment,
+                "{name} over the file"
+            );
+            let config = given()
+                .variable(&name, in_environment)
+                .flags(&flag)
+                .load()
+                .unwrap();
+            assert_eq!((setting.read)(&config), on_line, "{flag:?} over {name}");
+        }
+        let config = given().file(&setting.file()).flags(&flag).load().unwrap();
+        assert_eq!((setting.read)(&config), on_line, "{flag:?} over the file");
+    }
+}
+
+#[test]
+fn create_topics_is_a_switch_on_the_line_and_a_boolean_elsewhere() {
+    let creates = |given: Given| given.load().unwrap().kafka.create_topics;
+    assert!(!creates(given()));
+    assert!(creates(given().flags(&["--create-topics"])));
+    assert!(creates(given().file("[kafka]\ncreate_topics = true")));
+    assert!(creates(given().variable("SCANNER_CREATE_TOPICS", "true")));
+    assert!(creates(
+        given().variable("SCANNER_KAFKA__CREATE_TOPICS", "1")
+    ));
+    let off = given()
+        .file("[kafka]\ncreate_topics = true")
+        .variable("SCANNER_CREATE_TOPICS", "false");
+    assert!(!creates(off));
+    let on = given()
+        .variable("SCANNER_CREATE_TOPICS", "false")
+        .flags(&["--create-topics"]);
+    assert!(creates(on));
+}
+
+#[test]
+fn nothing_given_is_a_complete_configuration_with_the_documented_names() {
+    let config = given().load().unwrap();
+    assert_eq!(config, Config::default());
+    let kafka = &config.kafka;
+    let names = [
+        &kafka.group,
+        &kafka.input_topic,
+        &kafka.output_topic,
+        &kafka.dead_letter_topic,
+    ];
+    assert_eq!(
+        names,
+        [
+            "syslog-scanner-group",
+            "syslog-raw",
+            "scan-results",
+            "scan-results-dlq"
+        ]
+    );
+    assert_eq!(kafka.drain_timeout, Duration::from_secs(25));
+    assert_eq!(config.scan.max_message_bytes, 1_048_576);
+    assert!(!config.ops.instance.is_empty());
+}
+
+#[test]
+fn several_databases_come_as_a_list_as_repeated_flags_or_divided_as_a_path() {
+    let two = [PathBuf::from("/a"), PathBuf::from("/b c")];
+    let databases = |given: Given| given.load().unwrap().scan.database;
+    assert_eq!(
+        databases(given().file("[scan]\ndatabase = [\"/a\", \"/b c\"]")),
+        two
+    );
+    assert_eq!(
+        databases(given().variable("SCANNER_DATABASE", "/a:/b c")),
+        two
+    );
+    assert_eq!(
+        databases(given().flags(&["--database", "/a", "--database", "/b c"])),
+        two
+    );
+    assert_eq!(
+        databases(given().variable("SCANNER_DATABASE", "")),
+        Vec::<PathBuf>::new()
+    );
+}
+
+#[test]
+fn sizes_and_times_carry_units() {
+    let config = given()
+        .file("[kafka]\nlinger = \"5ms\"\nmax_poll_interval = \"10m\"\ninflight_bytes = 2097152\n[scan]\nmax_message_bytes = \"512KiB\"")
+        .variable("SCANNER_KAFKA__FETCH_MEMORY_BYTES", "1GiB")
+        .load()
+        .unwrap();
+    assert_eq!(config.kafka.linger, Duration::from_millis(5));
+    assert_eq!(config.kafka.max_poll_interval, Duration::from_secs(600));
+    assert_eq!(config.kafka.inflight_bytes, 2 << 20);
+    assert_eq!(config.kafka.fetch_memory_bytes, 1 << 30);
+    assert_eq!(config.scan.max_message_bytes, 512 << 10);
+
+    let error = given().variable("SCANNER_KAFKA__LINGER", "5").error();
+    assert!(
+        error.contains("kafka.linger (variable SCANNER_KAFKA__LINGER): \"5\" is not a duration"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable_and_a_flag_names_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("by-variable.toml");
+    std::fs::write(&path, "[kafka]\ngroup = \"from the variable's file\"").unwrap();
+    let by_variable = || given().variable("SCANNER_CONFIG", path.to_str().unwrap());
+    assert_eq!(
+        by_variable().load().unwrap().kafka.group,
+        "from the variable's file"
+    );
+    assert_eq!(
+        by_variable()
+            .file("[kafka]\ngroup = \"other\"")
+            .load()
+            .unwrap()
+            .kafka
+            .group,
+        "other"
+    );
+
+    let error = given()
+        .variable("SCANNER_CONFIG", "/no/such/file.toml")
+        .error();
+    assert!(
+        error.contains("/no/such/file.toml (variable SCANNER_CONFIG)"),
+        "{error}"
+    );
+    assert!(error.contains("cannot be read"), "{error}");
+    let error = given().file("[kafka\n").error();
+    assert!(
+        error.contains("scanner.toml (flag --config): not TOML"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_it_its_file_and_the_nearest_known_key() {
+    for (text, unknown, nearest) in [
+        (
+            "[kafka]\nbrokerz = \"a:1\"",
+            "kafka.brokerz",
+            "kafka.brokers",
+        ),
+        ("brokers = \"a:1\"", "brokers", "kafka.brokers"),
+        (
+            "[scan]\nlisten = \"0.0.0.0:1\"",
+            "scan.listen",
+            "ops.listen",
+        ),
+        (
+            "[kafka]\ninput-topic = \"x\"",
+            "kafka.input-topic",
+            "kafka.input_topic",
+        ),
+        (
+            "[kafka.group]\nid = \"x\"\n[sacn]\nthreads = 1",
+            "sacn",
+            "scan",
+        ),
+    ] {
+        let error = given().file(text).error();
+        assert!(error.contains(&format!("{unknown} (file ")), "{error}");
+        assert!(error.contains("scanner.toml): unknown key"), "{error}");
+        assert!(error.contains(nearest), "{error}");
+    }
+    let error = given().file("kafka = 5").error();
+    assert!(
+        error.contains("kafka (file") && error.contains("write [kafka]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_that_names_the_nearest_known_one() {
+    for (name, nearest) in [
+        ("SCANNER_BROKRES", "SCANNER_BROKERS"),
+        ("SCANNER_KAFKA__GROUP_ID", "SCANNER_KAFKA__GROUP"),
+        ("SCANNER_KAFKA_BROKERS", "SCANNER_KAFKA__BROKERS"),
+    ] {
+        let error = given().variable(name, "x").error();
+        assert!(
+            error.contains(&format!("{name} (environment): unknown variable")),
+            "{error}"
+        );
+        assert!(error.contains(nearest), "{error}");
+    }
+    let error = given().variable("SCANNER_SERVICE_HOST", "10.0.0.1").error();
+    assert!(error.contains("enableServiceLinks"), "{error}");
+
+    let others = given()
+        .variable("SCANNER_TEST_DATA", "/data")
+        .variable("PATH", "/bin")
+        .variable("scanner_brokers", "not ours");
+    assert_eq!(others.load().unwrap(), Config::default());
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let error = given()
+        .file("[kafka]\nmax_partitions = 0\nsession_timeout = \"0s\"")
+        .variable("SCANNER_THREADS", "0")
+        .flags(&["--listen", "localhost"])
+        .load()
+        .unwrap_err();
+    let subjects: Vec<_> = error
+        .problems()
+        .iter()
+        .map(|p| p.subject.as_str())
+        .collect();
+    for subject in [
+        "kafka.max_partitions",
+        "kafka.session_timeout",
+        "scan.threads",
+        "ops.listen",
+    ] {
+        assert!(subjects.contains(&subject), "{subject} is missing: {error}");
+    }
+    let text = error.to_string();
+    assert!(
+        text.contains("scan.threads (variable SCANNER_THREADS): not between 1 and 1024"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ops.listen (flag --listen): \"localhost\" is not an address"),
+        "{text}"
+    );
+}
+
+#[test]
+fn values_that_cannot_work_together_are_refused() {
+    for (text, subject) in [
+        ("[kafka]\nrevoke_timeout = \"23s\"", "kafka.revoke_timeout"),
+        ("[kafka]\ndrain_timeout = \"300s\"", "kafka.drain_timeout"),
+        (
+            "[kafka]\nsession_timeout = \"301s\"",
+            "kafka.session_timeout",
+        ),
+        (
+            "[kafka]\noutput_topic = \"syslog-raw\"",
+            "kafka.output_topic",
+        ),
+        (
+            "[kafka]\ndead_letter_topic = \"syslog-raw\"",
+            "kafka.dead_letter_topic",
+        ),
+        (
+            "[kafka]\ndead_letter_topic = \"scan-results\"",
+            "kafka.dead_letter_topic",
+        ),
+        ("[kafka]\ninput_topic = \"a b\"", "kafka.input_topic"),
+        ("[kafka]\ngroup = \"\"", "kafka.group"),
+        ("[kafka]\nbrokers = \"a:1,,b:1\"", "kafka.brokers"),
+        (
+            "[kafka]\nfetch_memory_bytes = \"1MiB\"",
+            "kafka.fetch_memory_bytes",
+        ),
+        ("[kafka]\ninflight_bytes = \"1KiB\"", "kafka.inflight_bytes"),
+        (
+            "[kafka]\ninflight_messages_per_partition = 0",
+            "kafka.inflight_messages_per_partition",
+        ),
+        ("[kafka]\nlinger = \"61s\"", "kafka.linger"),
+        ("[scan]\nmax_message_bytes = 0", "scan.max_message_bytes"),
+        ("[scan]\nthreads = 1025", "scan.threads"),
+        ("[ops]\ninstance = \"\"", "ops.instance"),
+        ("[ops]\nlog = \"loud\"", "ops.log"),
+    ] {
+        let error = given().file(text).load().expect_err(text);
+        assert!(
+            error.problems().iter().any(|p| p.subject == subject),
+            "{text}: {error}"
+        );
+        let all_explained = error
+            .problems()
+            .iter()
+            .all(|p| !p.origin.is_empty() && !p.remedy.is_empty());
+        assert!(all_explained, "{error}");
+    }
+    // The limits themselves are fine.
+    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"";
+    given().file(edge).load().unwrap();
+}
+
+#[test]
+fn a_wrong_type_is_an_error_that_names_the_key_and_where_it_was_set() {
+    let error = given().variable("SCANNER_THREADS", "many").error();
+    assert!(
+        error.contains("scan.threads (variable SCANNER_THREADS)"),
+        "{error}"
+    );
+    let error = given().file("[kafka]\nemit = \"some\"").error();
+    assert!(
+        error.contains("kafka.emit (file ") && error.contains("threats"),
+        "{error}"
+    );
+    let error = given().file("[kafka]\nmax_partitions = -1").error();
+    assert!(error.contains("kafka.max_partitions (file "), "{error}");
+    let error = given().file("[scan]\ndatabase = 5").error();
+    assert!(error.contains("scan.database (file "), "{error}");
+    let error = given().file("[kafka.brokers]\nx = \"y\"").error();
+    assert!(error.contains("kafka.brokers (file "), "{error}");
+}
+
+#[test]
+fn one_setting_under_two_names_must_have_one_value() {
+    let twice = |value: &str| {
+        given()
+            .variable("SCANNER_GROUP", "one")
+            .variable("SCANNER_KAFKA__GROUP", value)
+    };
+    assert_eq!(twice("one").load().unwrap().kafka.group, "one");
+    let error = twice("two").error();
+    assert!(
+        error.contains("SCANNER_GROUP") && error.contains("SCANNER_KAFKA__GROUP"),
+        "{error}"
+    );
+}
+
+#[test]
+fn properties_of_librdkafka_are_passed_through_from_every_layer() {
+    let config = given()
+        .file("[kafka.properties]\n\"security.protocol\" = \"ssl\"\n\"client.id\" = \"file\"")
+        .variable("SCANNER_KAFKA__PROPERTIES__SSL_CA_LOCATION", "/ca.pem")
+        .variable("SCANNER_KAFKA__PROPERTIES__CLIENT_ID", "environment")
+        .flags(&[
+            "-X",
+            "client.id=flag=1",
+            "--property",
+            "socket.keepalive.enable=true",
+        ])
+        .load()
+        .unwrap();
+    let properties: Vec<_> = config
+        .kafka
+        .properties
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    let expected = [
+        ("client.id", "flag=1"),
+        ("security.protocol", "ssl"),
+        ("socket.keepalive.enable", "true"),
+        ("ssl.ca.location", "/ca.pem"),
+    ];
+    assert_eq!(properties, expected);
+    let error = given().flags(&["-X", "novalue"]).error();
+    assert!(error.contains("write NAME=VALUE"), "{error}");
+}
+
+#[test]
+fn properties_that_carry_a_promise_are_refused() {
+    for name in [
+        "bootstrap.servers",
+        "group.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "isolation.level",
+        "enable.idempotence",
+        "acks",
+        "transactional.id",
+        "delivery.report.only.error",
+        "statistics.interval.ms",
+        "plugin.library.paths",
+        "rebalance_cb",
+        "dr_msg_cb",
+        "session.timeout.ms",
+        "linger.ms",
+        "group.protocol",
+    ] {
+        let error = given().flags(&["-X", &format!("{name}=1")]).error();
+        assert!(
+            error.contains(&format!("kafka.properties.{name} (flag --property)")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn views_and_the_members_of_json_records_can_be_named() {
+    let config = given()
+        .file("[scan]\nviews = [\"raw\", \"body\"]\n[scan.fields]\nmessage = \"msg\"")
+        .variable("SCANNER_SCAN__FIELDS__SOURCE_IP", "peer")
+        .load()
+        .unwrap();
+    assert_eq!(config.scan.views.to_string(), "raw,body");
+    assert_eq!(
+        (
+            config.scan.fields.message.as_str(),
+            config.scan.fields.source_ip.as_str()
+        ),
+        ("msg", "peer")
+    );
+    assert_eq!(config.scan.fields.program, "program");
+    let error = given().flags(&["--views", "raw,bodies"]).error();
+    assert!(
+        error.contains("scan.views (flag --views)") && error.contains("decoded"),
+        "{error}"
+    );
+    let error = given().file("[scan.fields]\nmessage = \"\"").error();
+    assert!(error.contains("scan.fields.message (file "), "{error}");
+    let error = given().file("[scan.fields]\nmesage = \"x\"").error();
+    assert!(error.contains("scan.fields.message"), "{error}");
+}
+
+#[test]
+fn the_example_file_shows_every_setting_with_its_default() {
+    let example = include_str!("../../docs/scanner.toml");
+    assert_eq!(given().file(example).load().unwrap(), Config::default());
+
+    // A setting whose default depends on the host stands there as a comment.
+    let mut section = String::new();
+    let mut shown = Vec::new();
+    for line in example.lines() {
+        let setting = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = name.to_owned();
+        } else if section == "kafka.properties" {
+            shown.push(section.clone());
+        } else if let Some((key, _)) = setting.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            shown.push(format!("{section}.{key}"));
+        }
+    }
+    shown.sort();
+    shown.dedup();
+    let mut known = config::settings();
+    known.sort();
+    assert_eq!(shown, known);
+}

@@ -1,0 +1,351 @@
+//! A plain Kafka client: the tests' own view of what is on the broker, independent of the service's code.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::broker::Broker;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing a test sends or reads may be refused by the tests' own client.
+const MAX_BYTES: &str = "33554432";
+
+/// A record to produce.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing {
+    pub payload: Option<Vec<u8>>,
+    pub key: Option<Vec<u8>>,
+    pub partition: Option<i32>,
+    pub timestamp_ms: Option<i64>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Outgoing {
+    /// A record with a value and nothing else.
+    pub fn of(payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            payload: Some(payload.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A record without a value.
+    pub fn tombstone() -> Self {
+        Self::default()
+    }
+
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A record read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    pub timestamp_ms: Option<i64>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// The value as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(self.payload.as_deref().unwrap_or_default())
+            .expect("the value is not UTF-8")
+    }
+
+    /// The value as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.text()).expect("the value is not JSON")
+    }
+}
+
+impl Broker {
+    /// Create a topic and wait until it can be written to. `configs` as for `kafka-topics --config`; the embedded broker knows none.
+    pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        if self.create_embedded_topic(name, partitions) {
+            return;
+        }
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for created in runtime
+            .block_on(admin.create_topics([&topic], &options))
+            .unwrap()
+        {
+            created.expect("the topic was not created");
+        }
+        super::wait_for(
+            "a leader for each partition of a new topic",
+            PATIENCE,
+            || {
+                let metadata = admin.inner().fetch_metadata(Some(name), PATIENCE).ok()?;
+                let found = metadata.topics()[0].partitions();
+                let led = found
+                    .iter()
+                    .filter(|partition| partition.leader() >= 0)
+                    .count();
+                (i32::try_from(led).unwrap() == partitions).then_some(())
+            },
+        );
+    }
+
+    /// Produce, wait until every record is acknowledged, and say where each one went, in the order given.
+    pub fn produce(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = Outgoing>,
+    ) -> Vec<(i32, i64)> {
+        let placed = Placed::default();
+        let producer: ThreadedProducer<Placed> = self
+            .client()
+            .set("linger.ms", "5")
+            .set("message.max.bytes", MAX_BYTES)
+            .create_with_context(placed.clone())
+            .unwrap();
+        for (index, record) in records.into_iter().enumerate() {
+            placed.0.lock().unwrap().push(None);
+            let mut headers = OwnedHeaders::new();
+            for (name, value) in &record.headers {
+                headers = headers.insert(Header {
+                    key: name,
+                    value: Some(value),
+                });
+            }
+            let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Box::new(index));
+            outgoing.payload = record.payload.as_deref();
+            outgoing.key = record.key.as_deref();
+            outgoing.partition = record.partition;
+            outgoing.timestamp = record.timestamp_ms;
+            outgoing.headers = (!record.headers.is_empty()).then_some(headers);
+            while let Err((error, returned)) = producer.send(outgoing) {
+                let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+                assert_eq!(error, full, "the tests' own producer cannot send");
+                outgoing = returned;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        producer
+            .flush(PATIENCE)
+            .expect("the broker did not acknowledge in time");
+        let placed = placed.0.lock().unwrap();
+        placed
+            .iter()
+            .map(|place| place.expect("a record was refused"))
+            .collect()
+    }
+
+    /// Everything that is on the topic now, partition by partition, in order of offsets. Records of open or aborted transactions
+    /// are not among them.
+    pub fn read_all(&self, topic: &str) -> Vec<Record> {
+        let mut reader = Reader::new(self, topic);
+        reader.read_to_the_end();
+        reader.records
+    }
+
+    /// Read until `enough` says so, at most for `timeout`; then panic. Arrival order between partitions, offset order within.
+    pub fn read_until(
+        &self,
+        topic: &str,
+        timeout: Duration,
+        mut enough: impl FnMut(&[Record]) -> bool,
+    ) -> Vec<Record> {
+        let mut reader = Reader::new(self, topic);
+        let deadline = Instant::now() + timeout;
+        while !enough(&reader.records) {
+            assert!(
+                Instant::now() < deadline,
+                "within {timeout:?} only {} records came on {topic}, which is not enough",
+                reader.records.len()
+            );
+            reader.poll(Duration::from_millis(100));
+        }
+        reader.records
+    }
+
+    /// The offsets that `group` has committed on `topic`; partitions without one are not in it.
+    pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions(&consumer, topic) {
+            asked.add_partition(topic, partition);
+        }
+        let committed = consumer
+            .committed_offsets(asked, PATIENCE)
+            .expect("no committed offsets from the broker");
+        let offsets =
+            committed
+                .elements()
+                .into_iter()
+                .filter_map(|element| match element.offset() {
+                    Offset::Offset(offset) => Some((element.partition(), offset)),
+                    _ => None,
+                });
+        offsets.collect()
+    }
+
+    /// The end of each partition: the offset that the next record will get.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let end = |partition| {
+            consumer
+                .fetch_watermarks(topic, partition, PATIENCE)
+                .unwrap()
+                .1
+        };
+        partitions(&consumer, topic)
+            .map(|partition| (partition, end(partition)))
+            .collect()
+    }
+
+    /// The configuration of a client of this broker.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.bootstrap())
+            .set("reconnect.backoff.max.ms", "500");
+        config
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> impl Iterator<Item = i32> + use<> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .expect("no metadata from the broker");
+    let ids: Vec<_> = metadata.topics()[0]
+        .partitions()
+        .iter()
+        .map(|partition| partition.id())
+        .collect();
+    assert!(!ids.is_empty(), "the topic {topic} does not exist");
+    ids.into_iter()
+}
+
+/// Reads a topic from its beginning, without a group.
+struct Reader {
+    consumer: BaseConsumer,
+    records: Vec<Record>,
+    /// Partitions whose end was reached at least once.
+    ended: Vec<i32>,
+    partitions: usize,
+}
+
+impl Reader {
+    fn new(broker: &Broker, topic: &str) -> Self {
+        let consumer: BaseConsumer = broker
+            .client()
+            .set("group.id", "tests-without-a-group")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.message.max.bytes", MAX_BYTES)
+            .set("fetch.wait.max.ms", "50")
+            .create()
+            .unwrap();
+        let mut assignment = TopicPartitionList::new();
+        for partition in partitions(&consumer, topic) {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        Self {
+            consumer,
+            records: Vec::new(),
+            ended: Vec::new(),
+            partitions: assignment.count(),
+        }
+    }
+
+    fn read_to_the_end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ended.len() < self.partitions {
+            assert!(
+                Instant::now() < deadline,
+                "the broker does not serve all partitions"
+            );
+            self.poll(Duration::from_millis(100));
+        }
+        self.records
+            .sort_by_key(|record| (record.partition, record.offset));
+    }
+
+    fn poll(&mut self, timeout: Duration) {
+        match self.consumer.poll(timeout) {
+            Some(Ok(message)) => self.records.push(Record {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().map(<[u8]>::to_vec),
+                timestamp_ms: message.timestamp().to_millis(),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    let owned = |header: Header<'_, &[u8]>| {
+                        (
+                            header.key.to_owned(),
+                            header.value.unwrap_or_default().to_vec(),
+                        )
+                    };
+                    headers.iter().map(owned).collect()
+                }),
+            }),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                if !self.ended.contains(&partition) {
+                    self.ended.push(partition);
+                }
+            }
+            // A broker that is away comes back, or the caller's time runs out.
+            Some(Err(_)) | None => {}
+        }
+    }
+}
+
+/// A partition and an offset.
+type Place = (i32, i64);
+
+/// Where each produced record went; `None` until it is acknowledged.
+#[derive(Clone, Default)]
+struct Placed(Arc<Mutex<Vec<Option<Place>>>>);
+
+impl ClientContext for Placed {}
+
+impl ProducerContext for Placed {
+    type DeliveryOpaque = Box<usize>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: Self::DeliveryOpaque) {
+        if let Ok(message) = result {
+            self.0.lock().unwrap()[*index] = Some((message.partition(), message.offset()));
+        }
+    }
+}
