@@ -1,5 +1,7 @@
 //! Which buffers of a message are scanned.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 mod corpus;
 
 use base64::Engine as _;
