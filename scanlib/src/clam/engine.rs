@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -244,11 +245,25 @@ impl Engine {
     }
 
     /// Reads into memory, one byte more than allowed at most.
-    fn spool(&self, file: &File) -> io::Result<Vec<u8>> {
+    fn spool(&self, from: impl Read) -> io::Result<Vec<u8>> {
         let mut data = Vec::new();
-        file.take(self.0.limits.max_file_bytes.saturating_add(1))
+        from.take(self.0.limits.max_file_bytes.saturating_add(1))
             .read_to_end(&mut data)?;
         Ok(data)
+    }
+}
+
+/// A regular file, wherever its cursor stands.
+struct FromStart<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 
