@@ -25,10 +25,8 @@ fn an_object_that_could_not_be_unpacked_for_want_of_descriptors_is_never_clean()
         rlim_max: 0,
     };
     // SAFETY: room for the answer.
-    assert_eq!(
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut usual) },
-        0
-    );
+    let code = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut usual) };
+    assert_eq!(code, 0);
 
     for cache in [None, Some(1000)] {
         let (builder, _database) = builder();

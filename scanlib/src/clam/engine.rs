@@ -197,9 +197,12 @@ impl Engine {
         let name = Some(request.name.unwrap_or(&path_name));
         // Pipes and the files of /proc have no length, and libclamav would call them clean.
         if !metadata.is_file() || metadata.len() <= NOT_LOOKED_AT_BYTES {
-            let data = self
-                .spool(file)
-                .map_err(|source| read_error(path, source))?;
+            let data = if metadata.is_file() {
+                self.spool(FromStart { file, offset: 0 })
+            } else {
+                self.spool(file)
+            };
+            let data = data.map_err(|source| read_error(path, source))?;
             return Ok(self.scan_bytes(&data, name, request));
         }
         if let Some(answer) = self.without_looking(metadata.len()) {
