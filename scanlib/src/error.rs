@@ -123,7 +123,7 @@ impl fmt::Display for LogSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => Ok(()),
-            [lines @ ..] => write!(f, "; libclamav says: {}", lines.join("; ")),
+            lines => write!(f, "; libclamav says: {}", lines.join("; ")),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Loading signatures: what is refused and how it is explained, and the identity of what was loaded.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What may be shared between threads, and what happens when it is.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 

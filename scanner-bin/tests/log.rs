@@ -1,5 +1,7 @@
 //! Log lines, captured as they are written.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::io;

@@ -322,3 +322,165 @@ fn limit_met(which: &str, name: &str, limits: &Limits) -> Incomplete {
         _ => Incomplete::OtherLimit(name.to_owned()),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::clam::Library;
+
+    fn observe<T>(f: impl FnOnce(Observation<'_>) -> T) -> T {
+        let engine = RawEngine::new(Library::init().unwrap()).unwrap();
+        let scratch = ScratchDir::create(&std::env::temp_dir()).unwrap();
+        let limits = Limits::default();
+        let with = Surroundings {
+            engine: &engine,
+            limits: &limits,
+            scratch: &scratch,
+            caches: false,
+        };
+        f(Observation {
+            with,
+            request: &Request::new(),
+            troubles: scratch.troubles(),
+            looked: true,
+            type_ignored: false,
+            names: Vec::new(),
+            stop: None,
+            doubt: None,
+            short_of_room: false,
+            refused: false,
+            panic: None,
+        })
+    }
+
+    fn concluded(code: sys::cl_error_t, change: impl FnOnce(&mut Observation<'_>)) -> EngineScan {
+        observe(|mut seen| {
+            change(&mut seen);
+            conclude(seen, code, None, Log::default())
+        })
+    }
+
+    #[test]
+    fn a_panic_is_carried_around_c_and_stops_the_scan() {
+        observe(|mut seen| {
+            let user: *mut c_void = ptr::from_mut(&mut seen).cast();
+            // SAFETY: `seen` is alive and used by nobody else meanwhile.
+            let answer = unsafe { guarded(user, STOP, |_| panic!("on purpose")) };
+            assert_eq!(answer, STOP);
+            // SAFETY: as above.
+            let answer = unsafe { on_layer(c"CL_TYPE_TEXT_ASCII".as_ptr(), user) };
+            assert_eq!(answer, STOP);
+            let panic = seen.panic.take().unwrap();
+            assert_eq!(
+                panic.downcast_ref::<&str>(),
+                Some(&"on purpose"),
+                "the first one is kept"
+            );
+        });
+    }
+
+    #[test]
+    fn a_callback_survives_null() {
+        observe(|mut seen| {
+            let user: *mut c_void = ptr::from_mut(&mut seen).cast();
+            // SAFETY: `seen` is alive and used by nobody else meanwhile.
+            unsafe { on_found(ptr::null(), user) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { on_layer(ptr::null(), user) }, CONTINUE);
+            assert!(seen.names.is_empty() && !seen.type_ignored);
+        });
+    }
+
+    #[test]
+    fn infected_without_a_name_is_incomplete() {
+        let error = Incomplete::EngineError {
+            code: Some(sys::CL_VIRUS as i32),
+            log: Vec::new(),
+        };
+        assert_eq!(concluded(sys::CL_VIRUS, |_| ()).incomplete, Some(error));
+    }
+
+    #[test]
+    fn every_code_but_clean_and_infected_is_incomplete() {
+        for code in 0..sys::CL_ELAST_ERROR {
+            let scan = concluded(code, |seen| seen.names.push("A.Name".to_owned()));
+            let examined = code == sys::CL_CLEAN || code == sys::CL_VIRUS;
+            assert_eq!(scan.incomplete.is_none(), examined, "{code}: {scan:?}");
+            assert_eq!(scan.names, ["A.Name"], "what was found is kept");
+        }
+    }
+
+    #[test]
+    fn clean_needs_a_look() {
+        let unseen = concluded(sys::CL_CLEAN, |seen| seen.looked = false);
+        assert!(matches!(
+            unseen.incomplete,
+            Some(Incomplete::EngineError { code: None, .. })
+        ));
+    }
+
+    #[test]
+    fn every_alert_about_a_limit_is_a_reason_and_no_name() {
+        let max = Limits::default().max_file_bytes;
+        for (name, reason) in [
+            (".MaxFileSize", Incomplete::MemberTooLarge { max }),
+            (".MaxScanSize", Incomplete::ScanBytes),
+            (".MaxFiles", Incomplete::FileCount),
+            (".MaxRecursion", Incomplete::Recursion),
+            (".MaxScanTime", Incomplete::EngineTimeLimit),
+            (
+                ".New",
+                Incomplete::OtherLimit("Heuristics.Limits.Exceeded.New".to_owned()),
+            ),
+            (
+                "",
+                Incomplete::OtherLimit("Heuristics.Limits.Exceeded".to_owned()),
+            ),
+        ] {
+            let name = format!("Heuristics.Limits.Exceeded{name}");
+            let scan = concluded(sys::CL_VIRUS, |seen| {
+                seen.names = vec!["Real".to_owned(), name, "Real".to_owned()];
+            });
+            assert_eq!(
+                (scan.names, scan.incomplete),
+                (vec!["Real".to_owned()], Some(reason))
+            );
+        }
+    }
+
+    /// Only the one that we caused: a signature may have any name.
+    #[test]
+    fn the_name_of_a_refused_layer_is_left_out() {
+        let found = |refused| {
+            concluded(sys::CL_VIRUS, |seen| {
+                seen.refused = refused;
+                seen.names = vec![REFUSED_BY_US.to_owned()];
+            })
+        };
+        assert!(found(true).names.is_empty() && found(true).incomplete.is_some());
+        assert_eq!(
+            (found(false).names.len(), found(false).incomplete),
+            (1, None)
+        );
+    }
+
+    #[test]
+    fn trouble_of_one_scan_is_a_doubt_to_those_beside_it() {
+        let scan = concluded(sys::CL_CLEAN, |seen| {
+            seen.with.scratch.report_trouble();
+            seen.check_room();
+            assert!(!seen.short_of_room, "or it would spread without an end");
+        });
+        let Some(Incomplete::EngineError { code: None, log }) = scan.incomplete else {
+            panic!()
+        };
+        assert!(log[0].contains("another scan"), "{log:?}");
+    }
+
+    #[test]
+    fn a_name_ends_at_its_first_nul() {
+        assert_eq!(c_name("a\0b").as_c_str(), c"a");
+        assert_eq!(c_name("").as_c_str(), c"");
+    }
+}

@@ -11,7 +11,7 @@ use super::code::string;
 
 /// A hostile object must not fill memory through the log.
 const MAX_LINES: usize = 64;
-const MAX_LINE_BYTES: usize = 1024;
+const MAX_LINE_CHARS: usize = 1024;
 
 /// What libclamav logged on this thread while something ran.
 #[derive(Debug, Default)]
@@ -71,10 +71,12 @@ fn record(severity: sys::cl_msg, message: Option<String>) {
         let Some(log) = current.as_mut() else { return };
         log.error |= severity >= sys::CL_MSG_ERROR;
         if log.lines.len() < MAX_LINES {
-            let mut line = message.unwrap_or_default();
-            line.truncate(line.floor_char_boundary(MAX_LINE_BYTES));
-            line.truncate(line.trim_end().len());
-            log.lines.push(line);
+            let line: String = message
+                .unwrap_or_default()
+                .chars()
+                .take(MAX_LINE_CHARS)
+                .collect();
+            log.lines.push(line.trim_end().to_owned());
         }
     });
 }

@@ -1,5 +1,11 @@
 //! What the tests of libclamav share: samples, directories on tmpfs, and engines.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used
+)]
 
 pub mod raw;
 

@@ -87,30 +87,35 @@ impl RawEngine {
         }
         let path = CString::new(raw.tmp.path().to_str().unwrap()).unwrap();
         // SAFETY: a living engine, not yet shared; the string is copied.
-        assert_eq!(
-            unsafe { sys::cl_engine_set_str(engine, sys::CL_ENGINE_TMPDIR, path.as_ptr()) },
-            sys::CL_SUCCESS
-        );
+        let code = unsafe { sys::cl_engine_set_str(engine, sys::CL_ENGINE_TMPDIR, path.as_ptr()) };
+        assert_eq!(code, sys::CL_SUCCESS);
         let database = memory_dir();
         std::fs::write(database.path().join("test.ndb"), signatures()).unwrap();
         raw.load(database.path());
-        // SAFETY: a living engine that nobody uses yet; the callbacks live as long as the process.
-        unsafe {
-            if callbacks.virus_found {
-                sys::cl_engine_set_clcb_virus_found(engine, Some(virus_found));
-            }
-            if callbacks.pre_cache {
-                sys::cl_engine_set_clcb_pre_cache(engine, Some(pre_cache));
-            }
-            if callbacks.pre_scan {
-                sys::cl_engine_set_clcb_pre_scan(engine, Some(pre_scan));
-            }
-            if callbacks.file_inspection {
-                sys::cl_engine_set_clcb_file_inspection(engine, Some(file_inspection));
-            }
-            assert_eq!(sys::cl_engine_compile(engine), sys::CL_SUCCESS);
-        }
+        raw.install(callbacks);
+        // SAFETY: a living engine that nobody uses yet.
+        assert_eq!(unsafe { sys::cl_engine_compile(engine) }, sys::CL_SUCCESS);
         raw
+    }
+
+    /// The callbacks live as long as the process, and nobody uses the engine yet.
+    fn install(&mut self, callbacks: Callbacks) {
+        if callbacks.virus_found {
+            // SAFETY: see above.
+            unsafe { sys::cl_engine_set_clcb_virus_found(self.engine, Some(virus_found)) };
+        }
+        if callbacks.pre_cache {
+            // SAFETY: see above.
+            unsafe { sys::cl_engine_set_clcb_pre_cache(self.engine, Some(pre_cache)) };
+        }
+        if callbacks.pre_scan {
+            // SAFETY: see above.
+            unsafe { sys::cl_engine_set_clcb_pre_scan(self.engine, Some(pre_scan)) };
+        }
+        if callbacks.file_inspection {
+            // SAFETY: see above.
+            unsafe { sys::cl_engine_set_clcb_file_inspection(self.engine, Some(file_inspection)) };
+        }
     }
 
     fn load(&mut self, path: &Path) {
@@ -140,10 +145,8 @@ impl RawEngine {
     /// Also after compiling, which our own layer does not allow.
     pub fn set(&mut self, field: sys::cl_engine_field, value: i64) {
         // SAFETY: a living engine and, by `&mut`, no scan is running.
-        assert_eq!(
-            unsafe { sys::cl_engine_set_num(self.engine, field, value) },
-            sys::CL_SUCCESS
-        );
+        let code = unsafe { sys::cl_engine_set_num(self.engine, field, value) };
+        assert_eq!(code, sys::CL_SUCCESS);
     }
 
     pub fn number(&self, field: sys::cl_engine_field) -> i64 {

@@ -1,40 +1,61 @@
 //! Commits of watermarks: never two at once, so that an older one cannot land after a newer one.
 //!
-//! Every commit is sent without waiting; who needs to know the outcome keeps polling until it is
-//! there. That way a broker that does not answer delays nothing but the commit itself.
+//! Only a commit that is waited for reports its outcome (rdkafka's callback for the other kind is
+//! never called), and the wait has no deadline. So a thread of its own waits, and the poll loop looks
+//! in. A broker that does not answer delays nothing but the commit itself.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::rebalance::{Committed, GroupContext};
+use super::rebalance::GroupContext;
 use crate::ops::metrics::{CommitLabels, Metrics};
-
-/// A commit whose outcome is not reported after this long counts as failed. The offsets are committed
-/// again with the next one.
-const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Why a commit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Its time has come.
     Async,
-    /// Somebody waits for it.
+    /// A lease ends and waits for it.
     Sync,
 }
 
+/// `(partition, offset)`, each once.
+type Offsets = Vec<(i32, i64)>;
+
 pub(super) struct Committer {
-    topic: String,
+    requests: Sender<Offsets>,
+    outcomes: Receiver<(Offsets, KafkaResult<()>)>,
     in_flight: Option<(Mode, Instant)>,
+    thread: JoinHandle<()>,
+    metrics: Arc<Metrics>,
 }
 
 impl Committer {
-    pub(super) fn new(topic: &str) -> Committer {
-        Committer {
-            topic: topic.to_owned(),
-            in_flight: None,
-        }
+    /// Starts the thread. It wakes the calling thread when an outcome is there.
+    pub(super) fn start(
+        consumer: Arc<BaseConsumer<GroupContext>>,
+        topic: String,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Committer> {
+        let (requests, wanted) = bounded::<Offsets>(1);
+        let (done, outcomes) = bounded(1);
+        let poll_thread = thread::current();
+        let thread = thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            for offsets in wanted {
+                let result = commit(&consumer, &topic, &offsets);
+                if done.send((offsets, result)).is_err() {
+                    return;
+                }
+                poll_thread.unpark();
+            }
+        })?;
+        Ok(Committer { requests, outcomes, in_flight: None, thread, metrics })
     }
 
     /// True if no commit is on its way.
@@ -42,87 +63,51 @@ impl Committer {
         self.in_flight.is_none()
     }
 
-    /// Sends a commit. Only when idle, and only with offsets of leases that have not ended.
-    pub(super) fn start(
-        &mut self,
-        consumer: &BaseConsumer<GroupContext>,
-        offsets: &[(i32, i64)],
-        mode: Mode,
-        metrics: &Metrics,
-    ) {
-        if offsets.is_empty() || !self.is_idle() {
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, offset) in offsets {
-            if let Err(error) =
-                list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
-            {
-                tracing::error!(error = %error, partition, offset, "an offset cannot be committed");
-            }
-        }
-        match consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.in_flight = Some((mode, Instant::now())),
-            Err(error) => {
-                count(metrics, "error", mode);
-                tracing::warn!(error = %error, "a commit was not taken by the Kafka client; the offsets are committed again later");
-            }
+    /// Sends a commit of offsets of leases that have not ended. Does nothing unless idle.
+    pub(super) fn commit(&mut self, offsets: Offsets, mode: Mode) {
+        if !offsets.is_empty() && self.is_idle() && self.requests.try_send(offsets).is_ok() {
+            self.in_flight = Some((mode, Instant::now()));
         }
     }
 
-    /// An outcome has arrived. Returns the offsets that are committed now.
-    pub(super) fn finish(&mut self, outcome: Committed, metrics: &Metrics) -> Vec<(i32, i64)> {
-        let mode = match self.in_flight.take() {
-            Some((mode, since)) => {
-                metrics
-                    .commit_duration
-                    .observe(since.elapsed().as_secs_f64());
-                mode
+    /// The offsets that are committed since the last look.
+    pub(super) fn committed(&mut self) -> Offsets {
+        let Ok((offsets, result)) = self.outcomes.try_recv() else { return Vec::new() };
+        let Some((mode, since)) = self.in_flight.take() else { return Vec::new() };
+        self.metrics.commit_duration.observe(since.elapsed().as_secs_f64());
+        let (word, offsets) = match (result, mode) {
+            (Ok(()), _) => ("ok", offsets),
+            // While the group rebalances it refuses commits; the next one repeats it.
+            (Err(error), Mode::Async) => {
+                tracing::info!(error = %error, "a commit was refused and will be repeated");
+                ("retry", Vec::new())
             }
-            None => Mode::Async,
+            (Err(error), Mode::Sync) => {
+                tracing::warn!(error = %error, "the last commit of partitions was refused; nothing is lost, their next owner answers records again");
+                ("error", Vec::new())
+            }
         };
-        let mut done = Vec::with_capacity(outcome.partitions.len());
-        let mut failed = None;
-        for (partition, result) in outcome.partitions {
-            match result {
-                Ok(offset) => done.push((partition, offset)),
-                // During a rebalance the group refuses commits: the next one repeats it, or the next
-                // owner reads these records again.
-                Err(error) => failed = Some((partition, error)),
-            }
-        }
-        match failed {
-            None => count(metrics, "ok", mode),
-            Some((partition, error)) => {
-                count(metrics, "error", mode);
-                tracing::warn!(error = %error, partition, "a commit was refused; nothing is lost, records may be answered twice");
-            }
-        }
-        done
+        let mode = match mode {
+            Mode::Async => "async",
+            Mode::Sync => "sync",
+        };
+        self.metrics.commits.get_or_create(&CommitLabels { result: word, mode }).inc();
+        offsets
     }
 
-    /// Gives a commit up that never came back.
-    pub(super) fn check(&mut self, metrics: &Metrics) {
-        if let Some((mode, since)) = self.in_flight
-            && since.elapsed() > GIVE_UP
-        {
-            count(metrics, "error", mode);
-            tracing::warn!(
-                "the outcome of a commit is unknown after {} s; the offsets are committed again",
-                GIVE_UP.as_secs()
-            );
-            self.in_flight = None;
-        }
+    /// Ends the thread, and waits for a commit that is on its way.
+    pub(super) fn stop(self) {
+        drop(self.requests);
+        drop(self.outcomes);
+        // It does not panic; if it did, the hook has said so.
+        let _panic = self.thread.join();
     }
 }
 
-fn count(metrics: &Metrics, result: &'static str, mode: Mode) {
-    let mode = match mode {
-        Mode::Async => "async",
-        Mode::Sync => "sync",
-    };
-    metrics
-        .commits
-        .get_or_create(&CommitLabels { result, mode })
-        .inc();
+fn commit(consumer: &BaseConsumer<GroupContext>, topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    consumer.commit(&list, CommitMode::Sync)
 }

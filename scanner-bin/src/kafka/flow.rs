@@ -32,6 +32,7 @@ impl Budget {
 pub struct Flow {
     lease: Lease,
     live: AtomicBool,
+    started: AtomicU64,
     drained: AtomicBool,
     watermark: AtomicI64,
     messages: AtomicU64,
@@ -46,6 +47,7 @@ impl Flow {
         Arc::new(Flow {
             lease,
             live: AtomicBool::new(true),
+            started: AtomicU64::new(0),
             drained: AtomicBool::new(false),
             watermark: AtomicI64::new(NO_WATERMARK),
             messages: AtomicU64::new(0),
@@ -60,12 +62,25 @@ impl Flow {
 
     /// False once scanning more of this lease is useless: the next owner will do it.
     pub fn is_live(&self) -> bool {
-        self.live.load(Ordering::Acquire)
+        self.live.load(Ordering::SeqCst)
     }
 
-    /// Workers give up what they have not scanned yet.
-    pub fn kill(&self) {
-        self.live.store(false, Ordering::Release);
+    /// A worker takes up a batch; false if it need not. The worker answers in both cases.
+    pub fn start(&self) -> bool {
+        self.started.fetch_add(1, Ordering::SeqCst);
+        self.is_live()
+    }
+
+    /// Workers give up what they have not scanned yet. Returns the number of batches that have to be
+    /// answered before the lease is drained. Of the batches that no worker has taken up by now, every
+    /// one will be given up, so nobody needs to wait until they have come through the queue.
+    ///
+    /// That the count is a prefix of the batches follows from their order in the queue: should a worker
+    /// be counted before one that took an earlier batch, the earlier one is given up, and with it
+    /// everything behind.
+    pub fn kill(&self) -> u64 {
+        self.live.store(false, Ordering::SeqCst);
+        self.started.load(Ordering::SeqCst)
     }
 
     /// The offset that may be committed; `None` before the first record is answered.
@@ -97,11 +112,7 @@ impl Flow {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.budget.messages.fetch_add(messages, Ordering::Relaxed);
         self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        InFlight {
-            flow: Arc::clone(self),
-            messages,
-            bytes,
-        }
+        InFlight { flow: Arc::clone(self), messages, bytes }
     }
 }
 
@@ -122,16 +133,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.flow
-            .messages
-            .fetch_sub(self.messages, Ordering::Relaxed);
-        self.flow
-            .budget
-            .messages
-            .fetch_sub(self.messages, Ordering::Relaxed);
-        self.flow
-            .budget
-            .bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.flow.messages.fetch_sub(self.messages, Ordering::Relaxed);
+        self.flow.budget.messages.fetch_sub(self.messages, Ordering::Relaxed);
+        self.flow.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

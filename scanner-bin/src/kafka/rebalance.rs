@@ -15,7 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client;
@@ -51,30 +51,18 @@ pub(super) struct Event {
 impl Event {
     /// The partitions concerned.
     pub(super) fn partitions(&self) -> Vec<i32> {
-        self.list
-            .elements()
-            .iter()
-            .map(|element| element.partition())
-            .collect()
+        self.list.elements().iter().map(|element| element.partition()).collect()
     }
 
     /// Tells librdkafka that we have made ready for it.
     pub(super) fn answer(&self, consumer: &BaseConsumer<GroupContext>) -> KafkaResult<()> {
         match (consumer.rebalance_protocol(), self.kind) {
-            (RebalanceProtocol::Cooperative, Kind::Assign) => {
-                consumer.incremental_assign(&self.list)
-            }
+            (RebalanceProtocol::Cooperative, Kind::Assign) => consumer.incremental_assign(&self.list),
             (RebalanceProtocol::Cooperative, _) => consumer.incremental_unassign(&self.list),
             (_, Kind::Assign) => consumer.assign(&self.list),
             (_, _) => consumer.unassign(),
         }
     }
-}
-
-/// How a commit ended, for each partition.
-#[derive(Debug)]
-pub(super) struct Committed {
-    pub partitions: Vec<(i32, KafkaResult<i64>)>,
 }
 
 /// Where the client is in a partition, from its statistics.
@@ -94,7 +82,6 @@ pub(super) struct GroupContext {
     topic: String,
     closing: AtomicBool,
     events: Mutex<VecDeque<Event>>,
-    commits: Mutex<VecDeque<Committed>>,
     ends: Mutex<HashMap<i32, Ends>>,
     errors: client::Errors,
 }
@@ -105,7 +92,6 @@ impl GroupContext {
             topic: topic.to_owned(),
             closing: AtomicBool::new(false),
             events: Mutex::default(),
-            commits: Mutex::default(),
             ends: Mutex::default(),
             errors,
         }
@@ -113,10 +99,6 @@ impl GroupContext {
 
     pub(super) fn next_event(&self) -> Option<Event> {
         lock(&self.events).pop_front()
-    }
-
-    pub(super) fn next_commit(&self) -> Option<Committed> {
-        lock(&self.commits).pop_front()
     }
 
     pub(super) fn ends(&self, partition: i32) -> Option<Ends> {
@@ -152,66 +134,28 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let Some(topic) = statistics.topics.get(&self.topic) else {
-            return;
-        };
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
         let mut ends = lock(&self.ends);
         ends.clear();
         ends.extend(topic.partitions.values().map(|p| {
             // With the default isolation a reader stops at the last stable offset.
-            (
-                p.partition,
-                Ends {
-                    end: p.ls_offset,
-                    start: p.lo_offset,
-                    next: p.next_offset - p.fetchq_cnt,
-                },
-            )
+            (p.partition, Ends { end: p.ls_offset, start: p.lo_offset, next: p.next_offset - p.fetchq_cnt })
         }));
     }
 }
 
 impl ConsumerContext for GroupContext {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        err: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let kind = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Kind::Assign,
             _ if consumer.assignment_lost() => Kind::Lost,
             _ => Kind::Revoke,
         };
-        let event = Event {
-            kind,
-            list: list.clone(),
-        };
+        let event = Event { kind, list: list.clone() };
         if self.closing.load(Ordering::Acquire) {
             report(event.answer(consumer));
         } else {
             lock(&self.events).push_back(event);
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let partitions = offsets
-            .elements()
-            .iter()
-            .map(|element| {
-                let committed = match element.offset() {
-                    Offset::Offset(offset) => offset,
-                    _ => -1,
-                };
-                (
-                    element.partition(),
-                    result
-                        .clone()
-                        .and_then(|()| element.error())
-                        .map(|()| committed),
-                )
-            })
-            .collect();
-        lock(&self.commits).push_back(Committed { partitions });
     }
 }

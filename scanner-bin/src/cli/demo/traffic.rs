@@ -80,7 +80,7 @@ pub(super) fn records(seed: u64, count: usize) -> Vec<Record> {
     let step = (count / (Planted::ALL.len() + 1)).max(1);
     for (place, planted) in Planted::ALL.into_iter().enumerate() {
         let line = format!("Oct 20 02:44:02 test-host test-app: {}", planted.text());
-        let at = ((place + 1) * step + place).min(records.len());
+        let at = ((place + 1) * step + 2 * place).min(records.len());
         records.insert(
             at,
             Record {
