@@ -1,5 +1,8 @@
 //! The tests' own broker keeps what it promises: it is a real one, it keeps its data, and it leaves nothing behind.
 
+// A harness that cannot go on has nothing better to do than to panic.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::process::{Command, Stdio};
