@@ -22,6 +22,7 @@ use scanlib::{DetectorSlot, Parser, Pool};
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::kafka::batch::MAX_RECORDS;
 use crate::kafka::circuit::Circuit;
 use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
 use crate::kafka::egress::{Command, Egress, EgressError};
@@ -36,6 +37,10 @@ use crate::shutdown::Shutdown;
 const JOIN: Duration = Duration::from_secs(5);
 /// Commands that may wait for the egress thread; it empties them several times a second at least.
 const COMMANDS: usize = 1024;
+
+/// Full batches for each worker that may be in flight at the least: one being scanned, one waiting, the
+/// others on their way in and out.
+const BATCHES_PER_WORKER: usize = 4;
 
 /// What others see of the service.
 #[derive(Clone, Debug)]
@@ -135,6 +140,7 @@ pub fn run(config: &Config, slot: &DetectorSlot, watch: &Watch, shutdown: &Shutd
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
+        min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
         metrics: Arc::clone(&watch.metrics),
         health: Arc::clone(&watch.health),
         shutdown: shutdown.clone(),

@@ -47,6 +47,8 @@ fn config(cluster: &Cluster) -> Config {
     config.kafka.input_topic = INPUT.to_owned();
     config.kafka.output_topic = OUTPUT.to_owned();
     config.kafka.dead_letter_topic = DEAD.to_owned();
+    // The embedded broker lets a member that left count until its session is over.
+    config.kafka.session_timeout = Duration::from_secs(6);
     config.kafka.commit_interval = Duration::from_millis(200);
     config.kafka.drain_timeout = Duration::from_secs(20);
     config.ops.instance = "scanner-0".to_owned();

@@ -41,6 +41,8 @@ const COMMIT_EVERY: u64 = 10_000;
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(5);
+/// Work that is taken ahead.
+const AHEAD: Duration = Duration::from_millis(500);
 /// How often gauges are written, and how often the log says how it goes.
 const MEASURE: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(30);
@@ -93,6 +95,8 @@ pub struct Wiring<S> {
     pub lifeline: Receiver<()>,
     /// What is in flight.
     pub budget: Arc<Budget>,
+    /// Records that may be in flight however slow the workers are.
+    pub min_in_flight: u64,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Probes.
@@ -118,6 +122,11 @@ pub struct PollLoop<S> {
     /// Records taken since the last commit.
     since_commit: u64,
     last_measure: Instant,
+    /// Records taken since the last measurement, and in flight then.
+    since_measure: u64,
+    in_flight_before: u64,
+    /// Records that may be in flight, all partitions together.
+    max_in_flight: u64,
     last_report: Instant,
     /// Records taken since the last report.
     since_report: u64,
@@ -176,7 +185,6 @@ impl<S: Scanning> PollLoop<S> {
             inline: AnswerInline(Arc::clone(&consumer)),
             committer,
             config: config.clone(),
-            wiring,
             consumer,
             partitions: BTreeMap::new(),
             first: 0,
@@ -185,10 +193,14 @@ impl<S: Scanning> PollLoop<S> {
             last_commit: now,
             since_commit: 0,
             last_measure: now,
+            since_measure: 0,
+            in_flight_before: 0,
+            max_in_flight: wiring.min_in_flight,
             last_report: now,
             since_report: 0,
             held_back: None,
             thread: thread::current(),
+            wiring,
         })
     }
 
@@ -292,10 +304,11 @@ impl<S: Scanning> PollLoop<S> {
     fn turns(&mut self) -> Result<Turns, PollError> {
         let may_take = self.wiring.scanning.is_ready();
         let cap = self.config.inflight_messages_per_partition as u64;
-        let max_bytes = self.config.inflight_bytes;
+        let (max_bytes, max_messages) = (self.config.inflight_bytes, self.max_in_flight);
         let budget = Arc::clone(&self.wiring.budget);
         let may_take = |flow: &Flow| {
-            may_take && flow.messages() < cap && (budget.bytes() < max_bytes || budget.messages() == 0)
+            let messages = budget.messages();
+            may_take && flow.messages() < cap && messages < max_messages && (budget.bytes() < max_bytes || messages == 0)
         };
         let mut turns = Turns::default();
         let mut errors = Vec::new();
@@ -321,6 +334,7 @@ impl<S: Scanning> PollLoop<S> {
             }
         }
         self.since_commit += turns.taken;
+        self.since_measure += turns.taken;
         self.since_report += turns.taken;
         self.held_back(turns.held_back);
         if turns.taken > 0 {
@@ -515,6 +529,7 @@ impl<S: Scanning> PollLoop<S> {
         if self.last_measure.elapsed() < MEASURE {
             return;
         }
+        self.adapt(self.last_measure.elapsed());
         self.last_measure = Instant::now();
         let metrics = Arc::clone(&self.wiring.metrics);
         metrics.inflight_messages.set(self.wiring.budget.messages() as i64);
@@ -537,6 +552,17 @@ impl<S: Scanning> PollLoop<S> {
             self.last_report = Instant::now();
             self.since_report = 0;
         }
+    }
+
+    /// Lets as much be in flight as is answered in [`AHEAD`]: enough to keep everybody busy, and little
+    /// enough to be drained soon, however slow the signatures are.
+    fn adapt(&mut self, elapsed: Duration) {
+        let in_flight = self.wiring.budget.messages();
+        let answered = (self.in_flight_before + self.since_measure).saturating_sub(in_flight);
+        let per_second = answered as f64 / elapsed.as_secs_f64();
+        self.max_in_flight = ((per_second * AHEAD.as_secs_f64()) as u64).max(self.wiring.min_in_flight);
+        self.in_flight_before = in_flight;
+        self.since_measure = 0;
     }
 
     /// The orderly stop: everything taken is answered, or given up when its time is over.

@@ -76,9 +76,15 @@ pub enum EgressError {
 
 static FAILED: Throttle = Throttle::new(Duration::from_secs(10));
 
+/// A smaller record, in bytes, is taken to be the victim of others in its batch, this many times.
+const SMALL: usize = 16 << 10;
+const AGAIN: u8 = 3;
+
 /// How a send that the broker found too large is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
+    /// As before, for the n-th time: a small record was in a batch with a large one.
+    Again(u8),
     /// With nothing else in flight: perhaps only the batch it travelled in was too large.
     Alone,
     /// As headers and digest, alone as well.
@@ -303,8 +309,11 @@ impl Egress {
     }
 
     fn too_large(&mut self, lease: Lease, slot: Slot) {
+        let size = self.sequencer.item(lease, slot).and_then(Outgoing::payload).map_or(0, <[u8]>::len);
         let next = match self.attempts.get(&(lease, slot)) {
-            None => Attempt::Alone,
+            None if size < SMALL => Attempt::Again(1),
+            Some(Attempt::Again(n)) if *n < AGAIN => Attempt::Again(n + 1),
+            None | Some(Attempt::Again(_)) => Attempt::Alone,
             Some(Attempt::Alone) => Attempt::Digest,
             Some(Attempt::Digest) => {
                 tracing::error!(
@@ -334,9 +343,9 @@ impl Egress {
         self.hold_until = None;
         self.is_full = false;
         while let Some((lease, slot, item)) = self.sequencer.next_send() {
-            let attempt =
-                if self.attempts.is_empty() { None } else { self.attempts.get(&(lease, slot)).copied() };
-            if attempt.is_some() && self.producer.in_flight() > 0 {
+            let attempt = if self.attempts.is_empty() { None } else { self.attempts.get(&(lease, slot)).copied() };
+            let is_alone = matches!(attempt, Some(Attempt::Alone | Attempt::Digest));
+            if is_alone && self.producer.in_flight() > 0 {
                 // It waits, and everything with it, until the line is clear.
                 self.sequencer.failed(lease, slot);
                 return;
@@ -353,7 +362,7 @@ impl Egress {
                 _ => self.producer.send(whole(&self.topics, item), ticket),
             };
             match result {
-                Ok(()) if attempt.is_some() => {
+                Ok(()) if is_alone => {
                     self.alone = Some((lease, slot));
                     return;
                 }
@@ -367,7 +376,9 @@ impl Egress {
                 Err(Refusal::TooLarge) => {
                     self.count_error(RDKafkaErrorCode::MessageSizeTooLarge);
                     // The client's own limit is about the record, not about a batch of records.
-                    self.attempts.entry((lease, slot)).or_insert(Attempt::Alone);
+                    if attempt != Some(Attempt::Digest) {
+                        self.attempts.insert((lease, slot), Attempt::Alone);
+                    }
                     self.too_large(lease, slot);
                     self.sequencer.failed(lease, slot);
                 }
