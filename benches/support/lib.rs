@@ -1,5 +1,6 @@
-//! What the benches share: where they run, said beside every result, and where libclamav puts its temporary files.
+//! What the benches share: where they run, said beside every result; messages; databases.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +17,14 @@ pub fn surroundings() -> String {
     )
 }
 
+/// Whether what is measured is not exactly the commit.
+fn has_changes() -> bool {
+    let diff = Command::new("git")
+        .args(["diff", "--quiet", "HEAD"])
+        .status();
+    diff.is_ok_and(|status| status.code() == Some(1))
+}
+
 /// Memory if the machine has a tmpfs, else the usual place. A scan makes and removes a directory there, which on a disk can
 /// cost more than the scan itself.
 pub fn tmp_dir() -> PathBuf {
@@ -27,12 +36,61 @@ pub fn tmp_dir() -> PathBuf {
     }
 }
 
-/// Whether what is measured is not exactly the commit.
-fn has_changes() -> bool {
-    let diff = Command::new("git")
-        .args(["diff", "--quiet", "HEAD"])
+/// A clean syslog message of exactly this many bytes (64 or more make sense): a header, then words as a server would write them.
+pub fn syslog_line(bytes: usize) -> Vec<u8> {
+    const WORDS: &str = "session opened for user deploy by (uid=0); accepted publickey from 192.0.2.17 port 51234 ssh2; ";
+    let header = "<38>Oct 11 22:14:15 web-07 sshd[4711]: ";
+    header
+        .bytes()
+        .chain(WORDS.bytes().cycle())
+        .take(bytes)
+        .collect()
+}
+
+/// A signature file of the test data, unpacked if need be. Deleted when dropped if it was.
+#[derive(Debug)]
+pub struct Database {
+    /// For the engine to load.
+    pub path: PathBuf,
+    _unpacked: Option<tempfile::TempDir>,
+}
+
+/// The signature file `name` of `$SCANNER_TEST_DATA/sigs` or `../shared/data/sigs`. `None` if it is not there or cannot be unpacked,
+/// which is said: a bench that is missing from the results must not go unnoticed.
+pub fn database(name: &str) -> Option<Database> {
+    let data = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    );
+    let packed = data.join("sigs").join(name);
+    let loaded = match name.strip_suffix(".zst") {
+        None => packed.is_file().then(|| Database {
+            path: packed.clone(),
+            _unpacked: None,
+        }),
+        Some(plain) => unpack(&packed, plain),
+    };
+    if loaded.is_none() {
+        println!(
+            "left out: what needs {} (is it there, and zstd?)",
+            packed.display()
+        );
+    }
+    loaded
+}
+
+fn unpack(packed: &Path, name: &str) -> Option<Database> {
+    let dir = tempfile::tempdir().ok()?;
+    let path = dir.path().join(name);
+    let zstd = Command::new("zstd")
+        .arg("-dcq")
+        .arg(packed)
+        .stdout(File::create(&path).ok()?)
         .status();
-    diff.is_ok_and(|status| status.code() == Some(1))
+    zstd.ok()?.success().then_some(Database {
+        path,
+        _unpacked: Some(dir),
+    })
 }
 
 #[cfg(test)]
@@ -46,5 +104,18 @@ mod tests {
             assert!(line.contains(part), "{part:?} is not in {line:?}");
         }
         assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn a_message_has_exactly_the_size_asked_for() {
+        for bytes in [0, 39, 64, 170, 16 * 1024] {
+            assert_eq!(syslog_line(bytes).len(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_missing_is_none() {
+        assert!(database("no-such-file.ndb").is_none());
+        assert!(database("no-such-file.ndb.zst").is_none());
     }
 }

@@ -9,7 +9,7 @@ const FUNCTIONS: [&str; 9] = [
     "cl_(init|retver|retflevel|strerror|set_clcb_msg)",
     // An engine and its settings.
     "cl_engine_(new|compile|free|addref|set_num|get_num|set_str|get_str)",
-    "cl_engine_set_clcb_(pre_cache|pre_scan|file_inspection|virus_found)",
+    "cl_engine_set_clcb_(pre_cache|pre_scan|post_scan|file_inspection|virus_found)",
     // Signature databases.
     "cl_(load|countsigs)",
     "cl_cvd(head|parse|verify|free)",

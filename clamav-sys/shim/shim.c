@@ -24,6 +24,15 @@ static cl_error_t on_layer(int fd, const char *type, void *context)
     return observer->layer(type, observer->user) == CLAMSHIM_CONTINUE ? CL_CLEAN : CL_VIRUS;
 }
 
+static cl_error_t on_done(int fd, int result, const char *name, void *context)
+{
+    const struct clamshim_observer *observer = context;
+    (void)fd;
+    (void)result;
+    (void)name;
+    return observer->done(observer->user) == CLAMSHIM_CONTINUE ? CL_CLEAN : CL_VIRUS;
+}
+
 static void on_found(int fd, const char *name, void *context)
 {
     const struct clamshim_observer *observer = context;
@@ -34,6 +43,7 @@ static void on_found(int fd, const char *name, void *context)
 void clamshim_install(struct cl_engine *engine)
 {
     cl_engine_set_clcb_pre_cache(engine, on_layer);
+    cl_engine_set_clcb_post_scan(engine, on_done);
     cl_engine_set_clcb_virus_found(engine, on_found);
 }
 

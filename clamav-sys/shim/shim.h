@@ -20,17 +20,22 @@
 #define CL_SCAN_PARSE_IMAGE_FUZZY_HASH 0x0
 #endif
 
-/* What a layer callback may answer. There is no "skip": it would poison the clean cache. */
+/*
+ * What `layer` and `done` may answer. STOP makes libclamav call the layer infected, by the name
+ * Detected.By.Callback; there is no way to skip a layer, because libclamav would remember it as clean.
+ */
 #define CLAMSHIM_CONTINUE 0
 #define CLAMSHIM_STOP 1
 
 /*
- * Who listens to one scan. Both functions run on the thread that scans, before clamshim_scan
+ * Who listens to one scan. The functions run on the thread that scans, before clamshim_scan
  * returns; the strings live only for the duration of the call and may be NULL.
  */
 struct clamshim_observer {
     /* libclamav is about to look at a layer: the object itself, or something inside it. */
     int (*layer)(const char *type, void *user);
+    /* It has looked at a layer, and remembers it as clean if nothing was found and nobody objects. */
+    int (*done)(void *user);
     /* A signature matched. */
     void (*found)(const char *name, void *user);
     void *user;

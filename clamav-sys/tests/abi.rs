@@ -1,5 +1,5 @@
 //! Rust's view of the header, the C compiler's view, and the library that is loaded: one and the same.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::CStr;
 use std::mem::size_of;
@@ -49,8 +49,10 @@ fn the_header_is_of_the_family_that_was_detected() {
 
 #[test]
 fn the_loaded_library_is_of_the_same_family() {
-    // SAFETY: returns a string constant.
-    let text = unsafe { CStr::from_ptr(sys::cl_retver()) };
+    // SAFETY: asks for nothing but a string constant.
+    let text = unsafe { sys::cl_retver() };
+    // SAFETY: a string constant.
+    let text = unsafe { CStr::from_ptr(text) };
     let (major, minor) = sys::FAMILY;
     let family = format!("{major}.{minor}.");
     assert!(
@@ -75,16 +77,11 @@ fn a_setting_arrives_where_it_was_meant_to() {
         (sys::CL_ENGINE_MAX_RECURSION, 7),
     ] {
         // SAFETY: a living engine.
-        assert_eq!(
-            unsafe { sys::cl_engine_set_num(engine, field, value) },
-            sys::CL_SUCCESS
-        );
+        let code = unsafe { sys::cl_engine_set_num(engine, field, value) };
         let mut error = 0;
         // SAFETY: as above, with room for the error.
-        assert_eq!(
-            unsafe { sys::cl_engine_get_num(engine, field, &mut error) },
-            value
-        );
+        let back = unsafe { sys::cl_engine_get_num(engine, field, &mut error) };
+        assert_eq!((code, back), (sys::CL_SUCCESS, value));
         assert_eq!(error, 0);
     }
     // SAFETY: the only handle, freed once.

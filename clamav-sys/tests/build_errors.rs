@@ -1,6 +1,6 @@
 //! A missing or wrong library gives one error that says what was tried and what to install. These tests run
 //! the very build script that built this crate, in broken surroundings.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::Path;

@@ -106,13 +106,24 @@ impl LoadError {
     }
 }
 
+impl From<InitError> for LoadError {
+    fn from(error: InitError) -> LoadError {
+        let (path, log) = (PathBuf::from("libclamav"), Vec::new());
+        LoadError {
+            path,
+            kind: error.into(),
+            log,
+        }
+    }
+}
+
 struct LogSuffix<'a>(&'a [String]);
 
 impl fmt::Display for LogSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => Ok(()),
-            [lines @ ..] => write!(f, "; libclamav says: {}", lines.join("; ")),
+            lines => write!(f, "; libclamav says: {}", lines.join("; ")),
         }
     }
 }

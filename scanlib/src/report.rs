@@ -118,7 +118,7 @@ impl ThreatType {
 }
 
 /// What a detection keeps of the text that a rule matched, in bytes.
-pub const MAX_SAMPLE_BYTES: usize = 256;
+pub const MAX_SAMPLE_BYTES: usize = 400;
 
 /// Who found it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

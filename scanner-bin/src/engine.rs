@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use scanlib::error::LoadError;
-use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library};
+use scanlib::{
+    DatabaseOptions, Detector, Engine, EngineBuilder, Incomplete, Library, LoadError, Payload,
+    Request, ScanError, Verdict, eicar,
+};
 
 /// Which engine to build.
 #[derive(Clone, Debug, Default)]
@@ -35,4 +37,46 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
         builder = builder.database(path)?;
     }
     builder.compile()
+}
+
+/// Scans the EICAR test string, to see that the engine really looks.
+///
+/// # Errors
+/// libclamav could not look, or it looked and did not find what the built-in signature describes.
+pub fn self_scan(detector: &Detector) -> Result<(), SelfScanError> {
+    let text = format!("self-scan: {}", eicar::text());
+    let report = detector
+        .scanner()
+        .scan(Payload::Bytes(text.as_bytes()), &Request::new())?;
+    if let Verdict::Incomplete { cause, .. } = report.verdict {
+        return Err(SelfScanError::Incomplete(cause));
+    }
+    let knows_it = detector
+        .engine()
+        .is_some_and(|engine| engine.info().builtin);
+    let found = report
+        .verdict
+        .detections()
+        .iter()
+        .any(scanlib::Detection::is_clamav);
+    if knows_it && !found {
+        Err(SelfScanError::NotFound)
+    } else {
+        Ok(())
+    }
+}
+
+/// A loaded engine does not do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelfScanError {
+    /// The scan failed.
+    #[error("the engine cannot scan its test data: {0}")]
+    Failed(#[from] ScanError),
+    /// libclamav could not look.
+    #[error("the engine cannot scan its test data: {0}")]
+    Incomplete(Incomplete),
+    /// It found nothing.
+    #[error("the engine does not find the EICAR test string with its built-in signature")]
+    NotFound,
 }

@@ -2,7 +2,10 @@
 //! stable interface is the command line, the configuration, the results and the metrics; to embed the
 //! scanner in a program, use the crate `scanlib`.
 
+pub mod cli;
 pub mod config;
+pub mod engine;
+pub mod escape;
 pub mod json;
 pub mod kafka;
 pub mod log;
@@ -10,4 +13,5 @@ pub mod ops;
 pub mod result;
 pub mod service;
 pub mod shutdown;
+pub mod status;
 pub mod times;

@@ -1,1 +1,10 @@
-fn main() {}
+//! `scanner-bin`: Kafka in, libclamav in this process, Kafka out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use scanner_bin::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

@@ -14,16 +14,16 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use scanlib::message::Message;
-use scanlib::report::{Detection, DetectionSource, Incomplete, Report, Verdict, View, headline};
+use scanlib::report::{Detection, DetectionSource, Incomplete, Report, Verdict, headline};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use crate::status::Status;
 use crate::{json, times};
 pub use id::scan_id;
-use record::{
-    ClamavPart, EnginesPart, KafkaPart, Match, Pattern, RulesPart, ScanResult, ScannerPart,
-};
+pub use record::Match;
+use record::{ClamavPart, EnginesPart, KafkaPart, Pattern, RulesPart, ScanResult, ScannerPart};
 
 /// Version of the result's form, in every result.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -89,34 +89,6 @@ impl<'a> From<&'a Report> for Outcome<'a> {
             verdict: &report.verdict,
             type_ignored: report.type_ignored,
             elapsed: report.elapsed,
-        }
-    }
-}
-
-/// The verdict that a result carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Every enabled engine examined everything, and nothing was found.
-    Clean,
-    /// Something was found.
-    Threat,
-    /// Nothing was found, but not everything was examined.
-    Partial,
-    /// There was nothing to scan.
-    Skipped,
-    /// The record could not be judged.
-    Error,
-}
-
-impl Status {
-    /// The word used in results, headers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Clean => "clean",
-            Status::Threat => "threat",
-            Status::Partial => "partial",
-            Status::Skipped => "skipped",
-            Status::Error => "error",
         }
     }
 }
@@ -210,15 +182,15 @@ pub fn encode(
         scan_id: id_text.into(),
         status: judged.status.as_str().into(),
         threat_detected: judged.status == Status::Threat,
-        threat_name: headline.map(|detection| detection.name.as_str().into()),
+        threat_name: headline.map(threat_name),
         threat_type: headline.map(|detection| detection.threat_type.as_str().into()),
         severity: severity.into(),
-        patterns_found: patterns(judged.detections, message),
+        patterns_found: patterns(judged.detections),
         matches: judged
             .detections
             .iter()
             .take(MAX_MATCHES)
-            .map(|d| match_of(d, message))
+            .map(Match::of)
             .collect(),
         clamav_result: judged
             .detections
@@ -269,7 +241,7 @@ pub fn encode(
         scan_id,
         status: judged.status,
         severity,
-        threat_name: headline.map(|detection| detection.name.clone()),
+        threat_name: headline.map(|detection| threat_name(detection).into_owned()),
         engine: headline.map(engine_of),
     }
 }
@@ -374,13 +346,13 @@ fn engine_of(detection: &Detection) -> &'static str {
 
 /// One entry for each rule, in the order of their first match. The same text is seen in several
 /// views: the view with the most matches counts, not their sum.
-fn patterns<'a>(detections: &'a [Detection], message: &Message<'_>) -> Vec<Pattern<'a>> {
-    let mut patterns: Vec<Pattern<'a>> = Vec::new();
+fn patterns(detections: &[Detection]) -> Vec<Pattern<'_>> {
+    let mut patterns: Vec<Pattern<'_>> = Vec::new();
     for detection in detections.iter().take(MAX_MATCHES) {
         let DetectionSource::Rule { id, count, .. } = &detection.source else {
             continue;
         };
-        let sample = sample_of(detection, message);
+        let sample = sample_of(detection);
         match patterns
             .iter_mut()
             .find(|pattern| pattern.pattern == id.as_str())
@@ -399,43 +371,51 @@ fn patterns<'a>(detections: &'a [Detection], message: &Message<'_>) -> Vec<Patte
     patterns
 }
 
-fn match_of<'a>(detection: &'a Detection, message: &Message<'_>) -> Match<'a> {
-    let (rule_id, rule) = match &detection.source {
-        DetectionSource::Rule {
-            id,
-            version,
-            span,
-            count,
-            ..
-        } => (id, Some((version, span, count))),
-        _ => (&detection.name, None),
-    };
-    Match {
-        engine: engine_of(detection).into(),
-        rule_id: rule_id.as_str().into(),
-        rule_version: rule.map(|(version, ..)| *version),
-        name: detection.name.as_str().into(),
-        severity: detection.severity.as_str().into(),
-        threat_type: detection.threat_type.as_str().into(),
-        view: detection.view.as_str().into(),
-        start: rule.map(|(_, span, _)| span.start as u64),
-        end: rule.map(|(_, span, _)| span.end as u64),
-        matches: rule.map(|(.., count)| *count),
-        sample: sample_of(detection, message),
+impl<'a> Match<'a> {
+    /// A detection, as results and the command line list it.
+    pub fn of(detection: &'a Detection) -> Match<'a> {
+        let (rule_id, rule) = match &detection.source {
+            DetectionSource::Rule {
+                id,
+                version,
+                span,
+                count,
+                ..
+            } => (id, Some((version, span, count))),
+            _ => (&detection.name, None),
+        };
+        Match {
+            engine: engine_of(detection).into(),
+            rule_id: rule_id.as_str().into(),
+            rule_version: rule.map(|(version, ..)| *version),
+            name: detection.name.as_str().into(),
+            severity: detection.severity.as_str().into(),
+            threat_type: detection.threat_type.as_str().into(),
+            view: detection.view.as_str().into(),
+            start: rule.map(|(_, span, _)| span.start as u64),
+            end: rule.map(|(_, span, _)| span.end as u64),
+            matches: rule.map(|(.., count)| *count),
+            sample: sample_of(detection),
+        }
     }
 }
 
-/// The text that a rule matched, where the view it matched in is part of the record itself.
-fn sample_of(detection: &Detection, message: &Message<'_>) -> Option<Cow<'static, str>> {
-    let DetectionSource::Rule { span, .. } = &detection.source else {
-        return None;
-    };
-    let buffer = match detection.view {
-        View::Raw => message.raw,
-        View::Body => message.body(),
-        View::Decoded | View::Guarded => return None,
-    };
-    Some(text::sample(buffer.get(span.clone())?).into())
+/// The text that a rule matched.
+fn sample_of(detection: &Detection) -> Option<Cow<'static, str>> {
+    match &detection.source {
+        DetectionSource::Rule { sample, .. } => Some(text::sample(sample).into()),
+        _ => None,
+    }
+}
+
+/// What a result is called after a detection: the rule's label and identifier, or `ClamAV:` and the
+/// signature.
+pub fn threat_name(detection: &Detection) -> Cow<'_, str> {
+    if detection.is_clamav() {
+        format!("ClamAV: {}", detection.name).into()
+    } else {
+        detection.name.as_str().into()
+    }
 }
 
 fn engines_part(engines: &EngineState, clamav_failed: bool) -> EnginesPart<'_> {

@@ -36,7 +36,10 @@ impl Status {
         match &report.verdict {
             Verdict::Clean => Status::Clean,
             verdict if !verdict.detections().is_empty() => Status::Threat,
-            Verdict::Incomplete { cause: Incomplete::EngineError { .. }, .. } => Status::Error,
+            Verdict::Incomplete {
+                cause: Incomplete::EngineError { .. },
+                ..
+            } => Status::Error,
             _ => Status::Partial,
         }
     }

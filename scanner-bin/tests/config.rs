@@ -1,5 +1,7 @@
 //! The configuration: every layer, their order, and what is said when something is wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -636,4 +638,34 @@ fn views_and_the_members_of_json_records_can_be_named() {
     assert!(error.contains("scan.fields.message (file "), "{error}");
     let error = given().file("[scan.fields]\nmesage = \"x\"").error();
     assert!(error.contains("scan.fields.message"), "{error}");
+}
+
+#[test]
+fn the_example_file_shows_every_setting_with_its_default() {
+    let example = include_str!("../../docs/scanner.toml");
+    assert_eq!(given().file(example).load().unwrap(), Config::default());
+
+    // A setting whose default depends on the host stands there as a comment.
+    let mut section = String::new();
+    let mut shown = Vec::new();
+    for line in example.lines() {
+        let setting = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = name.to_owned();
+        } else if section == "kafka.properties" {
+            shown.push(section.clone());
+        } else if let Some((key, _)) = setting.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            shown.push(format!("{section}.{key}"));
+        }
+    }
+    shown.sort();
+    shown.dedup();
+    let mut known = config::settings();
+    known.sort();
+    assert_eq!(shown, known);
 }

@@ -1,5 +1,7 @@
 //! Log lines, captured as they are written.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::io;
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use scanner_bin::log::{self, Throttle};
 use serde_json::Value;
-use support::captured;
+use support::logs::captured;
 
 #[test]
 fn fields_stand_in_the_order_of_the_call_between_message_and_level() {

@@ -1,5 +1,7 @@
 //! Results as they are written, against the schema that is published for them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::sync::LazyLock;
@@ -19,7 +21,7 @@ use scanner_bin::result::{
     Summary, digest_only, encode, scan_id,
 };
 use serde_json::Value;
-use support::captured;
+use support::logs::captured;
 
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     let text = include_str!("../scan-result.schema.json");
@@ -80,6 +82,17 @@ fn rule(
     span: std::ops::Range<usize>,
     count: u32,
 ) -> Detection {
+    sampled(id, severity, view, span, count, b"EVIL")
+}
+
+fn sampled(
+    id: &str,
+    severity: Severity,
+    view: View,
+    span: std::ops::Range<usize>,
+    count: u32,
+    sample: &[u8],
+) -> Detection {
     Detection {
         name: format!("Malicious pattern: {id}"),
         source: DetectionSource::Rule {
@@ -87,6 +100,7 @@ fn rule(
             version: 1,
             span,
             count,
+            sample: sample.to_vec(),
         },
         view,
         severity,
@@ -177,7 +191,7 @@ fn a_threat_is_written_in_the_published_form_and_order() {
     assert_eq!(
         value["patterns_found"],
         serde_json::json!([
-            {"pattern": "low_rule", "matches": 1, "sample": "{\"so"},
+            {"pattern": "low_rule", "matches": 1, "sample": "EVIL"},
             {"pattern": "evil", "matches": 2, "sample": "EVIL"},
         ])
     );
@@ -388,33 +402,55 @@ fn what_the_record_brings_along_cannot_make_a_result_grow_without_bound() {
 }
 
 #[test]
-fn a_rule_that_matched_in_two_views_is_one_pattern_with_a_sample() {
+fn a_rule_that_matched_in_two_views_is_one_pattern() {
     let found = vec![
-        rule("evil", Severity::High, View::Decoded, 0..4, 1),
-        rule("evil", Severity::High, View::Raw, 2..6, 3),
+        sampled("evil", Severity::High, View::Decoded, 0..4, 1, b"hidden"),
+        sampled("evil", Severity::High, View::Raw, 2..6, 3, b"plain"),
     ];
-    let long = "x".repeat(300);
-    let (value, ..) = written(long.as_bytes(), scanned(&infected(found)));
+    let (value, ..) = written(b"a record", scanned(&infected(found)));
     assert_eq!(
         value["patterns_found"],
-        serde_json::json!([{"pattern": "evil", "matches": 3, "sample": "xxxx"}])
+        serde_json::json!([{"pattern": "evil", "matches": 3, "sample": "hidden"}])
     );
-    assert_eq!(
-        value["matches"][0].get("sample"),
-        None,
-        "a decoded payload is not part of the record"
-    );
+    assert_eq!(value["matches"][1]["sample"], "plain");
+}
 
-    let whole = infected(vec![rule("long", Severity::Low, View::Raw, 0..300, 1)]);
-    let (value, ..) = written(long.as_bytes(), scanned(&whole));
+#[test]
+fn a_sample_has_at_most_a_hundred_characters_and_is_always_text() {
+    let sample_of = |sample: &[u8]| {
+        let verdict = infected(vec![sampled(
+            "x",
+            Severity::Low,
+            View::Raw,
+            0..9,
+            1,
+            sample,
+        )]);
+        let (value, ..) = written(b"a record", scanned(&verdict));
+        assert_eq!(
+            value["patterns_found"][0]["sample"],
+            value["matches"][0]["sample"]
+        );
+        value["matches"][0]["sample"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(sample_of(&b"x".repeat(256)), "x".repeat(100));
     assert_eq!(
-        value["patterns_found"][0]["sample"].as_str().unwrap().len(),
-        100
+        sample_of("\u{1f980}".repeat(101).as_bytes()),
+        "\u{1f980}".repeat(100)
     );
-    // A span that is not in the buffer is a fault elsewhere; the result stands without the sample.
-    let outside = infected(vec![rule("outside", Severity::Low, View::Raw, 290..301, 1)]);
-    let (value, ..) = written(long.as_bytes(), scanned(&outside));
-    assert_eq!(value["matches"][0].get("sample"), None);
+    assert_eq!(sample_of(b"\x1b[2J\xff"), "\u{1b}[2J\u{fffd}");
+}
+
+#[test]
+fn a_signature_alone_names_the_threat_after_libclamav() {
+    let verdict = infected(vec![signature("Eicar-Test-Signature")]);
+    let (value, summary, _) = written(b"a record", scanned(&verdict));
+    assert_eq!(value["threat_name"], "ClamAV: Eicar-Test-Signature");
+    assert_eq!(value["threat_type"], "virus");
+    assert_eq!(value["clamav_result"], "Eicar-Test-Signature");
+    assert_eq!(value["matches"][0]["name"], "Eicar-Test-Signature");
+    assert_eq!(value["patterns_found"], serde_json::json!([]));
+    assert_eq!(summary.engine, Some("clamav"));
 }
 
 #[test]
@@ -550,18 +586,25 @@ fn any_verdict() -> impl Strategy<Value = Verdict> {
         view,
         severity,
         0usize..80,
-        0usize..80,
         1u32..5,
+        any::<Vec<u8>>(),
         any::<bool>(),
     )
         .prop_map(
-            |(name, view, severity, start, len, count, of_clamav)| match of_clamav {
+            |(name, view, severity, start, count, sample, of_clamav)| match of_clamav {
                 true => Detection {
                     view,
                     severity,
                     ..signature(&name)
                 },
-                false => rule(&name, severity, view, start..start + len, count),
+                false => sampled(
+                    &name,
+                    severity,
+                    view,
+                    start..start + sample.len(),
+                    count,
+                    &sample,
+                ),
             },
         );
     let cause = prop_oneof![

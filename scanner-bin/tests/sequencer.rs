@@ -6,12 +6,21 @@ use proptest::prelude::*;
 use scanner_bin::kafka::sequencer::{Action, Entry, Lease, Sequencer, Slot};
 
 fn lease(generation: u64) -> Lease {
-    Lease { partition: 0, generation }
+    Lease {
+        partition: 0,
+        generation,
+    }
 }
 
 /// Records at these offsets, each to be sent as its own offset.
 fn records(offsets: &[i64]) -> Vec<Entry<i64>> {
-    offsets.iter().map(|o| Entry { next_offset: o + 1, item: Some(*o) }).collect()
+    offsets
+        .iter()
+        .map(|o| Entry {
+            next_offset: o + 1,
+            item: Some(*o),
+        })
+        .collect()
 }
 
 fn send_all(sequencer: &mut Sequencer<i64>) -> Vec<(Slot, i64)> {
@@ -27,7 +36,10 @@ fn actions(sequencer: &mut Sequencer<i64>) -> Vec<Action> {
 }
 
 fn watermark(offset: i64) -> Action {
-    Action::Watermark { lease: lease(1), offset }
+    Action::Watermark {
+        lease: lease(1),
+        offset,
+    }
 }
 
 fn assigned() -> Sequencer<i64> {
@@ -74,7 +86,10 @@ fn the_watermark_follows_received_offsets_across_gaps_in_the_log() {
 fn a_policy_drop_passes_the_watermark_without_being_sent_but_only_in_turn() {
     let mut s = assigned();
     let mut batch = records(&[0]);
-    batch.push(Entry { next_offset: 2, item: None });
+    batch.push(Entry {
+        next_offset: 2,
+        item: None,
+    });
     s.scanned(lease(1), 0, batch, true);
     let sent = send_all(&mut s);
     assert_eq!(items(&sent), [0]);
@@ -85,7 +100,16 @@ fn a_policy_drop_passes_the_watermark_without_being_sent_but_only_in_turn() {
 
 #[test]
 fn a_record_with_a_dead_letter_passes_only_when_both_sends_are_acknowledged() {
-    let both = vec![Entry { next_offset: 4, item: Some(-4) }, Entry { next_offset: 5, item: Some(4) }];
+    let both = vec![
+        Entry {
+            next_offset: 4,
+            item: Some(-4),
+        },
+        Entry {
+            next_offset: 5,
+            item: Some(4),
+        },
+    ];
     for first in [0, 1] {
         let mut s = assigned();
         s.scanned(lease(1), 0, both.clone(), true);
@@ -101,7 +125,9 @@ fn a_record_with_a_dead_letter_passes_only_when_both_sends_are_acknowledged() {
 fn a_failed_send_is_repeated_before_anything_that_was_not_sent() {
     let mut s = assigned();
     s.scanned(lease(1), 0, records(&[0, 1, 2, 3]), true);
-    let first: Vec<_> = (0..3).filter_map(|_| s.next_send().map(|(_, slot, _)| slot)).collect();
+    let first: Vec<_> = (0..3)
+        .filter_map(|_| s.next_send().map(|(_, slot, _)| slot))
+        .collect();
     s.acked(lease(1), first[1]);
     s.failed(lease(1), first[2]);
     s.failed(lease(1), first[0]);
@@ -150,7 +176,10 @@ fn nothing_behind_an_abandoned_batch_is_sent_or_committed() {
     for (slot, _) in sent {
         s.acked(lease(1), slot);
     }
-    assert_eq!(actions(&mut s), [watermark(11), Action::Drained { lease: lease(1) }]);
+    assert_eq!(
+        actions(&mut s),
+        [watermark(11), Action::Drained { lease: lease(1) }]
+    );
     assert_eq!(s.stale().scanned, 2);
     assert_eq!(s.held(), 0);
 }
@@ -162,12 +191,19 @@ fn a_drain_ends_when_the_last_acknowledgement_is_in_and_not_before() {
     s.drain(lease(1), 2);
     let sent = send_all(&mut s);
     s.acked(lease(1), sent[0].0);
-    assert_eq!(actions(&mut s), [watermark(1)], "batch 1 is still being scanned");
+    assert_eq!(
+        actions(&mut s),
+        [watermark(1)],
+        "batch 1 is still being scanned"
+    );
     s.scanned(lease(1), 1, records(&[1]), true);
     assert!(actions(&mut s).is_empty(), "batch 1 is not acknowledged");
     let sent = send_all(&mut s);
     s.acked(lease(1), sent[0].0);
-    assert_eq!(actions(&mut s), [watermark(2), Action::Drained { lease: lease(1) }]);
+    assert_eq!(
+        actions(&mut s),
+        [watermark(2), Action::Drained { lease: lease(1) }]
+    );
     assert!(actions(&mut s).is_empty());
 }
 
@@ -182,7 +218,10 @@ fn a_drain_of_an_idle_partition_ends_at_once() {
 fn partitions_take_turns() {
     let mut s = Sequencer::new();
     for partition in 0..2 {
-        let lease = Lease { partition, generation: 1 };
+        let lease = Lease {
+            partition,
+            generation: 1,
+        };
         s.assign(lease);
         s.scanned(lease, 0, records(&[0, 1]), true);
     }
@@ -203,7 +242,12 @@ struct Naive {
 
 impl Naive {
     fn cut(&self) -> u64 {
-        self.batches.iter().filter(|(_, (_, complete))| !complete).map(|(seq, _)| seq + 1).min().unwrap_or(u64::MAX)
+        self.batches
+            .iter()
+            .filter(|(_, (_, complete))| !complete)
+            .map(|(seq, _)| seq + 1)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn released(&self) -> (u64, Vec<Entry<i64>>) {
@@ -218,11 +262,17 @@ impl Naive {
 
     fn done(&self) -> usize {
         let (_, entries) = self.released();
-        entries.iter().enumerate().take_while(|(slot, e)| e.item.is_none() || self.acked.contains(&(*slot as u64))).count()
+        entries
+            .iter()
+            .enumerate()
+            .take_while(|(slot, e)| e.item.is_none() || self.acked.contains(&(*slot as u64)))
+            .count()
     }
 
     fn watermark(&self) -> Option<i64> {
-        self.released().1[..self.done()].last().map(|e| e.next_offset)
+        self.released().1[..self.done()]
+            .last()
+            .map(|e| e.next_offset)
     }
 
     fn is_drained(&self, through: u64) -> bool {
@@ -234,7 +284,8 @@ impl Naive {
         let (_, entries) = self.released();
         entries.iter().enumerate().find_map(|(slot, e)| {
             let slot = slot as u64;
-            (!self.acked.contains(&slot) && !self.in_flight.contains(&slot)).then_some((slot, e.item?))
+            (!self.acked.contains(&slot) && !self.in_flight.contains(&slot))
+                .then_some((slot, e.item?))
         })
     }
 }
@@ -245,9 +296,20 @@ enum Step {
     Close(usize),
     Drain(usize),
     /// Finish the `pick`-th outstanding batch with this many records.
-    Finish { partition: usize, pick: usize, gaps: Vec<(i64, bool)>, complete: bool },
-    Ack { partition: usize, pick: usize },
-    Fail { partition: usize, pick: usize },
+    Finish {
+        partition: usize,
+        pick: usize,
+        gaps: Vec<(i64, bool)>,
+        complete: bool,
+    },
+    Ack {
+        partition: usize,
+        pick: usize,
+    },
+    Fail {
+        partition: usize,
+        pick: usize,
+    },
     Send(usize),
     LoseProducer,
     /// Something of a generation that never was or is no more.

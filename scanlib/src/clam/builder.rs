@@ -3,16 +3,15 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clamav_sys as sys;
-use tempfile::TempDir;
-
 use super::engine::{Engine, EngineInfo};
 use super::handle::{RawEngine, c_path};
 use super::library::Library;
 use super::limits::Limits;
-use super::{log, tmp};
+use super::log;
+use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
+use clamav_sys as sys;
 
 /// Which signatures of a database are used. The defaults are `clamscan`'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,18 +74,11 @@ pub struct EngineBuilder {
     database_options: DatabaseOptions,
     limits: Limits,
     tmp_base: Option<PathBuf>,
-    cache_entries: CacheEntries,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum CacheEntries {
-    LibraryDefault,
-    Off,
-    Entries(u32),
+    cache_entries: Option<u32>,
 }
 
 impl EngineBuilder {
-    /// Starts with no signatures, [`Limits::default`] and libclamav's clean cache.
+    /// Starts with no signatures, [`Limits::default`] and no memory of earlier scans.
     ///
     /// # Errors
     ///
@@ -100,7 +92,7 @@ impl EngineBuilder {
             database_options: DatabaseOptions::default(),
             limits: Limits::default(),
             tmp_base: None,
-            cache_entries: CacheEntries::LibraryDefault,
+            cache_entries: None,
         })
     }
 
@@ -137,22 +129,26 @@ impl EngineBuilder {
         self
     }
 
-    /// Where the engine makes its private directory for temporary files; it must exist.
+    /// Where the engine makes its private directory for temporary files; it must exist. It is removed with the
+    /// last clone of the engine; what a killed process left is removed when the next engine is
+    /// built there.
     ///
     /// The default is `/dev/shm` if that is memory-backed, writable and has at least
     /// [`Limits::max_scan_bytes`] free, else the system's temporary directory. Each scan makes and removes a
-    /// directory there, which costs more than the scan of a small object if it is on a disk.
+    /// directory there, which costs more than the scan of a small object if it is on a disk. With less than 1 MiB
+    /// or 64 files to spare, scans are incomplete.
     pub fn tmp_dir(mut self, dir: impl Into<PathBuf>) -> EngineBuilder {
         self.tmp_base = Some(dir.into());
         self
     }
 
-    /// How many clean objects libclamav remembers, by hash; `None` turns that off.
+    /// How many clean objects libclamav remembers, by hash, so as not to scan them again; `None`, the default,
+    /// turns that off.
+    ///
+    /// libclamav remembers as clean also what it could not examine. To keep it from that, an engine with a cache
+    /// ends a scan at the first error, where one without goes on and may still find something.
     pub fn clean_cache(mut self, entries: Option<u32>) -> EngineBuilder {
-        self.cache_entries = match entries {
-            None | Some(0) => CacheEntries::Off,
-            Some(entries) => CacheEntries::Entries(entries),
-        };
+        self.cache_entries = entries.filter(|&entries| entries > 0);
         self
     }
 
@@ -226,13 +222,19 @@ impl EngineBuilder {
             load_log,
             tmp_dir: tmp_dir.path().to_owned(),
         };
-        Ok(Engine::new(self.engine, info, self.limits, tmp_dir))
+        Ok(Engine::new(
+            self.engine,
+            info,
+            self.limits,
+            self.cache_entries.is_some(),
+            tmp_dir,
+        ))
     }
 
-    fn make_tmp_dir(&self) -> Result<TempDir, LoadError> {
+    fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
         let (base, dir) = match &self.tmp_base {
-            Some(base) => (base.clone(), tmp::create(base)),
-            None => tmp::create_default(self.limits.max_scan_bytes),
+            Some(base) => (base.clone(), ScratchDir::create(base)),
+            None => ScratchDir::create_default(self.limits.max_scan_bytes),
         };
         dir.map_err(|source| LoadError::new(&base, LoadErrorKind::TmpDir(source)))
     }
@@ -251,9 +253,8 @@ impl EngineBuilder {
                 .map_err(|code| refused(setting, code))?;
         }
         match self.cache_entries {
-            CacheEntries::LibraryDefault => Ok(()),
-            CacheEntries::Off => self.engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
-            CacheEntries::Entries(entries) => self.engine.set_cache_entries(entries),
+            None => self.engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
+            Some(entries) => self.engine.set_cache_entries(entries),
         }
         .map_err(|code| refused("clean_cache", code))?;
 

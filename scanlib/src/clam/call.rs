@@ -1,7 +1,6 @@
 //! One scan: the call, what the callbacks saw, and what that means.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -18,15 +17,17 @@ use super::limits::Limits;
 use super::log::{self, Log};
 use super::map::MemoryMap;
 use super::request::Request;
+use super::tmp::ScratchDir;
 use crate::report::Incomplete;
 
 /// The type of objects that libclamav does not examine.
 const IGNORED_TYPE: &CStr = c"CL_TYPE_IGNORED";
-/// The name that libclamav gives to a layer which a callback refused.
-const STOPPED_BY_US: &str = "Detected.By.Callback";
+/// The name that libclamav gives to a layer which one of our callbacks refused.
+const REFUSED_BY_US: &str = "Detected.By.Callback";
 const LIMIT_PREFIX: &str = "Heuristics.Limits.Exceeded";
-/// libclamav makes part of the name part of a file name.
-const MAX_NAME_BYTES: usize = 200;
+
+const CONTINUE: c_int = sys::CLAMSHIM_CONTINUE as c_int;
+const STOP: c_int = sys::CLAMSHIM_STOP as c_int;
 
 /// Bytes to scan, alive and open for the length of the borrow.
 pub(super) enum Input<'i> {
@@ -34,9 +35,23 @@ pub(super) enum Input<'i> {
     File(&'i File),
 }
 
+/// What a scan is done with.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'s> {
+    /// Compiled.
+    pub(super) engine: &'s RawEngine,
+    pub(super) limits: &'s Limits,
+    pub(super) scratch: &'s ScratchDir,
+    /// libclamav remembers clean objects.
+    pub(super) caches: bool,
+}
+
 /// What the callbacks of one scan write to, and what they decide by.
-struct Observation<'r> {
-    request: &'r Request<'r>,
+struct Observation<'s> {
+    with: Surroundings<'s>,
+    request: &'s Request<'s>,
+    /// What [`ScratchDir::troubles`] said at the start.
+    troubles: u64,
     /// libclamav came as far as to look at something.
     looked: bool,
     /// The outermost object is of a type that is not examined.
@@ -45,24 +60,34 @@ struct Observation<'r> {
     names: Vec<String>,
     /// Why we asked to stop.
     stop: Option<Incomplete>,
+    /// Why libclamav's answer cannot be relied on, as far as its log does not tell.
+    doubt: Option<String>,
+    /// The doubt is that there was too little room for temporary files.
+    short_of_room: bool,
+    /// We made libclamav call something infected, to stop it.
+    refused: bool,
     /// A panic on its way around C.
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// Scans, with the engine compiled by [`RawEngine::compile`].
+/// Scans one object.
 pub(super) fn scan(
-    engine: &RawEngine,
-    limits: &Limits,
+    with: Surroundings<'_>,
     input: &Input<'_>,
     name: Option<&str>,
     request: &Request<'_>,
 ) -> EngineScan {
     let mut seen = Observation {
+        with,
         request,
+        troubles: with.scratch.troubles(),
         looked: false,
         type_ignored: false,
         names: Vec::new(),
         stop: stop_reason(request),
+        doubt: None,
+        short_of_room: false,
+        refused: false,
         panic: None,
     };
     if seen.stop.is_some() {
@@ -74,11 +99,27 @@ pub(super) fn scan(
     }
 
     let name = name.map(c_name);
-    let (code, last_name, log) = call(engine, input, name.as_deref(), request, &mut seen);
+    let (code, last_name, log) = call(with.engine, input, name.as_deref(), &mut seen);
     if let Some(panic) = seen.panic.take() {
         panic::resume_unwind(panic);
     }
-    conclude(seen, code, last_name, log, limits)
+    seen.check_room();
+    if seen.short_of_room || lost_a_file(code, &log) {
+        // Whoever scans at the same time has to doubt its own files as well.
+        with.scratch.report_trouble();
+    }
+    conclude(seen, code, last_name, log)
+}
+
+/// True if libclamav says that it could not write. Its log is in English: no locale is set.
+fn lost_a_file(code: sys::cl_error_t, log: &Log) -> bool {
+    matches!(
+        code,
+        sys::CL_EWRITE | sys::CL_ECREAT | sys::CL_ETMPFILE | sys::CL_ETMPDIR
+    ) || log
+        .lines
+        .iter()
+        .any(|line| line.contains("No space left on device"))
 }
 
 /// Calls libclamav. Everything it is lent is a local of this function or a borrow held by it.
@@ -86,7 +127,6 @@ fn call(
     engine: &RawEngine,
     input: &Input<'_>,
     name: Option<&CStr>,
-    request: &Request<'_>,
     seen: &mut Observation<'_>,
 ) -> (sys::cl_error_t, Option<String>, Log) {
     let (map, fd) = match input {
@@ -98,9 +138,10 @@ fn call(
         fd,
         name: name.map_or(ptr::null(), CStr::as_ptr),
     };
-    let options = request.options.to_c();
+    let options = seen.request.options.to_c();
     let mut observer = sys::clamshim_observer {
         layer: Some(on_layer),
+        done: Some(on_done),
         found: Some(on_found),
         user: ptr::from_mut(seen).cast(),
     };
@@ -123,14 +164,56 @@ fn call(
     (code, string(last_name), log)
 }
 
-/// The callbacks' half: a panic is kept for the caller, because it must not cross C.
+impl Observation<'_> {
+    /// A layer of this type is about to be examined.
+    fn layer(&mut self, layer_type: Option<&CStr>) -> c_int {
+        if !self.looked {
+            self.looked = true;
+            self.type_ignored = layer_type == Some(IGNORED_TYPE);
+        }
+        if self.stop.is_none() {
+            self.stop = stop_reason(self.request);
+        }
+        // The temporary file that holds this layer still exists: if it lost its end, that shows now.
+        self.check_room();
+        self.answer(self.stop.is_some() || self.panic.is_some())
+    }
+
+    /// A layer was examined; unless we refuse, it may now be remembered as clean.
+    fn done(&mut self) -> c_int {
+        if !self.with.caches {
+            // Nothing is remembered, and a later layer may hold something.
+            return CONTINUE;
+        }
+        self.check_room();
+        self.answer(self.doubt.is_some() || log::error_so_far())
+    }
+
+    /// Looks whether temporary files may have been lost.
+    fn check_room(&mut self) {
+        if self.doubt.is_none() {
+            self.doubt = self.with.scratch.shortage();
+            self.short_of_room = self.doubt.is_some();
+        }
+        if self.doubt.is_none() && self.with.scratch.troubles() != self.troubles {
+            self.doubt = Some("another scan ran short of room for temporary files".to_owned());
+        }
+    }
+
+    fn answer(&mut self, stop: bool) -> c_int {
+        self.refused |= stop;
+        if stop { STOP } else { CONTINUE }
+    }
+}
+
+/// Runs a callback. A panic is kept for the caller of libclamav, because it must not cross C.
 ///
 /// # Safety
 ///
-/// `user` is the `Observation` of the running scan, and no other reference to it is in use.
+/// `user` is the [`Observation`] of the running scan, and no other reference to it is in use.
 unsafe fn guarded<T>(
     user: *mut c_void,
-    default: T,
+    after_panic: T,
     f: impl FnOnce(&mut Observation<'_>) -> T,
 ) -> T {
     // SAFETY: by this function's contract.
@@ -138,32 +221,23 @@ unsafe fn guarded<T>(
     match panic::catch_unwind(AssertUnwindSafe(|| f(seen))) {
         Ok(answer) => answer,
         Err(panic) => {
+            seen.refused = true;
             seen.panic.get_or_insert(panic);
-            default
+            after_panic
         }
     }
 }
 
 unsafe extern "C" fn on_layer(layer_type: *const c_char, user: *mut c_void) -> c_int {
+    // SAFETY: NULL or a string constant of libclamav.
+    let layer_type = (!layer_type.is_null()).then(|| unsafe { CStr::from_ptr(layer_type) });
     // SAFETY: libclamav hands back the context of this scan, which `call` made.
-    unsafe {
-        guarded(user, sys::CLAMSHIM_STOP as c_int, |seen| {
-            if !seen.looked {
-                seen.looked = true;
-                seen.type_ignored =
-                    !layer_type.is_null() && CStr::from_ptr(layer_type) == IGNORED_TYPE;
-            }
-            if seen.stop.is_none() {
-                seen.stop = stop_reason(seen.request);
-            }
-            let stop = seen.stop.is_some() || seen.panic.is_some();
-            if stop {
-                sys::CLAMSHIM_STOP as c_int
-            } else {
-                sys::CLAMSHIM_CONTINUE as c_int
-            }
-        })
-    }
+    unsafe { guarded(user, STOP, |seen| seen.layer(layer_type)) }
+}
+
+unsafe extern "C" fn on_done(user: *mut c_void) -> c_int {
+    // SAFETY: as above.
+    unsafe { guarded(user, STOP, |seen| seen.done()) }
 }
 
 unsafe extern "C" fn on_found(name: *const c_char, user: *mut c_void) {
@@ -181,13 +255,10 @@ fn stop_reason(request: &Request<'_>) -> Option<Incomplete> {
     }
 }
 
-/// A name without NUL bytes and of a length that fits into a file name.
-fn c_name(name: &str) -> Cow<'static, CStr> {
-    let end = name.floor_char_boundary(MAX_NAME_BYTES);
-    let bytes = name.as_bytes()[..end]
-        .iter()
-        .map(|&byte| if byte == 0 { b'_' } else { byte });
-    CString::new(bytes.collect::<Vec<u8>>()).map_or(Cow::Borrowed(c""), Cow::Owned)
+/// The name up to its first NUL byte.
+fn c_name(name: &str) -> CString {
+    let bytes: Vec<u8> = name.bytes().take_while(|&byte| byte != 0).collect();
+    CString::new(bytes).unwrap_or_default()
 }
 
 /// Examined, or why not. The more specific reason goes first.
@@ -196,39 +267,38 @@ fn conclude(
     code: sys::cl_error_t,
     last_name: Option<String>,
     log: Log,
-    limits: &Limits,
 ) -> EngineScan {
     let mut names: Vec<String> = Vec::new();
     let mut limit = None;
-    // The last name again: libclamav reports some alerts only there.
+    // The last name again, should libclamav ever return one that it did not report.
     let last_name = last_name.filter(|_| code == sys::CL_VIRUS);
     for name in seen.names.into_iter().chain(last_name) {
-        if seen.stop.is_some() && name == STOPPED_BY_US {
+        if seen.refused && name == REFUSED_BY_US {
             continue;
         }
         match name.strip_prefix(LIMIT_PREFIX) {
-            Some(which) => limit = limit.or_else(|| Some(limit_met(which, &name, limits))),
+            Some(which) => {
+                limit = limit.or_else(|| Some(limit_met(which, &name, seen.with.limits)));
+            }
             None if names.contains(&name) => {}
             None => names.push(name),
         }
     }
 
     let incomplete = seen.stop.or(limit).or_else(|| {
-        let nameless = code == sys::CL_VIRUS && names.is_empty();
+        let trouble = log.error || seen.doubt.is_some() || seen.refused || !seen.looked;
+        let error = |code: Option<sys::cl_error_t>| Incomplete::EngineError {
+            code: code.map(|code| code as i32),
+            log: log.lines.into_iter().chain(seen.doubt).collect(),
+        };
         match code {
-            sys::CL_CLEAN | sys::CL_VIRUS if !nameless => {
-                (!seen.looked || log.error).then_some(Incomplete::EngineError {
-                    code: None,
-                    log: log.lines,
-                })
-            }
+            // Infected, but by what?
+            sys::CL_VIRUS if names.is_empty() && !seen.refused => Some(error(Some(code))),
+            sys::CL_CLEAN | sys::CL_VIRUS => trouble.then(|| error(None)),
             sys::CL_ETIMEOUT => Some(Incomplete::EngineTimeLimit),
             sys::CL_EMAXREC => Some(Incomplete::Recursion),
             sys::CL_EMAXFILES => Some(Incomplete::FileCount),
-            code => Some(Incomplete::EngineError {
-                code: Some(code as i32),
-                log: log.lines,
-            }),
+            _ => Some(error(Some(code))),
         }
     });
     EngineScan {
@@ -250,5 +320,167 @@ fn limit_met(which: &str, name: &str, limits: &Limits) -> Incomplete {
         ".MaxRecursion" => Incomplete::Recursion,
         ".MaxScanTime" => Incomplete::EngineTimeLimit,
         _ => Incomplete::OtherLimit(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::clam::Library;
+
+    fn observe<T>(f: impl FnOnce(Observation<'_>) -> T) -> T {
+        let engine = RawEngine::new(Library::init().unwrap()).unwrap();
+        let scratch = ScratchDir::create(&std::env::temp_dir()).unwrap();
+        let limits = Limits::default();
+        let with = Surroundings {
+            engine: &engine,
+            limits: &limits,
+            scratch: &scratch,
+            caches: false,
+        };
+        f(Observation {
+            with,
+            request: &Request::new(),
+            troubles: scratch.troubles(),
+            looked: true,
+            type_ignored: false,
+            names: Vec::new(),
+            stop: None,
+            doubt: None,
+            short_of_room: false,
+            refused: false,
+            panic: None,
+        })
+    }
+
+    fn concluded(code: sys::cl_error_t, change: impl FnOnce(&mut Observation<'_>)) -> EngineScan {
+        observe(|mut seen| {
+            change(&mut seen);
+            conclude(seen, code, None, Log::default())
+        })
+    }
+
+    #[test]
+    fn a_panic_is_carried_around_c_and_stops_the_scan() {
+        observe(|mut seen| {
+            let user: *mut c_void = ptr::from_mut(&mut seen).cast();
+            // SAFETY: `seen` is alive and used by nobody else meanwhile.
+            let answer = unsafe { guarded(user, STOP, |_| panic!("on purpose")) };
+            assert_eq!(answer, STOP);
+            // SAFETY: as above.
+            let answer = unsafe { on_layer(c"CL_TYPE_TEXT_ASCII".as_ptr(), user) };
+            assert_eq!(answer, STOP);
+            let panic = seen.panic.take().unwrap();
+            assert_eq!(
+                panic.downcast_ref::<&str>(),
+                Some(&"on purpose"),
+                "the first one is kept"
+            );
+        });
+    }
+
+    #[test]
+    fn a_callback_survives_null() {
+        observe(|mut seen| {
+            let user: *mut c_void = ptr::from_mut(&mut seen).cast();
+            // SAFETY: `seen` is alive and used by nobody else meanwhile.
+            unsafe { on_found(ptr::null(), user) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { on_layer(ptr::null(), user) }, CONTINUE);
+            assert!(seen.names.is_empty() && !seen.type_ignored);
+        });
+    }
+
+    #[test]
+    fn infected_without_a_name_is_incomplete() {
+        let error = Incomplete::EngineError {
+            code: Some(sys::CL_VIRUS as i32),
+            log: Vec::new(),
+        };
+        assert_eq!(concluded(sys::CL_VIRUS, |_| ()).incomplete, Some(error));
+    }
+
+    #[test]
+    fn every_code_but_clean_and_infected_is_incomplete() {
+        for code in 0..sys::CL_ELAST_ERROR {
+            let scan = concluded(code, |seen| seen.names.push("A.Name".to_owned()));
+            let examined = code == sys::CL_CLEAN || code == sys::CL_VIRUS;
+            assert_eq!(scan.incomplete.is_none(), examined, "{code}: {scan:?}");
+            assert_eq!(scan.names, ["A.Name"], "what was found is kept");
+        }
+    }
+
+    #[test]
+    fn clean_needs_a_look() {
+        let unseen = concluded(sys::CL_CLEAN, |seen| seen.looked = false);
+        assert!(matches!(
+            unseen.incomplete,
+            Some(Incomplete::EngineError { code: None, .. })
+        ));
+    }
+
+    #[test]
+    fn every_alert_about_a_limit_is_a_reason_and_no_name() {
+        let max = Limits::default().max_file_bytes;
+        for (name, reason) in [
+            (".MaxFileSize", Incomplete::MemberTooLarge { max }),
+            (".MaxScanSize", Incomplete::ScanBytes),
+            (".MaxFiles", Incomplete::FileCount),
+            (".MaxRecursion", Incomplete::Recursion),
+            (".MaxScanTime", Incomplete::EngineTimeLimit),
+            (
+                ".New",
+                Incomplete::OtherLimit("Heuristics.Limits.Exceeded.New".to_owned()),
+            ),
+            (
+                "",
+                Incomplete::OtherLimit("Heuristics.Limits.Exceeded".to_owned()),
+            ),
+        ] {
+            let name = format!("Heuristics.Limits.Exceeded{name}");
+            let scan = concluded(sys::CL_VIRUS, |seen| {
+                seen.names = vec!["Real".to_owned(), name, "Real".to_owned()];
+            });
+            assert_eq!(
+                (scan.names, scan.incomplete),
+                (vec!["Real".to_owned()], Some(reason))
+            );
+        }
+    }
+
+    /// Only the one that we caused: a signature may have any name.
+    #[test]
+    fn the_name_of_a_refused_layer_is_left_out() {
+        let found = |refused| {
+            concluded(sys::CL_VIRUS, |seen| {
+                seen.refused = refused;
+                seen.names = vec![REFUSED_BY_US.to_owned()];
+            })
+        };
+        assert!(found(true).names.is_empty() && found(true).incomplete.is_some());
+        assert_eq!(
+            (found(false).names.len(), found(false).incomplete),
+            (1, None)
+        );
+    }
+
+    #[test]
+    fn trouble_of_one_scan_is_a_doubt_to_those_beside_it() {
+        let scan = concluded(sys::CL_CLEAN, |seen| {
+            seen.with.scratch.report_trouble();
+            seen.check_room();
+            assert!(!seen.short_of_room, "or it would spread without an end");
+        });
+        let Some(Incomplete::EngineError { code: None, log }) = scan.incomplete else {
+            panic!()
+        };
+        assert!(log[0].contains("another scan"), "{log:?}");
+    }
+
+    #[test]
+    fn a_name_ends_at_its_first_nul() {
+        assert_eq!(c_name("a\0b").as_c_str(), c"a");
+        assert_eq!(c_name("").as_c_str(), c"");
     }
 }

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
-use super::call::{self, Input};
+use super::call::{self, Input, Surroundings};
 use super::handle::RawEngine;
 use super::library::LibraryVersion;
 use super::limits::Limits;
@@ -16,6 +15,7 @@ use super::map::MemoryMap;
 use super::payload::Payload;
 use super::reaper;
 use super::request::Request;
+use super::tmp::ScratchDir;
 use crate::database::Digest;
 use crate::error::ScanError;
 use crate::report::Incomplete;
@@ -87,8 +87,10 @@ struct Frozen {
     engine: ManuallyDrop<RawEngine>,
     info: EngineInfo,
     limits: Limits,
+    /// libclamav remembers clean objects.
+    caches: bool,
     /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
-    _tmp_dir: TempDir,
+    scratch: ScratchDir,
 }
 
 // SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
@@ -110,13 +112,15 @@ impl Engine {
         engine: RawEngine,
         info: EngineInfo,
         limits: Limits,
-        tmp_dir: TempDir,
+        caches: bool,
+        scratch: ScratchDir,
     ) -> Engine {
         Engine(Arc::new(Frozen {
             engine: ManuallyDrop::new(engine),
             info,
             limits,
-            _tmp_dir: tmp_dir,
+            caches,
+            scratch,
         }))
     }
 
@@ -128,6 +132,15 @@ impl Engine {
     /// The bounds for every scan.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Does in the directory for temporary files what a scan would do; for health checks.
+    ///
+    /// # Errors
+    ///
+    /// The directory is missing, read-only or full: scans will be [`Incomplete::EngineError`].
+    pub fn check_tmp_dir(&self) -> io::Result<()> {
+        self.0.scratch.check()
     }
 
     /// Scans one object.
@@ -165,13 +178,7 @@ impl Engine {
             return answer;
         }
         match MemoryMap::new(data) {
-            Some(map) => call::scan(
-                &self.0.engine,
-                &self.0.limits,
-                &Input::Memory(&map),
-                name,
-                request,
-            ),
+            Some(map) => self.look(&Input::Memory(&map), name, request),
             None => EngineScan::nothing(Some(Incomplete::EngineError {
                 code: Some(clamav_sys::CL_EMEM as i32),
                 log: vec!["no memory for a map".to_owned()],
@@ -190,21 +197,39 @@ impl Engine {
         let name = Some(request.name.unwrap_or(&path_name));
         // Pipes and the files of /proc have no length, and libclamav would call them clean.
         if !metadata.is_file() || metadata.len() <= NOT_LOOKED_AT_BYTES {
-            let data = self
-                .spool(file)
-                .map_err(|source| read_error(path, source))?;
+            let data = if metadata.is_file() {
+                self.spool(FromStart { file, offset: 0 })
+            } else {
+                self.spool(file)
+            };
+            let data = data.map_err(|source| read_error(path, source))?;
             return Ok(self.scan_bytes(&data, name, request));
         }
         if let Some(answer) = self.without_looking(metadata.len()) {
             return Ok(answer);
         }
-        Ok(call::scan(
-            &self.0.engine,
-            &self.0.limits,
-            &Input::File(file),
+        Ok(self.look(&Input::File(file), name, request))
+    }
+
+    fn look(&self, input: &Input<'_>, name: Option<&str>, request: &Request<'_>) -> EngineScan {
+        let Frozen {
+            engine,
+            limits,
+            scratch,
+            caches,
+            ..
+        } = &*self.0;
+        call::scan(
+            Surroundings {
+                engine,
+                limits,
+                scratch,
+                caches: *caches,
+            },
+            input,
             name,
             request,
-        ))
+        )
     }
 
     /// The answers that do not need libclamav. It would call a large object clean, too.
@@ -223,11 +248,25 @@ impl Engine {
     }
 
     /// Reads into memory, one byte more than allowed at most.
-    fn spool(&self, file: &File) -> io::Result<Vec<u8>> {
+    fn spool(&self, from: impl Read) -> io::Result<Vec<u8>> {
         let mut data = Vec::new();
-        file.take(self.0.limits.max_file_bytes.saturating_add(1))
+        from.take(self.0.limits.max_file_bytes.saturating_add(1))
             .read_to_end(&mut data)?;
         Ok(data)
+    }
+}
+
+/// A regular file, wherever its cursor stands.
+struct FromStart<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 

@@ -11,7 +11,7 @@ use super::code::string;
 
 /// A hostile object must not fill memory through the log.
 const MAX_LINES: usize = 64;
-const MAX_LINE_BYTES: usize = 1024;
+const MAX_LINE_CHARS: usize = 1024;
 
 /// What libclamav logged on this thread while something ran.
 #[derive(Debug, Default)]
@@ -33,6 +33,11 @@ pub(super) fn capture<T>(f: impl FnOnce() -> T) -> (T, Log) {
     CURRENT.set(Some(Log::default()));
     let result = f();
     (result, CURRENT.take().unwrap_or_default())
+}
+
+/// True if libclamav logged an error during the capture that is running on this thread.
+pub(super) fn error_so_far() -> bool {
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|log| log.error))
 }
 
 /// Takes over libclamav's log for the whole process; outside of a capture its lines are dropped.
@@ -66,10 +71,12 @@ fn record(severity: sys::cl_msg, message: Option<String>) {
         let Some(log) = current.as_mut() else { return };
         log.error |= severity >= sys::CL_MSG_ERROR;
         if log.lines.len() < MAX_LINES {
-            let mut line = message.unwrap_or_default();
-            line.truncate(line.floor_char_boundary(MAX_LINE_BYTES));
-            line.truncate(line.trim_end().len());
-            log.lines.push(line);
+            let line: String = message
+                .unwrap_or_default()
+                .chars()
+                .take(MAX_LINE_CHARS)
+                .collect();
+            log.lines.push(line.trim_end().to_owned());
         }
     });
 }

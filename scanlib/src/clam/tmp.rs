@@ -1,49 +1,169 @@
 //! Where libclamav puts its temporary files. Every scan makes and removes a directory there, so
 //! memory beats a disk by an order of magnitude on small objects; but unpacked archives go there
 //! too, so it must be large enough.
+//!
+//! It must also be watched: when the file system is full, several of libclamav's unpackers lose what
+//! they write without an error and without a line in the log, and the object is then called clean.
 
-use std::fs::Permissions;
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::handle::c_path;
-
 const SHARED_MEMORY: &str = "/dev/shm";
+const PREFIX: &str = "scanlib-";
+/// A directory that nobody holds is left over from a killed process, unless it is just being made.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// Makes a private directory in `base`; it is removed with what is in it on drop.
-pub(super) fn create(base: &Path) -> io::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix("scanlib-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(base)
+/// Less than this, and a file of some scan may have lost its end. What gets lost in silence are the
+/// buffers of stdio, 4 KiB each; this is room for those of many threads, and for pages the system
+/// counts late.
+const MIN_FREE_BYTES: u64 = 1 << 20;
+/// A scan of an archive makes a few directories and files at a time.
+const MIN_FREE_FILES: u64 = 64;
+
+/// A private directory, removed with what is in it on drop.
+#[derive(Debug)]
+pub(super) struct ScratchDir {
+    dir: TempDir,
+    /// Open, because asking an open file for its file system is quicker than asking by path; and
+    /// locked, which tells other processes that the directory is in use.
+    handle: File,
+    /// How often a scan noticed that there was too little room. A scan that overlaps with such a moment cannot be
+    /// sure of its own files.
+    troubles: AtomicU64,
 }
 
-/// The same in shared memory if `max_scan_bytes` fit there, else in the system's directory.
-pub(super) fn create_default(max_scan_bytes: u64) -> (PathBuf, io::Result<TempDir>) {
-    let memory = Path::new(SHARED_MEMORY);
-    if free_memory(memory).is_some_and(|free| free >= max_scan_bytes)
-        && let Ok(dir) = create(memory)
-    {
-        return (memory.to_path_buf(), Ok(dir));
+impl ScratchDir {
+    /// In `base`, which must exist and have room.
+    pub(super) fn create(base: &Path) -> io::Result<ScratchDir> {
+        remove_left_overs(base);
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(base)?;
+        let handle = File::open(dir.path())?;
+        handle.lock_shared()?;
+        let scratch = ScratchDir {
+            dir,
+            handle,
+            troubles: AtomicU64::new(0),
+        };
+        match scratch.shortage() {
+            None => Ok(scratch),
+            Some(shortage) => Err(io::Error::new(io::ErrorKind::StorageFull, shortage)),
+        }
     }
-    let system = std::env::temp_dir();
-    let dir = create(&system);
-    (system, dir)
+
+    /// In shared memory if `max_scan_bytes` fit there, else in the system's directory; and where that was.
+    pub(super) fn create_default(max_scan_bytes: u64) -> (PathBuf, io::Result<ScratchDir>) {
+        let memory = Path::new(SHARED_MEMORY);
+        let room = File::open(memory)
+            .ok()
+            .and_then(|dir| Room::of(&dir))
+            .filter(|room| room.in_memory);
+        if room.is_some_and(|room| room.bytes >= max_scan_bytes)
+            && let Ok(scratch) = ScratchDir::create(memory)
+        {
+            return (memory.to_path_buf(), Ok(scratch));
+        }
+        let system = std::env::temp_dir();
+        let scratch = ScratchDir::create(&system);
+        (system, scratch)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A sentence if there is not enough room left. Takes about a microsecond.
+    pub(super) fn shortage(&self) -> Option<String> {
+        let room = Room::of(&self.handle)?;
+        if room.bytes >= MIN_FREE_BYTES && room.files >= MIN_FREE_FILES {
+            return None;
+        }
+        let Room { bytes, files, .. } = room;
+        Some(format!(
+            "too little room for temporary files in {}: {bytes} bytes and {files} files are left, \
+             {MIN_FREE_BYTES} and {MIN_FREE_FILES} are needed",
+            self.path().display()
+        ))
+    }
+
+    pub(super) fn troubles(&self) -> u64 {
+        self.troubles.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn report_trouble(&self) {
+        self.troubles.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Does what a scan does: makes a directory and writes a file into it.
+    pub(super) fn check(&self) -> io::Result<()> {
+        if let Some(shortage) = self.shortage() {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, shortage));
+        }
+        let probe = TempDir::with_prefix_in("probe-", self.path())?;
+        fs::write(probe.path().join("probe"), [b'x'; 4096])?;
+        probe.close()
+    }
 }
 
-/// Free bytes of a memory-backed file system; `None` if `dir` is on anything else.
-fn free_memory(dir: &Path) -> Option<u64> {
-    let path = c_path(dir)?;
-    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: a terminated string, and room for the answer.
-    if unsafe { libc::statfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return None;
+/// A killed process cannot clean up, and what it left would fill the file system in the end. To fail
+/// here does no harm: either there is room enough, or somebody will be told that there is not.
+fn remove_left_overs(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        if ours && is_left_over(&entry.path()).unwrap_or(false) {
+            let _gone = fs::remove_dir_all(entry.path());
+        }
     }
-    // SAFETY: the call said that it filled it.
-    let stat = unsafe { stat.assume_init() };
-    let block = u64::try_from(stat.f_bsize).ok()?;
-    (stat.f_type == libc::TMPFS_MAGIC).then(|| stat.f_bavail.saturating_mul(block))
+}
+
+/// The lock goes with the process that held it, however it ended.
+fn is_left_over(dir: &Path) -> io::Result<bool> {
+    // Not through a link, which might lead anywhere.
+    if !fs::symlink_metadata(dir)?.is_dir() {
+        return Ok(false);
+    }
+    let handle = File::open(dir)?;
+    let age = handle.metadata()?.modified()?.elapsed().unwrap_or_default();
+    Ok(age > LEFT_OVER_AFTER && handle.try_lock().is_ok())
+}
+
+/// What is left on a file system.
+struct Room {
+    bytes: u64,
+    files: u64,
+    in_memory: bool,
+}
+
+impl Room {
+    /// `None` if the system does not say.
+    fn of(dir: &File) -> Option<Room> {
+        let mut stat = MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: an open descriptor, and room for the answer.
+        if unsafe { libc::fstatfs(dir.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        // SAFETY: the call said that it filled it.
+        let stat = unsafe { stat.assume_init() };
+        // A total of zero means that the file system does not count these: an unlimited tmpfs, or btrfs's files.
+        let limited = |total: u64, left: u64| if total == 0 { u64::MAX } else { left };
+        let block = u64::try_from(stat.f_bsize).ok()?;
+        Some(Room {
+            bytes: limited(stat.f_blocks, stat.f_bavail.saturating_mul(block)),
+            files: limited(stat.f_files, stat.f_ffree),
+            in_memory: stat.f_type == libc::TMPFS_MAGIC,
+        })
+    }
 }

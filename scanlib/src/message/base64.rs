@@ -6,8 +6,10 @@ use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::decode::{Payloads, may_be_payload};
 
-/// Shorter runs are words. This many letters hold 12 bytes.
+/// Shorter runs, padding included, are words. Without padding this many letters hold 12 bytes.
 const MIN_RUN: usize = 16;
+
+const MAX_PADDING: usize = 2;
 
 /// So many letters, 18 bytes, are decoded first; hardly any word passes for text.
 const PROBE: usize = 24;
@@ -22,16 +24,24 @@ const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
 
-/// Which bytes are letters of one of the alphabets.
-const LETTERS: [bool; 256] = {
-    let mut letters = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        letters[byte] = (byte as u8).is_ascii_alphanumeric() || is_separator(byte as u8);
-        byte += 1;
+/// What a letter of either alphabet stands for; [`NONE`] for every other byte.
+const VALUES: [u8; 256] = {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < letters.len() {
+        values[letters[value] as usize] = value as u8;
+        value += 1;
     }
-    letters
+    values[b'-' as usize] = 62;
+    values[b'_' as usize] = 63;
+    values
 };
+const NONE: u8 = 0xff;
+
+fn is_letter(byte: u8) -> bool {
+    VALUES[usize::from(byte)] != NONE
+}
 
 /// Letters that other text uses to join words.
 const fn is_separator(byte: u8) -> bool {
@@ -41,26 +51,29 @@ const fn is_separator(byte: u8) -> bool {
 pub(super) fn carve(text: &[u8], payloads: &mut Payloads) {
     let mut at = 0;
     while let Some((start, end)) = next_run(text, at) {
-        carve_run(&text[start..end], payloads);
+        let padding = text[end..]
+            .iter()
+            .take(MAX_PADDING)
+            .take_while(|&&b| b == b'=')
+            .count();
+        carve_run(&text[start..end], MIN_RUN - padding, payloads);
         at = end;
     }
 }
 
-/// The next run of [`MIN_RUN`] letters or more. It looks at a window from its end, so that most of
-/// a text of short words is never touched.
+/// The next run of letters that may be long enough with its padding. It looks at a window from
+/// its end, so that most of a text of short words is never touched.
 fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
+    const WINDOW: usize = MIN_RUN - MAX_PADDING;
     let mut start = from;
     loop {
-        let window = text.get(start..start.checked_add(MIN_RUN)?)?;
-        match window.iter().rposition(|&b| !LETTERS[usize::from(b)]) {
+        let window = text.get(start..start.checked_add(WINDOW)?)?;
+        match window.iter().rposition(|&b| !is_letter(b)) {
             Some(other) => start += other + 1,
             None => {
-                let rest = &text[start + MIN_RUN..];
-                let more = rest
-                    .iter()
-                    .take_while(|&&b| LETTERS[usize::from(b)])
-                    .count();
-                return Some((start, start + MIN_RUN + more));
+                let rest = &text[start + WINDOW..];
+                let more = rest.iter().take_while(|&&b| is_letter(b)).count();
+                return Some((start, start + WINDOW + more));
             }
         }
     }
@@ -68,13 +81,13 @@ fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
 
 /// The whole run; else what follows a separator, because a path or a name may stand in front; else
 /// the parts between separators.
-fn carve_run(run: &[u8], payloads: &mut Payloads) {
-    if probe(run) && offer(run, payloads) {
+fn carve_run(run: &[u8], min: usize, payloads: &mut Payloads) {
+    if probe(run, min) && offer(run, payloads) {
         return;
     }
     let separators = run.iter().enumerate().filter(|(_, b)| is_separator(**b));
     let starts = separators.map(|(at, _)| &run[at + 1..]);
-    for rest in starts.filter(|rest| probe(rest)).take(MAX_STARTS) {
+    for rest in starts.filter(|rest| probe(rest, min)).take(MAX_STARTS) {
         if offer(rest, payloads) {
             return;
         }
@@ -83,27 +96,35 @@ fn carve_run(run: &[u8], payloads: &mut Payloads) {
         .split(|b| is_separator(*b))
         .filter(|part| part.len() < run.len())
     {
-        if probe(part) {
+        if probe(part, MIN_RUN) {
             offer(part, payloads);
         }
     }
 }
 
-fn probe(run: &[u8]) -> bool {
-    if run.len() < MIN_RUN {
+/// Decodes the beginning by hand: for a few bytes, most often in vain, the engines are slow.
+fn probe(run: &[u8], min: usize) -> bool {
+    if run.len() < min {
         return false;
     }
     let mut start = [0; PROBE / 4 * 3];
-    let letters = whole_bytes(&run[..run.len().min(PROBE)]);
-    // An error is a letter of the other alphabet.
-    engine(letters)
-        .decode_slice(letters, &mut start)
-        .is_ok_and(|n| may_be_payload(&start[..n]))
+    let (fours, _) = run.as_chunks::<4>();
+    let (threes, _) = start.as_chunks_mut::<3>();
+    let mut length = 0;
+    for (four, three) in fours.iter().zip(threes) {
+        let bits = four
+            .iter()
+            .fold(0, |bits, &b| bits << 6 | u32::from(VALUES[usize::from(b)]));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        *three = bytes;
+        length += 3;
+    }
+    may_be_payload(&start[..length])
 }
 
 fn offer(run: &[u8], payloads: &mut Payloads) -> bool {
     payloads.offer(|out, room| {
-        let cut = run.len() / 4 * 3 > room;
+        let cut = run.len() / 4 * 3 + 2 > room;
         let letters = whole_bytes(if cut { &run[..room / 3 * 4] } else { run });
         if engine(letters).decode_vec(letters, out).is_err() {
             out.clear();

@@ -14,6 +14,9 @@ pub const MAX_DECODED_DEPTH: usize = 2;
 /// At most so many bytes of one message's payloads are kept, all together; the last one is cut.
 pub const MAX_DECODED_BYTES: usize = 1 << 20;
 
+/// With less room left than this nothing more is decoded.
+const MIN_ROOM: usize = 16;
+
 /// Buffers that grew beyond this are given back instead of being kept for the next message.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -67,6 +70,9 @@ pub(super) struct Payloads {
     bytes: usize,
     left_out: bool,
     scratch: Vec<u8>,
+    /// Bytes that were decoded, kept or not.
+    #[cfg(test)]
+    work: usize,
 }
 
 impl Payloads {
@@ -108,41 +114,42 @@ impl Payloads {
         }
     }
 
-    /// How many bytes the next payload may have; `None`, and noted as left out, if there is no
-    /// place for one.
-    pub(super) fn room(&mut self) -> Option<usize> {
-        let room = MAX_DECODED_BYTES - self.bytes;
-        if self.used < MAX_DECODED_PAYLOADS && room > 0 {
-            return Some(room);
-        }
-        self.left_out = true;
-        None
-    }
-
-    /// Keeps what `decode` writes into a buffer if it is a payload, and says whether it is.
+    /// Keeps what `decode` writes into a buffer if it is a payload and there is a place for it, and
+    /// says whether it is one.
     ///
-    /// `decode` gets the [room](Payloads::room), and returns true if it had to cut.
+    /// `decode` gets the bytes that it may write, and returns true if it had to cut.
     pub(super) fn offer(&mut self, decode: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
-        let Some(room) = self.room() else {
+        let room = MAX_DECODED_BYTES - self.bytes;
+        if room < MIN_ROOM {
+            self.left_out = true;
             return false;
-        };
+        }
         if self.used == self.buffers.len() {
             self.buffers.push(Vec::new());
         }
         let mut buffer = std::mem::take(&mut self.buffers[self.used]);
         buffer.clear();
-        let cut = decode(&mut buffer, room);
+        let mut cut = decode(&mut buffer, room);
+        #[cfg(test)]
+        {
+            self.work += buffer.len();
+        }
         if is_utf16(&buffer) {
             self.scratch.clear();
             utf16_to_utf8(&buffer, &mut self.scratch);
             std::mem::swap(&mut buffer, &mut self.scratch);
+            // Some scripts take more bytes in UTF-8.
+            cut |= buffer.len() > room;
+            buffer.truncate(room);
         }
-        let accepted = buffer.len() <= room && is_payload(&buffer);
+        let accepted = is_payload(&buffer);
         // The same payload twice takes one place.
         let new = accepted && self.iter().all(|other| other != buffer);
         let length = buffer.len();
         self.buffers[self.used] = buffer;
-        if new {
+        if new && self.used == MAX_DECODED_PAYLOADS {
+            self.left_out = true;
+        } else if new {
             self.used += 1;
             self.bytes += length;
             self.left_out |= cut;
@@ -153,30 +160,45 @@ impl Payloads {
 
 /// True for text, and for what starts like a file.
 ///
-/// A cut text at the end of which a character is incomplete is still text; so is one with a few
-/// bytes of an older character set.
+/// A cut text at the end of which a character is incomplete is still text; so is a longer one with
+/// a few bytes of an older character set.
 fn is_payload(data: &[u8]) -> bool {
-    !data.is_empty() && (starts_like_file(data) || is_text(data))
+    is_text(data, data.len() >= LENIENT_LENGTH) || starts_like_file(data)
 }
+
+/// False if the whole cannot be a payload, by its first bytes; most words are rejected here.
+pub(super) fn may_be_payload(start: &[u8]) -> bool {
+    is_text(start, true) || is_utf16(start) || starts_like_file(start)
+}
+
+/// Bytes from which on a result that happens to look like text is no longer a coincidence.
+const LENIENT_LENGTH: usize = 32;
 
 fn starts_like_file(data: &[u8]) -> bool {
-    MAGICS.iter().any(|magic| data.starts_with(magic))
+    const FIRST_BYTES: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut place = 0;
+        while place < MAGICS.len() {
+            first[MAGICS[place][0] as usize] = true;
+            place += 1;
+        }
+        first
+    };
+    let plausible = data
+        .first()
+        .is_some_and(|byte| FIRST_BYTES[usize::from(*byte)]);
+    plausible && MAGICS.iter().any(|magic| data.starts_with(magic))
 }
 
-/// What [`is_payload`] may say of the whole after a look at the first bytes; for rejecting early.
-pub(super) fn may_be_payload(start: &[u8]) -> bool {
-    is_utf16(start) || is_payload(start)
-}
-
-fn is_text(data: &[u8]) -> bool {
+fn is_text(data: &[u8], lenient: bool) -> bool {
     let control = |b: &u8| (*b < b' ' && !b"\t\r\n".contains(b)) || *b == 0x7f;
-    if data.iter().any(control) {
+    if data.is_empty() || data.iter().any(control) {
         return false;
     }
     match std::str::from_utf8(data) {
         Ok(_) => true,
         Err(error) if error.error_len().is_none() => true,
-        Err(_) => data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
+        Err(_) => lenient && data.iter().filter(|b| !b.is_ascii()).count() * 8 <= data.len(),
     }
 }
 
@@ -198,5 +220,45 @@ fn utf16_to_utf8(data: &[u8], out: &mut Vec<u8>) {
     for letter in char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair))) {
         let letter = letter.unwrap_or(char::REPLACEMENT_CHARACTER);
         out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::base64::Engine as _;
+    use ::base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Each run at most once as a whole, four times from a later start and once in parts, and each
+    /// payload the same: the work is bounded by the length, whatever the text.
+    fn assert_linear(text: &[u8]) -> Result<(), TestCaseError> {
+        let mut payloads = Payloads::default();
+        payloads.carve(text);
+        let bound = 6 * (text.len() + payloads.bytes);
+        prop_assert!(payloads.work <= bound, "{} of {bound}", payloads.work);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_text_takes_linear_work(
+            pieces in prop::collection::vec(("[ -~]{3,30}", "[/+_ -]?"), 1..4),
+            repeat in 1_usize..500,
+        ) {
+            let pieces = pieces.iter().map(|(text, end)| STANDARD.encode(text) + end);
+            let text = pieces.collect::<String>().repeat(repeat);
+            assert_linear(text.as_bytes())?;
+        }
+    }
+
+    /// A long run with a separator everywhere, each part beginning like text.
+    #[test]
+    fn a_run_of_many_beginnings_takes_linear_work() {
+        let piece = STANDARD.encode("abcdefghijklmnopqr") + "/";
+        for repeat in [10, 100, 1000] {
+            assert!(assert_linear(piece.repeat(repeat).as_bytes()).is_ok());
+        }
     }
 }

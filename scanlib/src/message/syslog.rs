@@ -90,7 +90,7 @@ fn rfc5424<'t>(mut c: Cursor<'t>, pri: Pri) -> Option<Syslog<'t>> {
     };
     let (host, app, pid, _msgid) = (word()?, word()?, word()?, word()?);
     c.eat(b' ')?;
-    if c.peek() == Some(b'-') && matches!(c.rest().get(1), None | Some(b' ')) {
+    if c.peek() == Some(b'-') && c.rest().get(1).is_none_or(|b| *b <= b' ') {
         c.skip(1);
     } else {
         skip_structured_data(&mut c);

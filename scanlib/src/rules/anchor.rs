@@ -28,6 +28,9 @@ struct Prover<'a> {
 struct Known {
     /// All of them in lower case, if they are few.
     strings: Option<Vec<Vec<u8>>>,
+    /// If they are many: each begins with one of these, and ends with one of these. Perhaps only
+    /// the empty string is known.
+    edges: Vec<Vec<u8>>,
     needed: Option<Needed>,
 }
 
@@ -40,26 +43,32 @@ impl Prover<'_> {
                 Some(strings) => self.exactly(strings),
                 None => Known {
                     strings: None,
+                    edges: vec![Vec::new()],
                     needed: None,
                 },
             },
             HirKind::Capture(capture) => self.visit(&capture.sub),
             HirKind::Repetition(repetition) => {
                 let once = self.visit(&repetition.sub);
-                let strings = match (repetition.min, repetition.max, once.strings) {
+                let (strings, edges) = match (repetition.min, repetition.max, once.strings) {
                     (0, Some(1), Some(mut strings)) => {
                         strings.push(Vec::new());
-                        Some(strings)
+                        (Some(strings), Vec::new())
                     }
-                    (1, Some(1), strings) => strings,
-                    _ => None,
+                    (1, Some(1), strings) => (strings, once.edges),
+                    (1.., _, Some(strings)) => (None, strings),
+                    _ => (None, vec![Vec::new()]),
                 };
                 let needed = if repetition.min > 0 {
                     once.needed
                 } else {
                     None
                 };
-                Known { strings, needed }
+                Known {
+                    strings,
+                    edges,
+                    needed,
+                }
             }
             HirKind::Concat(parts) => self.concat(parts),
             HirKind::Alternation(parts) => {
@@ -70,9 +79,11 @@ impl Prover<'_> {
                     .map(|sets| sets.concat())
                     .filter(|all| all.len() <= MAX_STRINGS);
                 let needed: Option<Vec<_>> = parts.into_iter().map(|part| part.needed).collect();
+                let needed = needed.map(|sets| union(sets.concat()));
                 Known {
                     strings,
-                    needed: needed.map(|sets| union(sets.concat())),
+                    edges: vec![Vec::new()],
+                    needed,
                 }
             }
         }
@@ -82,6 +93,7 @@ impl Prover<'_> {
         let needed = self.of_strings(&strings);
         Known {
             strings: Some(strings),
+            edges: Vec::new(),
             needed,
         }
     }
@@ -96,14 +108,12 @@ impl Prover<'_> {
         for part in parts {
             let part = self.visit(part);
             self.prefer(&mut best, part.needed);
-            let Some(strings) = part.strings else {
-                self.prefer(&mut best, self.of_strings(&run));
-                run = vec![Vec::new()];
-                whole = false;
-                continue;
+            let (next, known) = match part.strings {
+                Some(strings) => (strings, true),
+                None => (part.edges, false),
             };
             for kept in [16, 4, 1, 0] {
-                if run.len() * strings.len() <= MAX_STRINGS {
+                if run.len() * next.len() <= MAX_STRINGS {
                     break;
                 }
                 self.prefer(&mut best, self.of_strings(&run));
@@ -112,12 +122,20 @@ impl Prover<'_> {
             }
             run = run
                 .iter()
-                .flat_map(|head| strings.iter().map(move |tail| [&head[..], tail].concat()))
+                .flat_map(|head| next.iter().map(move |tail| [&head[..], tail].concat()))
                 .collect();
+            if !known {
+                // Up to here the part's beginning; from here its end.
+                self.prefer(&mut best, self.of_strings(&run));
+                run = next;
+                whole = false;
+            }
         }
         self.prefer(&mut best, self.of_strings(&run));
+        let strings = whole.then_some(run);
         Known {
-            strings: whole.then_some(run),
+            strings,
+            edges: vec![Vec::new()],
             needed: best,
         }
     }

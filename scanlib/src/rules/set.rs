@@ -302,3 +302,120 @@ pub fn check_samples(rules: &RuleSet) -> Vec<SampleFailure> {
     }
     failures
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every expression on everything, in the most obvious way.
+    fn naive(rules: &RuleSet, data: &[u8]) -> Vec<RuleMatch> {
+        let of_rule = |(place, rule): (usize, &Rule)| {
+            let hits: Vec<_> = rules.0.patterns[rule.patterns.clone()]
+                .iter()
+                .flat_map(|pattern| pattern.find_iter(data))
+                .filter(|hit| {
+                    !rule
+                        .unless
+                        .iter()
+                        .any(|other| other.is_match(hit.as_bytes()))
+                })
+                .collect();
+            let first = hits.iter().min_by_key(|hit| hit.start())?;
+            let count = u32::try_from(hits.len()).map_or(MAX_COUNT, |count| count.min(MAX_COUNT));
+            Some((
+                RuleMatch {
+                    rule: place,
+                    span: first.range(),
+                    count,
+                },
+                hits.len(),
+            ))
+        };
+        let hits = rules.rules().iter().enumerate().filter_map(of_rule);
+        // Where counting stopped early the first match may be another one.
+        hits.filter(|(_, all)| *all < MAX_COUNT as usize)
+            .map(|(hit, _)| hit)
+            .collect()
+    }
+
+    const EXAMPLE: &str = r#"
+        name = "example"
+        version = "1"
+        [[rule]]
+        id = "words"
+        version = 1
+        title = "Words with an exception"
+        type = "suspicious"
+        severity = "low"
+        confidence = "low"
+        anchors = ["alpha", "beta", "k", ";"]
+        regex = ['(?:alpha|beta)+\d', 'k{2}', ';[;x]', 'al(?:pha|fa k)x?']
+        unless = ['1']
+        tests = { match = ["alpha2"], no_match = ["alpha 1"] }
+        [[rule]]
+        id = "exact"
+        version = 1
+        title = "Case counts"
+        type = "test"
+        severity = "info"
+        confidence = "low"
+        anchors = ["Beta"]
+        regex = ['\bBeta']
+        case_sensitive = true
+        tests = { match = ["Beta"], no_match = ["beta"] }
+    "#;
+
+    fn text_near(rules: &RuleSet) -> impl Strategy<Value = Vec<u8>> + use<> {
+        let samples: Vec<String> = rules
+            .rules()
+            .iter()
+            .flat_map(|rule| rule.samples.iter().chain(&rule.counter_samples).cloned())
+            .collect();
+        let part = (
+            prop::sample::select(samples),
+            any::<prop::sample::Index>(),
+            any::<prop::sample::Index>(),
+        )
+            .prop_map(|(sample, a, b)| {
+                let (a, b) = (a.index(sample.len() + 1), b.index(sample.len() + 1));
+                sample.as_bytes()[a.min(b)..a.max(b)].to_vec()
+            });
+        let piece = prop_oneof![
+            4 => part,
+            2 => prop::sample::select(vec![
+                "alpha", "BETA", "Beta", "kK", ";;", "alfa k", "1", "2", "union", "select", "'", "or ", "=",
+                "sh ", "-c", "; ", "http://", "evil", "base64", " -d", "|", "%20", "\n", "\u{212a}",
+            ]).prop_map(|text| text.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..8),
+        ];
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    fn example() -> RuleSet {
+        RuleSet::parse("example", EXAMPLE).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn assert_as_naive(rules: &RuleSet, data: &[u8]) -> Result<(), TestCaseError> {
+        let mut found = Vec::new();
+        rules.find(data, &mut found);
+        found.retain(|hit| hit.count < MAX_COUNT);
+        prop_assert_eq!(found, naive(rules, data));
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn the_gate_loses_no_match_of_the_builtin_rules(data in text_near(&RuleSet::builtin())) {
+            assert_as_naive(&RuleSet::builtin(), &data)?;
+        }
+
+        #[test]
+        fn the_gate_loses_no_match_of_other_rules(data in text_near(&example())) {
+            assert_as_naive(&example(), &data)?;
+        }
+    }
+}

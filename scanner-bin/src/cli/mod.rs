@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::RunFlags;
+
 /// Scans Kafka records, files and lines with libclamav in this process.
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
@@ -21,7 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scan a Kafka topic and write a verdict for each record to another
-    Run(run::RunArgs),
+    Run(RunFlags),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
     /// Show the whole service at work on an embedded broker, and prove what it found
@@ -32,7 +34,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Run(args) => run::run(&args),
+            Command::Run(flags) => run::run(&flags),
             Command::Scan(args) => scan::run(&args),
             Command::Demo(args) => demo::run(&args),
         }

@@ -13,15 +13,15 @@ fn is_false(value: &bool) -> bool {
 
 /// A struct whose `Option`s are left out when they are `None`.
 macro_rules! objects {
-    ($( $(#[$meta:meta])* $name:ident<$life:lifetime> { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )+ } )+) => {$(
+    ($( $(#[$meta:meta])* $vis:vis $name:ident<$life:lifetime> { $( $(#[$field_meta:meta])* $field:ident: $type:ty, )+ } )+) => {$(
         $(#[$meta])*
         #[derive(Debug, Serialize, Deserialize)]
-        pub(super) struct $name<$life> { $( $(#[$field_meta])* pub(super) $field: $type, )+ }
+        $vis struct $name<$life> { $( $(#[$field_meta])* pub(super) $field: $type, )+ }
     )+};
 }
 
 objects! {
-    ScanResult<'a> {
+    pub(super) ScanResult<'a> {
         schema_version: Text<'a>,
         scan_id: Text<'a>,
         status: Text<'a>,
@@ -81,14 +81,15 @@ objects! {
         truncated: bool,
     }
 
-    Pattern<'a> {
+    pub(super) Pattern<'a> {
         pattern: Text<'a>,
         matches: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
         sample: Option<Text<'a>>,
     }
 
-    Match<'a> {
+    /// One detection of a result, or of a line of `scan --format jsonl`.
+    pub Match<'a> {
         engine: Text<'a>,
         rule_id: Text<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,13 +109,13 @@ objects! {
     }
 
     #[derive(Default)]
-    EnginesPart<'a> {
+    pub(super) EnginesPart<'a> {
         clamav: ClamavPart<'a>,
         rules: RulesPart<'a>,
     }
 
     #[derive(Default)]
-    ClamavPart<'a> {
+    pub(super) ClamavPart<'a> {
         state: Text<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<Text<'a>>,
@@ -127,14 +128,14 @@ objects! {
     }
 
     #[derive(Default)]
-    RulesPart<'a> {
+    pub(super) RulesPart<'a> {
         state: Text<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         rules: Option<u64>,
     }
 
     #[derive(Default)]
-    KafkaPart<'a> {
+    pub(super) KafkaPart<'a> {
         topic: Text<'a>,
         partition: i32,
         offset: i64,
@@ -147,7 +148,7 @@ objects! {
     }
 
     #[derive(Default)]
-    ScannerPart<'a> {
+    pub(super) ScannerPart<'a> {
         instance: Text<'a>,
         version: Text<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,8 +14,8 @@ use rdkafka::mocking::MockCluster;
 use super::process::{self, guarded};
 use super::{announce, free_ports, in_ci, workspace};
 
-/// How long a broker may take to start. It takes 5 s on an idle machine.
-const START: Duration = Duration::from_secs(90);
+/// How long a broker may take to start: 5 s on an idle machine, a minute on one that is compiling.
+const START: Duration = Duration::from_secs(180);
 
 /// One broker on 127.0.0.1 with a directory of its own. Dropped, it is gone, and so is the directory.
 pub struct Broker {

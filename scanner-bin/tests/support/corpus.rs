@@ -15,7 +15,11 @@ pub type Place = (String, usize);
 pub fn unpack(path: &Path) -> Vec<u8> {
     let output = Command::new("zstd").arg("-dcq").arg(path).output();
     let output = output.expect("zstd does not start; `tests/setup test` installs it");
-    assert!(output.status.success(), "zstd cannot unpack {}", path.display());
+    assert!(
+        output.status.success(),
+        "zstd cannot unpack {}",
+        path.display()
+    );
     output.stdout
 }
 
@@ -24,7 +28,10 @@ pub fn places(text: &str) -> impl Iterator<Item = (Place, Option<&str>)> {
     text.lines().map(|line| {
         let mut columns = line.splitn(3, '\t');
         let file = columns.next().unwrap().to_owned();
-        ((file, columns.next().unwrap().parse().unwrap()), columns.next())
+        (
+            (file, columns.next().unwrap().parse().unwrap()),
+            columns.next(),
+        )
     })
 }
 
@@ -33,7 +40,10 @@ pub fn findings(data: &Path) -> BTreeMap<Place, BTreeSet<String>> {
     let text = fs::read_to_string(data.join("expected/clamscan.tsv")).unwrap();
     let mut findings = BTreeMap::<_, BTreeSet<_>>::new();
     for (place, name) in places(&text) {
-        findings.entry(place).or_default().insert(name.unwrap().to_owned());
+        findings
+            .entry(place)
+            .or_default()
+            .insert(name.unwrap().to_owned());
     }
     findings
 }
@@ -41,7 +51,9 @@ pub fn findings(data: &Path) -> BTreeMap<Place, BTreeSet<String>> {
 /// The messages that clamscan scanned.
 pub fn scanned(data: &Path) -> Vec<Place> {
     let text = unpack(&data.join("expected/scanned.tsv.zst"));
-    places(std::str::from_utf8(&text).unwrap()).map(|(place, _)| place).collect()
+    places(std::str::from_utf8(&text).unwrap())
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// The bytes of the messages at `places`.
@@ -49,7 +61,11 @@ pub fn messages(data: &Path, wanted: &BTreeSet<Place>) -> BTreeMap<Place, Vec<u8
     let files: BTreeSet<&str> = wanted.iter().map(|(file, _)| file.as_str()).collect();
     let mut messages = BTreeMap::new();
     for file in files {
-        let folder = if file == "payloads.tsv" { "payloads" } else { "logs" };
+        let folder = if file == "payloads.tsv" {
+            "payloads"
+        } else {
+            "logs"
+        };
         let text = unpack(&data.join(folder).join(format!("{file}.zst")));
         for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
             let place = (file.to_owned(), number);
@@ -58,14 +74,22 @@ pub fn messages(data: &Path, wanted: &BTreeSet<Place>) -> BTreeMap<Place, Vec<u8
             }
         }
     }
-    assert_eq!(messages.len(), wanted.len(), "a message is missing from the data");
+    assert_eq!(
+        messages.len(),
+        wanted.len(),
+        "a message is missing from the data"
+    );
     messages
 }
 
 /// The message of a line: the third column, the JSON field, or the line itself.
 fn message(file: &str, line: &[u8]) -> Vec<u8> {
     if file == "payloads.tsv" {
-        return line.splitn(3, |&byte| byte == b'\t').nth(2).unwrap().to_vec();
+        return line
+            .splitn(3, |&byte| byte == b'\t')
+            .nth(2)
+            .unwrap()
+            .to_vec();
     }
     if !file.ends_with(".jsonl") || file == "windows-events.jsonl" {
         return line.to_vec();

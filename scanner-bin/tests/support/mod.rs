@@ -8,12 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod broker;
-mod capture;
 pub mod client;
+pub mod corpus;
+pub mod logs;
 pub mod process;
-
-#[allow(unused_imports)]
-pub use capture::captured;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::traffic::{Expected, Planted};
 
 /// Where a record lies in its topic: partition and offset.
-pub type Place = (i32, i64);
+pub(super) type Place = (i32, i64);
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub(super) struct Proof {
     /// What is claimed.
     pub claim: String,
     /// What was seen.
@@ -23,7 +23,7 @@ pub struct Proof {
 
 /// What was sent and what came back.
 #[derive(Debug, Default)]
-pub struct Evidence {
+pub(super) struct Evidence {
     sent: HashMap<Place, Expected>,
     results: HashMap<Place, Vec<Value>>,
     answers: usize,
@@ -31,38 +31,45 @@ pub struct Evidence {
 
 impl Evidence {
     /// A record was acknowledged at `place`.
-    pub fn sent(&mut self, place: Place, expected: Expected) {
+    pub(super) fn sent(&mut self, place: Place, expected: Expected) {
         self.sent.insert(place, expected);
     }
 
     /// A result came. False if it is not a result of this service.
-    pub fn result(&mut self, result: Value) -> bool {
-        let Some(place) = place(&result) else { return false };
+    pub(super) fn result(&mut self, result: Value) -> bool {
+        let Some(place) = place(&result) else {
+            return false;
+        };
         self.results.entry(place).or_default().push(result);
         self.answers += 1;
         true
     }
 
     /// Records sent.
-    pub fn sent_len(&self) -> usize {
+    pub(super) fn sent_len(&self) -> usize {
         self.sent.len()
     }
 
     /// Records sent that have a result.
-    pub fn answered(&self) -> usize {
-        self.sent.keys().filter(|place| self.results.contains_key(place)).count()
-    }
-
-    /// What is to be said of the record of this result.
-    pub fn expected(&self, result: &Value) -> Option<Expected> {
-        self.sent.get(&place(result)?).copied()
+    pub(super) fn answered(&self) -> usize {
+        self.sent
+            .keys()
+            .filter(|place| self.results.contains_key(place))
+            .count()
     }
 
     /// Every claim of the demo, with `replicas` scanners that share the partitions.
-    pub fn proofs(&self, replicas: usize) -> Vec<Proof> {
-        let mut proofs: Vec<Proof> =
-            Planted::ALL.iter().filter_map(|&planted| self.found(planted)).collect();
-        proofs.extend([self.clean(), self.by_libclamav(), self.all_answered(), self.shared(replicas)]);
+    pub(super) fn proofs(&self, replicas: usize) -> Vec<Proof> {
+        let mut proofs: Vec<Proof> = Planted::ALL
+            .iter()
+            .filter_map(|&planted| self.found(planted))
+            .collect();
+        proofs.extend([
+            self.clean(),
+            self.by_libclamav(),
+            self.all_answered(),
+            self.shared(replicas),
+        ]);
         proofs
     }
 
@@ -71,12 +78,22 @@ impl Evidence {
         let result = self.result_of(planted);
         let seen = result.map_or_else(
             || "no result".to_owned(),
-            |result| format!("{} ({})", word(result, "threat_name"), word(result, "severity")),
+            |result| {
+                format!(
+                    "{} ({})",
+                    word(result, "threat_name"),
+                    word(result, "severity")
+                )
+            },
         );
         let holds = result.is_some_and(|result| {
             result["threat_name"] == name && result["severity"] == severity.as_str()
         });
-        Some(Proof { claim: format!("found: {name} ({severity})"), seen, holds })
+        Some(Proof {
+            claim: format!("found: {name} ({severity})"),
+            seen,
+            holds,
+        })
     }
 
     fn clean(&self) -> Proof {
@@ -84,11 +101,18 @@ impl Evidence {
             Expected::Clean => true,
             Expected::Planted(planted) => planted.detection().is_none(),
         };
-        let places: Vec<_> = self.sent.iter().filter(|(_, e)| harmless(e)).map(|(p, _)| p).collect();
+        let places: Vec<_> = self
+            .sent
+            .iter()
+            .filter(|(_, e)| harmless(e))
+            .map(|(p, _)| p)
+            .collect();
         let clean = places
             .iter()
             .filter(|place| {
-                self.results.get(place).is_some_and(|all| all.iter().all(|r| r["status"] == "clean"))
+                self.results
+                    .get(place)
+                    .is_some_and(|all| all.iter().all(|r| r["status"] == "clean"))
             })
             .count();
         Proof {
@@ -131,17 +155,28 @@ impl Evidence {
         let each_once = counts.iter().sum::<usize>() == all.len();
         let even = counts.iter().all(|&count| count == all.len() / replicas);
         let dashes = |counts: &[usize]| {
-            counts.iter().map(ToString::to_string).collect::<Vec<_>>().join("-")
+            counts
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("-")
         };
         Proof {
             claim: format!("shared: {replicas} replicas with as many partitions each"),
-            seen: if counts.is_empty() { "no result".to_owned() } else { dashes(&counts) },
+            seen: if counts.is_empty() {
+                "no result".to_owned()
+            } else {
+                dashes(&counts)
+            },
             holds: counts.len() == replicas && each_once && even,
         }
     }
 
     fn result_of(&self, planted: Planted) -> Option<&Value> {
-        let (place, _) = self.sent.iter().find(|(_, e)| **e == Expected::Planted(planted))?;
+        let (place, _) = self
+            .sent
+            .iter()
+            .find(|(_, e)| **e == Expected::Planted(planted))?;
         self.results.get(place)?.first()
     }
 }
@@ -153,7 +188,7 @@ fn place(result: &Value) -> Option<Place> {
 }
 
 /// A field's text, or `nothing`.
-pub fn word<'a>(result: &'a Value, field: &str) -> &'a str {
+pub(super) fn word<'a>(result: &'a Value, field: &str) -> &'a str {
     result[field].as_str().unwrap_or("nothing")
 }
 
@@ -195,21 +230,36 @@ mod tests {
         for result in results {
             assert!(evidence.result(result));
         }
-        evidence.proofs(3).into_iter().filter(|p| !p.holds).map(|p| p.claim).collect()
+        evidence
+            .proofs(3)
+            .into_iter()
+            .filter(|p| !p.holds)
+            .map(|p| p.claim)
+            .collect()
     }
 
     #[test]
     fn the_good_run_proves_everything() {
         assert_eq!(broken(|_| {}), [""; 0]);
-        assert_eq!(broken(|results| results.push(results[4].clone())), [""; 0], "a duplicate");
+        assert_eq!(
+            broken(|results| results.push(results[4].clone())),
+            [""; 0],
+            "a duplicate"
+        );
     }
 
     #[test]
     fn each_missing_proof_is_named() {
         let missing = broken(|results| results[1]["threat_name"] = json!("something else"));
-        assert_eq!(missing, ["found: Malicious pattern: powershell_encoded (high)"]);
+        assert_eq!(
+            missing,
+            ["found: Malicious pattern: powershell_encoded (high)"]
+        );
         let missing = broken(|results| results[0]["clamav_result"] = Value::Null);
-        assert_eq!(missing, ["libclamav itself found EICAR behind a prefix, inside JSON"]);
+        assert_eq!(
+            missing,
+            ["libclamav itself found EICAR behind a prefix, inside JSON"]
+        );
         let missing = broken(|results| results[4]["status"] = json!("threat"));
         assert_eq!(missing, ["clean: every harmless record"]);
         let missing = broken(|results| results[2]["scanner"]["instance"] = json!("replica-1"));
@@ -217,6 +267,12 @@ mod tests {
         let missing = broken(|results| {
             results.pop();
         });
-        assert_eq!(missing, ["clean: every harmless record", "answered: every record at least once"]);
+        assert_eq!(
+            missing,
+            [
+                "clean: every harmless record",
+                "answered: every record at least once"
+            ]
+        );
     }
 }

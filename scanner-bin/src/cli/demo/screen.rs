@@ -10,7 +10,7 @@ use crate::escape::Escaped;
 
 /// Writes to standard output.
 #[derive(Debug)]
-pub struct Screen {
+pub(super) struct Screen {
     live: bool,
     colour: bool,
     status_shown: bool,
@@ -22,19 +22,24 @@ const NAME_WIDTH: usize = 40;
 
 impl Screen {
     /// Live on a terminal; in colour unless `NO_COLOR` is set.
-    pub fn new() -> Screen {
+    pub(super) fn new() -> Screen {
         let live = io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Screen { live, colour: live && !no_colour, status_shown: false, rows: 0 }
+        Screen {
+            live,
+            colour: live && !no_colour,
+            status_shown: false,
+            rows: 0,
+        }
     }
 
     /// What is done next.
-    pub fn step(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn step(&mut self, text: &str) -> io::Result<()> {
         self.line(&format!("{} {text}", self.paint("36", "»")))
     }
 
     /// A result in which something was found.
-    pub fn row(&mut self, result: &Value) -> io::Result<()> {
+    pub(super) fn row(&mut self, result: &Value) -> io::Result<()> {
         if self.rows == 0 {
             self.line(&format!(
                 "  {:<8}  {:<NAME_WIDTH$}  {:<30}  {:<9}  µs",
@@ -47,7 +52,10 @@ impl Screen {
             "critical" | "high" => "31",
             _ => "33",
         };
-        let place = format!("{}/{}", result["kafka"]["partition"], result["kafka"]["offset"]);
+        let place = format!(
+            "{}/{}",
+            result["kafka"]["partition"], result["kafka"]["offset"]
+        );
         self.line(&format!(
             "  {}  {:<NAME_WIDTH$}  {:<30}  {place:<9}  {}",
             self.paint(colour, &format!("{severity:<8}")),
@@ -58,7 +66,7 @@ impl Screen {
     }
 
     /// How far it is; shown on a terminal only, and overwritten by what comes next.
-    pub fn status(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn status(&mut self, text: &str) -> io::Result<()> {
         if !self.live {
             return Ok(());
         }
@@ -69,7 +77,7 @@ impl Screen {
     }
 
     /// What was proven, and what was not.
-    pub fn proofs(&mut self, proofs: &[Proof]) -> io::Result<()> {
+    pub(super) fn proofs(&mut self, proofs: &[Proof]) -> io::Result<()> {
         self.line("")?;
         for proof in proofs {
             let mark = match proof.holds {
@@ -85,7 +93,7 @@ impl Screen {
     }
 
     /// A line of its own.
-    pub fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if std::mem::take(&mut self.status_shown) {
             write!(out, "\r\x1b[K")?;
@@ -95,6 +103,10 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }

@@ -7,7 +7,7 @@ use scanlib::eicar;
 
 /// One record to send.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(super) struct Record {
     /// Its bytes.
     pub value: Vec<u8>,
     /// What the scanner has to say of it.
@@ -16,7 +16,7 @@ pub struct Record {
 
 /// What the scanner has to say of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Expected {
+pub(super) enum Expected {
     /// Ordinary traffic: nothing is to be found.
     Clean,
     /// One of the planted messages.
@@ -25,7 +25,7 @@ pub enum Expected {
 
 /// The messages that the demo plants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Planted {
+pub(super) enum Planted {
     /// EICAR behind a syslog prefix, inside a JSON record.
     Eicar,
     /// PowerShell with an encoded command.
@@ -40,11 +40,16 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 5] =
-        [Planted::Eicar, Planted::PowerShell, Planted::Url, Planted::Sql, Planted::Harmless];
+    pub(super) const ALL: [Planted; 5] = [
+        Planted::Eicar,
+        Planted::PowerShell,
+        Planted::Url,
+        Planted::Sql,
+        Planted::Harmless,
+    ];
 
     /// The name under which it has to be found, and the severity; `None` if it has to be clean.
-    pub fn detection(self) -> Option<(&'static str, Severity)> {
+    pub(super) fn detection(self) -> Option<(&'static str, Severity)> {
         match self {
             Planted::Eicar => Some(("Malicious pattern: eicar_test", Severity::High)),
             Planted::PowerShell => Some(("Malicious pattern: powershell_encoded", Severity::High)),
@@ -69,14 +74,20 @@ impl Planted {
 }
 
 /// Records that hold each planted message once, spread over `count` records of ordinary traffic.
-pub fn records(seed: u64, count: usize) -> Vec<Record> {
+pub(super) fn records(seed: u64, count: usize) -> Vec<Record> {
     let mut random = Random(seed);
     let mut records: Vec<Record> = (0..count).map(|n| ordinary(&mut random, n)).collect();
     let step = (count / (Planted::ALL.len() + 1)).max(1);
     for (place, planted) in Planted::ALL.into_iter().enumerate() {
         let line = format!("Oct 20 02:44:02 test-host test-app: {}", planted.text());
-        let at = ((place + 1) * step + place).min(records.len());
-        records.insert(at, Record { value: json(&line, 4), expected: Expected::Planted(planted) });
+        let at = ((place + 1) * step + 2 * place).min(records.len());
+        records.insert(
+            at,
+            Record {
+                value: json(&line, 4),
+                expected: Expected::Planted(planted),
+            },
+        );
     }
     records
 }
@@ -87,31 +98,92 @@ fn ordinary(random: &mut Random, n: usize) -> Record {
     let ip = format!("192.0.2.{}", random.below(254) + 1);
     let pid = 300 + random.below(30_000);
     let (pri, text) = match random.below(6) {
-        0 => (38, format!("sshd[{pid}]: Accepted publickey for deploy from {ip} port {} ssh2", 1024 + random.below(60_000))),
-        1 => (30, format!("systemd[1]: Started Session {} of User deploy.", random.below(9_000))),
-        2 => (78, format!("CRON[{pid}]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)")),
-        3 => (134, format!("nginx: {ip} - - \"GET /assets/app.{}.js HTTP/1.1\" 200 {}", random.below(99_999), random.below(90_000))),
-        4 => (6, format!("kernel: [{}.{:06}] eth0: link up, 10000 Mbps, full duplex", 1000 + random.below(90_000), random.below(999_999))),
-        _ => (134, format!("haproxy[{pid}]: {ip}:{} frontend~ api/srv{} 0/0/1/{}/{} 200", 1024 + random.below(60_000), random.below(4), random.below(90), random.below(900))),
+        0 => (
+            38,
+            format!(
+                "sshd[{pid}]: Accepted publickey for deploy from {ip} port {} ssh2",
+                1024 + random.below(60_000)
+            ),
+        ),
+        1 => (
+            30,
+            format!(
+                "systemd[1]: Started Session {} of User deploy.",
+                random.below(9_000)
+            ),
+        ),
+        2 => (
+            78,
+            format!(
+                "CRON[{pid}]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)"
+            ),
+        ),
+        3 => (
+            134,
+            format!(
+                "nginx: {ip} - - \"GET /assets/app.{}.js HTTP/1.1\" 200 {}",
+                random.below(99_999),
+                random.below(90_000)
+            ),
+        ),
+        4 => (
+            6,
+            format!(
+                "kernel: [{}.{:06}] eth0: link up, 10000 Mbps, full duplex",
+                1000 + random.below(90_000),
+                random.below(999_999)
+            ),
+        ),
+        _ => (
+            134,
+            format!(
+                "haproxy[{pid}]: {ip}:{} frontend~ api/srv{} 0/0/1/{}/{} 200",
+                1024 + random.below(60_000),
+                random.below(4),
+                random.below(90),
+                random.below(900)
+            ),
+        ),
     };
     let line = match n % 3 {
-        0 => format!("<{pri}>1 2026-10-20T02:{:02}:{:02}.{:03}Z {host} {}", n / 60 % 60, n % 60, n % 1000, rfc5424(&text)),
-        _ => format!("<{pri}>Oct 20 02:{:02}:{:02} {host} {text}", n / 60 % 60, n % 60),
+        0 => format!(
+            "<{pri}>1 2026-10-20T02:{:02}:{:02}.{:03}Z {host} {}",
+            n / 60 % 60,
+            n % 60,
+            n % 1000,
+            rfc5424(&text)
+        ),
+        _ => format!(
+            "<{pri}>Oct 20 02:{:02}:{:02} {host} {text}",
+            n / 60 % 60,
+            n % 60
+        ),
     };
-    let value = if n % 2 == 0 { line.into_bytes() } else { json(&line, pri & 7) };
-    Record { value, expected: Expected::Clean }
+    let value = if n % 2 == 0 {
+        line.into_bytes()
+    } else {
+        json(&line, pri & 7)
+    };
+    Record {
+        value,
+        expected: Expected::Clean,
+    }
 }
 
 /// `app[pid]: text` in the words of RFC 5424: APP-NAME, PROCID, MSGID, no structured data.
 fn rfc5424(text: &str) -> String {
     let (tag, message) = text.split_once(": ").unwrap_or(("-", text));
-    let (app, pid) = tag.split_once('[').map_or((tag, "-"), |(a, p)| (a, p.trim_end_matches(']')));
+    let (app, pid) = tag
+        .split_once('[')
+        .map_or((tag, "-"), |(a, p)| (a, p.trim_end_matches(']')));
     format!("{app} {pid} - - {message}")
 }
 
 /// A record as the collector of the earlier deployment wrote it.
 fn json(line: &str, severity: usize) -> Vec<u8> {
-    let level = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"][severity];
+    let level = [
+        "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
+    ][severity];
     serde_json::json!({
         "message": line, "source_ip": "192.0.2.1", "source_host": "gateway", "source_port": "32596",
         "facility": "user", "priority": level, "level": level, "program": "collector", "pid": "",

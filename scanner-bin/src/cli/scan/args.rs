@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use scanlib::ViewSet;
+use scanlib::{View, ViewSet};
 
 /// Scan files, or lines of files, with the engine of the service and no Kafka.
 ///
@@ -45,7 +45,7 @@ pub struct ScanArgs {
     #[arg(short = 'z', long)]
     pub allmatch: bool,
 
-    /// Views to examine, from raw,body,decoded,guarded [default: raw; all with --lines]
+    /// Views to examine, from raw,body,decoded,guarded [default: raw,guarded; all with --lines]
     #[arg(long, value_name = "VIEWS")]
     pub views: Option<ViewSet>,
 
@@ -91,7 +91,11 @@ pub enum Switch {
 impl ScanArgs {
     /// The views to examine.
     pub fn views(&self) -> ViewSet {
-        self.views.unwrap_or(if self.lines { ViewSet::ALL } else { ViewSet::RAW })
+        self.views.unwrap_or(if self.lines {
+            ViewSet::ALL
+        } else {
+            ViewSet::RAW.with(View::Guarded)
+        })
     }
 
     /// Whether rules are matched.

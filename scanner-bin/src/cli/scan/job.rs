@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use scanlib::{
-    Detector, Parser, Payload, Report, Request, ScanError, ScanOptions, ViewSet, Work, Worker,
+    Detector, Parser, Payload, Report, Request, ScanError, ScanOptions, Scanner, View, Work, Worker,
 };
 
 use super::lines::LineBatch;
 
 /// What every job needs to know.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Report every signature.
     pub options: ScanOptions,
     /// How a line becomes a message.
@@ -24,7 +24,7 @@ pub struct Settings {
 
 /// A question for the pool.
 #[derive(Debug)]
-pub struct Job {
+pub(super) struct Job {
     /// Place in the order of the input.
     pub number: u64,
     /// What to scan.
@@ -35,7 +35,7 @@ pub struct Job {
 
 /// What to scan.
 #[derive(Debug)]
-pub enum Item {
+pub(super) enum Item {
     /// A file, by its path.
     File(Arc<Path>),
     /// An object that was read from standard input.
@@ -46,7 +46,7 @@ pub enum Item {
 
 /// The answer to a [`Job`]: a row for the file, or one for each line.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Place in the order of the input.
     pub number: u64,
     /// In the order of the input.
@@ -55,7 +55,7 @@ pub struct Answer {
 
 /// What is known about one file or line.
 #[derive(Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// The file.
     pub path: Arc<Path>,
     /// Number of the line, from 1.
@@ -66,7 +66,7 @@ pub struct Row {
 
 /// What became of a file or line.
 #[derive(Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It was scanned.
     Scanned(Report),
     /// There is nothing in it to scan.
@@ -113,49 +113,84 @@ impl Work for Job {
                 })
                 .collect(),
         };
-        Answer { number: self.number, rows }
+        Answer {
+            number: self.number,
+            rows,
+        }
     }
 
     fn panicked((number, path): Self::Receipt, message: String) -> Answer {
         let outcome = Outcome::Error(format!("the scan panicked: {message}"));
-        Answer { number, rows: vec![Row { path, line: None, outcome }] }
+        Answer {
+            number,
+            rows: vec![Row {
+                path,
+                line: None,
+                outcome,
+            }],
+        }
     }
 }
 
 /// Scans one file, or what stands for it.
 fn object(worker: &mut Worker, settings: &Settings, path: Arc<Path>, bytes: Option<&[u8]>) -> Row {
-    let request = Request::new().options(settings.options);
-    let outcome = worker.scan(|scanner| {
-        let raw_only = scanner.detector().views() == ViewSet::RAW;
-        match bytes {
-            Some([]) => Ok(None),
-            Some(bytes) if raw_only => scanner.scan(Payload::Bytes(bytes), &request).map(Some),
-            Some(bytes) => scanner.scan_message(&settings.parser.parse(bytes), &request).map(Some),
-            None => {
-                let (file, len) = open(&path)?;
-                if len == 0 {
-                    return Ok(None);
-                }
-                if raw_only {
-                    return scanner.scan(Payload::File { file: &file, path: &path }, &request).map(Some);
-                }
-                let bytes = read(&file, &path, max_object_bytes(scanner.detector()))?;
-                scanner.scan_message(&settings.parser.parse(&bytes), &request).map(Some)
-            }
-        }
+    let outcome = worker.scan(|scanner| match bytes {
+        Some([]) => Ok(None),
+        Some(bytes) => whole(scanner, settings, bytes).map(Some),
+        None => file(scanner, settings, &path),
     });
     let outcome = match outcome {
         Ok(Some(report)) => Outcome::Scanned(report),
         Ok(None) => Outcome::Empty,
         Err(error) => Outcome::Error(error.to_string()),
     };
-    Row { path, line: None, outcome }
+    Row {
+        path,
+        line: None,
+        outcome,
+    }
+}
+
+/// `None` for an empty file.
+fn file(
+    scanner: &mut Scanner,
+    settings: &Settings,
+    path: &Path,
+) -> Result<Option<Report>, ScanError> {
+    let read_error = |source| ScanError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(read_error)?;
+    if file.metadata().map_err(read_error)?.len() == 0 {
+        return Ok(None);
+    }
+    let views = scanner.detector().views();
+    if !views.contains(View::Body) && !views.contains(View::Decoded) {
+        // libclamav reads the file itself, however large.
+        let payload = Payload::File { file: &file, path };
+        let report = scanner.scan(payload, &Request::new().options(settings.options))?;
+        if !(report.type_ignored && views.contains(View::Guarded)) {
+            return Ok(Some(report));
+        }
+    }
+    let bytes = read(&file, path, max_object_bytes(scanner.detector()))?;
+    whole(scanner, settings, &bytes).map(Some)
+}
+
+/// Scans an object in memory, in every view that is asked for.
+fn whole(scanner: &mut Scanner, settings: &Settings, bytes: &[u8]) -> Result<Report, ScanError> {
+    let request = Request::new().options(settings.options);
+    scanner.scan_message(&settings.parser.parse(bytes), &request)
 }
 
 /// Scans one line.
 fn line(worker: &mut Worker, settings: &Settings, line: &[u8], len: u64) -> Outcome {
     if len > line.len() as u64 {
-        return Outcome::TooLong { len, max: settings.max_message_bytes as u64 };
+        return Outcome::TooLong {
+            len,
+            max: settings.max_message_bytes as u64,
+        };
     }
     if line.is_empty() {
         return Outcome::Empty;
@@ -168,23 +203,25 @@ fn line(worker: &mut Worker, settings: &Settings, line: &[u8], len: u64) -> Outc
     }
 }
 
-fn open(path: &Path) -> Result<(File, u64), ScanError> {
-    let read_error = |source| ScanError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(read_error)?;
-    let len = file.metadata().map_err(read_error)?.len();
-    Ok((file, len))
-}
-
 /// The most of an object that a view other than `raw` is made of.
-pub fn max_object_bytes(detector: &Detector) -> u64 {
-    detector.engine().map_or(100 << 20, |engine| engine.limits().max_file_bytes)
+pub(super) fn max_object_bytes(detector: &Detector) -> u64 {
+    detector
+        .engine()
+        .map_or(100 << 20, |engine| engine.limits().max_file_bytes)
 }
 
 /// Reads an object whole; one byte past `max` tells the engine that it is too large.
-pub fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u8>, ScanError> {
+pub(super) fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u8>, ScanError> {
     let mut bytes = Vec::new();
-    match reader.by_ref().take(max.saturating_add(1)).read_to_end(&mut bytes) {
+    match reader
+        .by_ref()
+        .take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+    {
         Ok(_) => Ok(bytes),
-        Err(source) => Err(ScanError::Read { path: PathBuf::from(path), source }),
+        Err(source) => Err(ScanError::Read {
+            path: PathBuf::from(path),
+            source,
+        }),
     }
 }

@@ -12,7 +12,7 @@ const BATCH_BYTES: usize = 256 << 10;
 
 /// Several lines of one stream, in one buffer.
 #[derive(Debug)]
-pub struct LineBatch {
+pub(super) struct LineBatch {
     /// Number of the first line, from 1.
     pub first: u64,
     bytes: Vec<u8>,
@@ -27,24 +27,21 @@ struct Line {
 
 impl LineBatch {
     /// Each line's number, its bytes up to the limit, and its full length in bytes.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8], u64)> {
-        (self.first..).zip(&self.lines).map(|(n, line)| (n, &self.bytes[line.range.clone()], line.len))
-    }
-
-    /// Number of lines.
-    pub fn len(&self) -> usize {
-        self.lines.len()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[u8], u64)> {
+        (self.first..)
+            .zip(&self.lines)
+            .map(|(n, line)| (n, &self.bytes[line.range.clone()], line.len))
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
 /// Reads batches from a stream.
 #[derive(Debug)]
-pub struct LineBatches<R> {
+pub(super) struct LineBatches<R> {
     reader: R,
     max_line_bytes: usize,
     next: u64,
@@ -52,22 +49,36 @@ pub struct LineBatches<R> {
 
 impl<R: BufRead> LineBatches<R> {
     /// Of a line longer than `max_line_bytes` only that many bytes are kept.
-    pub fn new(reader: R, max_line_bytes: usize) -> LineBatches<R> {
-        LineBatches { reader, max_line_bytes, next: 1 }
+    pub(super) fn new(reader: R, max_line_bytes: usize) -> LineBatches<R> {
+        LineBatches {
+            reader,
+            max_line_bytes,
+            next: 1,
+        }
     }
 
     /// The next batch; `None` at the end.
     ///
     /// # Errors
     /// The stream cannot be read; the lines before that are lost only if they are of this batch.
-    pub fn next_batch(&mut self) -> io::Result<Option<LineBatch>> {
-        let mut batch = LineBatch { first: self.next, bytes: Vec::new(), lines: Vec::new() };
+    pub(super) fn next_batch(&mut self) -> io::Result<Option<LineBatch>> {
+        let mut batch = LineBatch {
+            first: self.next,
+            bytes: Vec::new(),
+            lines: Vec::new(),
+        };
         while batch.lines.len() < BATCH_LINES && batch.bytes.len() < BATCH_BYTES {
-            let Some(line) = self.read_line(&mut batch.bytes)? else { break };
+            let Some(line) = self.read_line(&mut batch.bytes)? else {
+                break;
+            };
             batch.lines.push(line);
         }
         self.next += batch.lines.len() as u64;
-        Ok(if batch.lines.is_empty() { None } else { Some(batch) })
+        Ok(if batch.lines.is_empty() {
+            None
+        } else {
+            Some(batch)
+        })
     }
 
     fn read_line(&mut self, into: &mut Vec<u8>) -> io::Result<Option<Line>> {
@@ -93,7 +104,10 @@ impl<R: BufRead> LineBatches<R> {
             ended = end.is_some();
             self.reader.consume(used);
         }
-        Ok(seen.then(|| Line { range: start..into.len(), len }))
+        Ok(seen.then(|| Line {
+            range: start..into.len(),
+            len,
+        }))
     }
 }
 

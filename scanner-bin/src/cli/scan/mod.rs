@@ -46,7 +46,7 @@ fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
         .threads
         .or_else(|| std::thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let (tickets, mut ordered) = order::window(threads.get() * WINDOW_PER_THREAD);
+    let (tickets, ordered) = order::window(threads.get() * WINDOW_PER_THREAD);
     let (answers, arriving) = crossbeam_channel::bounded(threads.get());
     let pool = Pool::builder(DetectorSlot::new(detector.clone()))
         .workers(threads)
@@ -91,7 +91,11 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         );
     }
     let rules = args.rules().then(RuleSet::builtin);
-    Ok(Detector::builder().engine(engine).rules(rules).views(args.views()).build()?)
+    Ok(Detector::builder()
+        .engine(engine)
+        .rules(rules)
+        .views(args.views())
+        .build()?)
 }
 
 /// The reader thread: everything on the command line, in order.
@@ -104,8 +108,11 @@ fn feed(
 ) {
     let mut options = ScanOptions::default();
     options.all_matches = args.allmatch;
-    let settings =
-        Settings { options, parser: Parser::default(), max_message_bytes: MAX_MESSAGE_BYTES };
+    let settings = Settings {
+        options,
+        parser: Parser::default(),
+        max_message_bytes: MAX_MESSAGE_BYTES,
+    };
     let mut feeder = Feeder {
         pool: &pool,
         answers,

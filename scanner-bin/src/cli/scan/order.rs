@@ -10,32 +10,39 @@ use crossbeam_channel::{Receiver, Sender};
 
 /// The reader's side.
 #[derive(Debug)]
-pub struct Tickets {
+pub(super) struct Tickets {
     free: Receiver<()>,
     next: u64,
 }
 
 /// The printer's side.
 #[derive(Debug)]
-pub struct Ordered<T> {
+pub(super) struct Ordered<T> {
     give_back: Sender<()>,
     waiting: VecDeque<Option<T>>,
     next: u64,
 }
 
 /// Both sides of a window of `size` jobs.
-pub fn window<T>(size: usize) -> (Tickets, Ordered<T>) {
+pub(super) fn window<T>(size: usize) -> (Tickets, Ordered<T>) {
     let (give_back, free) = crossbeam_channel::bounded(size);
     for _ in 0..size {
         // Has room for all of them.
         let _sent = give_back.try_send(());
     }
-    (Tickets { free, next: 0 }, Ordered { give_back, waiting: VecDeque::new(), next: 0 })
+    (
+        Tickets { free, next: 0 },
+        Ordered {
+            give_back,
+            waiting: VecDeque::new(),
+            next: 0,
+        },
+    )
 }
 
 impl Tickets {
     /// The number of the next job; waits while the window is full. `None` once the printer is gone.
-    pub fn take(&mut self) -> Option<u64> {
+    pub(super) fn take(&mut self) -> Option<u64> {
         self.free.recv().ok()?;
         self.next += 1;
         Some(self.next - 1)
@@ -44,7 +51,7 @@ impl Tickets {
 
 impl<T> Ordered<T> {
     /// Accepts the answer to job `number`, and hands out those whose turn has come.
-    pub fn accept(&mut self, number: u64, answer: T) -> impl Iterator<Item = T> + '_ {
+    pub(super) fn accept(&mut self, number: u64, answer: T) -> impl Iterator<Item = T> + '_ {
         // The window bounds the distance, so it fits.
         let place = usize::try_from(number - self.next).unwrap_or(usize::MAX);
         if place >= self.waiting.len() {

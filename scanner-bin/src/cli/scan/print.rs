@@ -1,5 +1,6 @@
 //! How answers look: as clamscan prints them, or as one JSON object each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -11,12 +12,12 @@ use serde::Serialize;
 use super::args::Format;
 use super::job::{Outcome, Row};
 use crate::escape::Escaped;
-use crate::result::Match;
+use crate::result::{Match, threat_name};
 use crate::status::Status;
 
 /// Prints rows and counts them.
 #[derive(Debug)]
-pub struct Printer<W: Write> {
+pub(super) struct Printer<W: Write> {
     out: BufWriter<W>,
     format: Format,
     infected_only: bool,
@@ -25,16 +26,21 @@ pub struct Printer<W: Write> {
 
 impl<W: Write> Printer<W> {
     /// With `infected_only`, clean and skipped rows are counted and not printed.
-    pub fn new(out: W, format: Format, infected_only: bool) -> Printer<W> {
+    pub(super) fn new(out: W, format: Format, infected_only: bool) -> Printer<W> {
         let out = BufWriter::with_capacity(64 << 10, out);
-        Printer { out, format, infected_only, totals: Totals::new() }
+        Printer {
+            out,
+            format,
+            infected_only,
+            totals: Totals::new(),
+        }
     }
 
     /// Prints one row.
     ///
     /// # Errors
     /// The output is gone.
-    pub fn row(&mut self, row: &Row) -> io::Result<()> {
+    pub(super) fn row(&mut self, row: &Row) -> io::Result<()> {
         let status = row.status();
         self.totals.count(row, status);
         if self.infected_only && matches!(status, Status::Clean | Status::Skipped) {
@@ -57,21 +63,33 @@ impl<W: Write> Printer<W> {
         self.out.write_all(b": ")?;
         match (&row.outcome, status) {
             (Outcome::Scanned(report), Status::Threat) => {
-                let names: Vec<&str> =
-                    report.verdict.detections().iter().map(|found| found.name.as_str()).collect();
+                let names: Vec<&str> = report
+                    .verdict
+                    .detections()
+                    .iter()
+                    .map(|found| found.name.as_str())
+                    .collect();
                 writeln!(self.out, "{} FOUND", Escaped(names.join(", ").as_bytes()))
             }
             (Outcome::Scanned(report), Status::Partial | Status::Error) => {
                 let why = cause(report).unwrap_or_default();
-                writeln!(self.out, "{} {}", Escaped(why.as_bytes()), status.as_str().to_uppercase())
+                writeln!(
+                    self.out,
+                    "{} {}",
+                    Escaped(why.as_bytes()),
+                    status.as_str().to_uppercase()
+                )
             }
-            (Outcome::Scanned(report), _) if report.type_ignored => {
-                self.out.write_all(b"OK (libclamav does not examine this type)\n")
-            }
+            (Outcome::Scanned(report), _) if report.type_ignored => self
+                .out
+                .write_all(b"OK (libclamav does not examine this type)\n"),
             (Outcome::Scanned(_), _) => self.out.write_all(b"OK\n"),
             (Outcome::Empty, _) => self.out.write_all(b"Empty\n"),
             (Outcome::TooLong { len, max }, _) => {
-                writeln!(self.out, "{len} bytes, more than the limit of {max} PARTIAL")
+                writeln!(
+                    self.out,
+                    "{len} bytes, more than the limit of {max} PARTIAL"
+                )
             }
             (Outcome::Error(error), _) => {
                 writeln!(self.out, "{} ERROR", Escaped(error.as_bytes()))
@@ -83,12 +101,12 @@ impl<W: Write> Printer<W> {
     ///
     /// # Errors
     /// The output is gone.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
     /// What was counted.
-    pub fn into_totals(self) -> Totals {
+    pub(super) fn into_totals(self) -> Totals {
         // A closed output is no news here: every write was checked.
         let (_out, _unwritten) = self.out.into_parts();
         self.totals
@@ -122,7 +140,7 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     status: Status,
-    threat_name: Option<&'a str>,
+    threat_name: Option<Cow<'a, str>>,
     severity: Option<&'static str>,
     clamav_result: Option<&'a str>,
     matches: Vec<Match<'a>>,
@@ -143,7 +161,12 @@ impl<'a> Object<'a> {
                     _ => Vec::new(),
                 };
                 let error = (status == Status::Error).then(|| cause(report)).flatten();
-                (report.verdict.detections(), limits, error, report.type_ignored)
+                (
+                    report.verdict.detections(),
+                    limits,
+                    error,
+                    report.type_ignored,
+                )
             }
             Outcome::Empty => (&[], Vec::new(), None, false),
             Outcome::TooLong { .. } => (&[], vec!["max_message_bytes"], None, false),
@@ -154,9 +177,12 @@ impl<'a> Object<'a> {
             path: row.path.to_string_lossy().into_owned(),
             line: row.line,
             status,
-            threat_name: first.map(|found| found.name.as_str()),
+            threat_name: first.map(threat_name),
             severity: first.map(|found| found.severity.as_str()),
-            clamav_result: found.iter().find(|d| d.is_clamav()).map(|d| d.name.as_str()),
+            clamav_result: found
+                .iter()
+                .find(|d| d.is_clamav())
+                .map(|d| d.name.as_str()),
             matches: found.iter().map(Match::of).collect(),
             limits,
             error,
@@ -167,7 +193,7 @@ impl<'a> Object<'a> {
 
 /// How many rows had which status.
 #[derive(Debug)]
-pub struct Totals {
+pub(super) struct Totals {
     started: Instant,
     rows: u64,
     bytes: u64,
@@ -209,7 +235,7 @@ impl Totals {
 
     /// As clamscan's: 1 for a threat, whatever else happened; else 2 if something was not examined
     /// in full; else 0.
-    pub fn exit_status(&self) -> u8 {
+    pub(super) fn exit_status(&self) -> u8 {
         match (self.threats, self.partial + self.errors) {
             (1.., _) => 1,
             (0, 1..) => 2,
@@ -220,7 +246,15 @@ impl Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { rows, threats, partial, errors, skipped, bytes, .. } = self;
+        let Totals {
+            rows,
+            threats,
+            partial,
+            errors,
+            skipped,
+            bytes,
+            ..
+        } = self;
         let clean = rows - threats - partial - errors - skipped;
         writeln!(f, "\n----------- SCAN SUMMARY -----------")?;
         writeln!(f, "Scanned: {rows} ({bytes} bytes)")?;

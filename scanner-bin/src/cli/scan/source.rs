@@ -18,11 +18,11 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Nobody is left to print to.
 #[derive(Debug)]
-pub struct PrinterGone;
+pub(super) struct PrinterGone;
 
 /// Feeds the pool. What cannot even be opened is answered here, in its place.
 #[derive(Debug)]
-pub struct Feeder<'a> {
+pub(super) struct Feeder<'a> {
     /// Where jobs go.
     pub pool: &'a Pool<Job>,
     /// Where answers go that need no scan.
@@ -44,7 +44,7 @@ impl Feeder<'_> {
     ///
     /// # Errors
     /// There is no use in going on.
-    pub fn path(&mut self, path: &Path) -> Result<(), PrinterGone> {
+    pub(super) fn path(&mut self, path: &Path) -> Result<(), PrinterGone> {
         if path.as_os_str() == "-" {
             return self.stdin(&Arc::from(path));
         }
@@ -52,7 +52,10 @@ impl Feeder<'_> {
             Err(error) => self.refuse(Arc::from(path), error.to_string()),
             Ok(metadata) if metadata.is_dir() => self.directory(path),
             Ok(metadata) if metadata.is_file() => self.file(Arc::from(path)),
-            Ok(_) => self.refuse(Arc::from(path), "is neither a file nor a directory".to_owned()),
+            Ok(_) => self.refuse(
+                Arc::from(path),
+                "is neither a file nor a directory".to_owned(),
+            ),
         }
     }
 
@@ -65,7 +68,9 @@ impl Feeder<'_> {
                 Ok(_) => {}
                 Err(error) => {
                     let path = error.path().unwrap_or(root);
-                    let what = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+                    let what = error
+                        .io_error()
+                        .map_or_else(|| error.to_string(), ToString::to_string);
                     self.refuse(Arc::from(path), what)?;
                 }
             }
@@ -107,13 +112,23 @@ impl Feeder<'_> {
 
     fn submit(&mut self, item: Item) -> Result<(), PrinterGone> {
         let number = self.tickets.take().ok_or(PrinterGone)?;
-        let job = Job { number, item, settings: Arc::clone(&self.settings) };
+        let job = Job {
+            number,
+            item,
+            settings: Arc::clone(&self.settings),
+        };
         self.pool.submit(job).map_err(|_| PrinterGone)
     }
 
     fn refuse(&mut self, path: Arc<Path>, error: String) -> Result<(), PrinterGone> {
         let number = self.tickets.take().ok_or(PrinterGone)?;
-        let rows = vec![Row { path, line: None, outcome: Outcome::Error(error) }];
-        self.answers.send(Answer { number, rows }).map_err(|_| PrinterGone)
+        let rows = vec![Row {
+            path,
+            line: None,
+            outcome: Outcome::Error(error),
+        }];
+        self.answers
+            .send(Answer { number, rows })
+            .map_err(|_| PrinterGone)
     }
 }

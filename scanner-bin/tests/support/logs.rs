@@ -1,4 +1,4 @@
-//! What a test logs.
+//! Log lines, captured.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
