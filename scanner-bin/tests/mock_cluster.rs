@@ -19,7 +19,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, RuleSet, eicar};
 use scanner_bin::config::{Config, Emit};
 use scanner_bin::ops::health::{Health, Limits, Probe};
-use scanner_bin::ops::metrics::Metrics;
+use scanner_bin::ops::metrics::{Metrics, ResultLabel};
 use scanner_bin::service::{self, ExitReport, ServiceError, Watch};
 use scanner_bin::shutdown::Shutdown;
 
@@ -111,6 +111,16 @@ impl Service {
     fn stop(mut self) -> ExitReport {
         self.shutdown.request();
         self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+
+    /// Results that the broker has acknowledged, all of them clean.
+    fn acknowledged(&self) -> u64 {
+        let clean = ResultLabel { result: "clean" };
+        self.watch
+            .metrics
+            .results_produced
+            .get_or_create(&clean)
+            .get()
     }
 
     fn failures(&self) -> String {
@@ -310,9 +320,9 @@ fn a_stop_answers_what_was_read_and_the_next_run_goes_on_exactly_there() {
             .map(|(i, line)| text(i as i32 % 2, line)),
     );
     let mut slow = config(&cluster);
-    slow.kafka.inflight_messages_per_partition = 100;
+    slow.kafka.inflight_messages_per_partition = 50;
     let service = Service::start(slow);
-    read(&cluster, OUTPUT, |all| all.len() > 100);
+    wait_for("the first results", || service.acknowledged() > 0);
     assert_eq!(
         service.stop(),
         ExitReport {
@@ -475,9 +485,13 @@ fn a_broker_that_goes_away_and_comes_back_costs_nothing() {
     let cluster = cluster(1);
     let lines: Vec<String> = (0..2000).map(|i| format!("line {i}")).collect();
     produce(&cluster, lines.iter().map(|line| text(0, line)));
-    let service = Service::start(config(&cluster));
-    read(&cluster, OUTPUT, |all| all.len() > 50);
+    let mut slow = config(&cluster);
+    slow.kafka.inflight_messages_per_partition = 50;
+    let service = Service::start(slow);
+    wait_for("the first results", || service.acknowledged() > 0);
     cluster.broker_down(-1).unwrap();
+    let before = service.acknowledged();
+    assert!(before < 2000, "the broker went too late to show anything");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(
         service.watch.health.answer(Probe::Live).failures(),
