@@ -261,3 +261,82 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::batch::Record;
+    use crate::kafka::dead_letter::Reason;
+    use crate::kafka::flow::{Budget, Flow};
+
+    fn answers(fill: impl FnOnce(&mut AnswersBuilder)) -> Arc<Answers> {
+        let lease = Lease {
+            partition: 0,
+            generation: 1,
+        };
+        let flow = Flow::new(lease, Arc::new(Budget::default()));
+        let mut builder = AnswersBuilder::default();
+        fill(&mut builder);
+        Arc::new(builder.build(0, true, flow.admit(1, 1)))
+    }
+
+    fn add(builder: &mut AnswersBuilder, offset: i64, json: &[u8]) {
+        builder.result(offset, None, |out| {
+            out.extend_from_slice(json);
+            ((), ("clean", "clean"))
+        });
+    }
+
+    #[test]
+    fn the_offset_of_a_dead_letter_is_passed_only_by_the_result_behind_it() {
+        let answers = answers(|builder| {
+            add(builder, 7, b"{}");
+            let record = Record {
+                offset: 7,
+                timestamp_ms: None,
+                key: None,
+                payload: Some(b"original"),
+                headers: None,
+            };
+            builder.dead_letter(DeadLetter::new(&record, 0, Reason::ScanError, "why"));
+        });
+        let entries = answers.entries();
+        let seen: Vec<_> = entries
+            .iter()
+            .map(|e| {
+                (
+                    e.next_offset,
+                    e.item.as_ref().map(|i| (i.part(), i.payload())),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (7, Some((Part::DeadLetter, Some(&b"original"[..])))),
+                (8, Some((Part::Result, Some(&b"{}"[..])))),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_result_that_is_dropped_leaves_its_offset_and_takes_its_bytes_along() {
+        let answers = answers(|builder| {
+            add(builder, 1, b"first");
+            builder.key(Some(b"k"));
+            builder.drop_result();
+            add(builder, 2, b"second");
+            builder.key(Some(b""));
+        });
+        let entries = answers.entries();
+        assert_eq!(
+            (entries[0].next_offset, entries[0].item.is_none()),
+            (2, true)
+        );
+        let second = entries[1]
+            .item
+            .as_ref()
+            .map(|i| (i.key(), i.payload(), i.offset()));
+        assert_eq!(second, Some((Some(&b""[..]), Some(&b"second"[..]), 2)));
+    }
+}

@@ -541,11 +541,10 @@ impl<S: Scanning> PollLoop<S> {
             .consumer
             .split_partition_queue(&self.config.input_topic, id)
         else {
-            tracing::error!(
-                partition = id,
-                "the partition has no queue of its own; its records come by the main queue"
-            );
-            return Ok(());
+            return Err(PollError::Rebalance {
+                kind: "assign",
+                error: KafkaError::Subscription(format!("partition {id} has no queue")),
+            });
         };
         let thread = self.thread.clone();
         queue.set_nonempty_callback(move || thread.unpark());
