@@ -22,7 +22,7 @@ use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
 use crate::config::KafkaConfig;
 use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
-use crate::ops::metrics::{Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel};
+use crate::ops::metrics::{KindLabel, Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel};
 use crate::result;
 
 /// How long the thread sleeps while it waits for delivery reports…
@@ -263,8 +263,8 @@ impl Egress {
             if let Some(item) = self.sequencer.item(lease, slot) {
                 self.count(item);
             }
-            if !self.attempts.is_empty() {
-                self.attempts.remove(&(lease, slot));
+            if !self.attempts.is_empty() && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest) {
+                self.count_truncated(lease, slot);
             }
             self.sequencer.acked(lease, slot);
             self.heard = Instant::now();
@@ -295,6 +295,15 @@ impl Egress {
             let age = now.saturating_sub(Duration::from_millis(then));
             self.metrics.end_to_end_latency.observe(age.as_secs_f64());
         }
+    }
+
+    fn count_truncated(&self, lease: Lease, slot: Slot) {
+        let Some(item) = self.sequencer.item(lease, slot) else { return };
+        let kind = match item.part() {
+            Part::Result => "result",
+            Part::DeadLetter => "dead_letter",
+        };
+        self.metrics.results_truncated.get_or_create(&KindLabel { kind }).inc();
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {
