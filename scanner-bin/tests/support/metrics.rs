@@ -1,17 +1,19 @@
 //! `/metrics`, as an operator reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::process::Scanner;
+use super::wait_for;
 
 /// Every series of one scrape and its value.
 #[derive(Debug, Clone)]
 pub struct Scrape(BTreeMap<String, f64>);
 
 impl Scanner {
-    /// What `/metrics` says now. Panics if nobody answers.
+    /// What `/metrics` says now. A process that has only just started is waited for.
     pub fn scrape(&self) -> Scrape {
-        let (status, page) = self.get("/metrics").expect("/metrics does not answer");
+        let (status, page) = wait_for("an answer of /metrics", Duration::from_secs(10), || self.get("/metrics"));
         assert_eq!(status, 200);
         let series = page.lines().filter(|line| !line.starts_with('#'));
         let parsed = series.map(|line| {
