@@ -30,9 +30,14 @@ struct Kill {
 impl Kill {
     /// Records that it had answered and not committed.
     fn uncommitted(&self, answers: &[Answer]) -> BTreeSet<Place> {
-        let its_own = answers.iter().filter(|answer| answer.instance() == self.instance).map(Answer::place);
+        let its_own = answers
+            .iter()
+            .filter(|answer| answer.instance() == self.instance)
+            .map(Answer::place);
         let behind = |(partition, offset): &Place| {
-            self.committed.iter().any(|(of, committed)| of == partition && offset >= committed)
+            self.committed
+                .iter()
+                .any(|(of, committed)| of == partition && offset >= committed)
         };
         its_own.filter(behind).collect()
     }
@@ -48,19 +53,31 @@ fn kill_one(scene: &Scene<'_>, victim: &mut Scanner, instance: String) -> Kill {
     });
     let (in_flight, metrics) = in_flight;
     victim.kill();
-    let owned: BTreeSet<i32> = metrics.by_partition("scanner_partition_owned").into_keys().collect();
+    let owned: BTreeSet<i32> = metrics
+        .by_partition("scanner_partition_owned")
+        .into_keys()
+        .collect();
     // Its session has seconds to go: nobody has taken its partitions yet, and what it had committed stands still.
     std::thread::sleep(Duration::from_millis(500));
-    let committed = scene.committed().into_iter().filter(|(partition, _)| owned.contains(partition)).collect();
-    Kill { instance, in_flight, owned, committed }
+    let committed = scene
+        .committed()
+        .into_iter()
+        .filter(|(partition, _)| owned.contains(partition))
+        .collect();
+    Kill {
+        instance,
+        in_flight,
+        owned,
+        committed,
+    }
 }
 
 /// Proves: after each SIGKILL every record has a result; a record is answered twice only if the killed replica had answered it
 /// and not committed it.
 #[test]
 fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed() {
-    let rounds: usize =
-        std::env::var("SCANNER_TEST_KILL_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds: usize = std::env::var("SCANNER_TEST_KILL_ROUNDS")
+        .map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
     let broker = Broker::shared();
     let scene = Scene::new(broker, "kill", PARTITIONS);
     let mut next = 0;
@@ -81,9 +98,15 @@ fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed()
         replicas.push(start());
         let answers = scene.wait_until_answered(PATIENCE);
 
-        assert!(kill.in_flight > 0 && kill.owned.len() == 2, "not killed in the middle of its work");
+        assert!(
+            kill.in_flight > 0 && kill.owned.len() == 2,
+            "not killed in the middle of its work"
+        );
         let may_repeat = kill.uncommitted(&answers);
-        let known: BTreeSet<_> = kills.iter().flat_map(|kill| kill.uncommitted(&answers)).collect();
+        let known: BTreeSet<_> = kills
+            .iter()
+            .flat_map(|kill| kill.uncommitted(&answers))
+            .collect();
         let repeated = duplicates(&answers).difference(&known).count();
         announce!(
             "kill {round} of {rounds}: {} with partitions {:?} and {} records in flight; {} answered and not committed, {repeated} \
@@ -97,20 +120,34 @@ fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed()
         kills.push(kill);
         let allowed: BTreeSet<_> = known.union(&may_repeat).copied().collect();
         let unexplained: Vec<_> = duplicates(&answers).difference(&allowed).copied().collect();
-        assert!(unexplained.is_empty(), "answered twice without need: {unexplained:?}");
+        assert!(
+            unexplained.is_empty(),
+            "answered twice without need: {unexplained:?}"
+        );
     }
 
     for (replica, _) in &mut replicas {
         replica.terminate();
     }
     for (replica, instance) in &mut replicas {
-        assert_eq!(replica.wait(PATIENCE).code(), Some(0), "{instance}: {}", replica.output());
+        assert_eq!(
+            replica.wait(PATIENCE).code(),
+            Some(0),
+            "{instance}: {}",
+            replica.output()
+        );
     }
     assert_eq!(scene.committed(), broker.ends(&scene.input));
     let answers = scene.answers();
     assert_all_answered(&answers, &scene.places());
     let repeats = answers.len() - scene.places().len();
-    let bound: usize = kills.iter().map(|kill| kill.uncommitted(&answers).len()).sum();
-    announce!("kill: {rounds} kills, {} records, none lost, {repeats} repeated, {bound} allowed", scene.places().len());
+    let bound: usize = kills
+        .iter()
+        .map(|kill| kill.uncommitted(&answers).len())
+        .sum();
+    announce!(
+        "kill: {rounds} kills, {} records, none lost, {repeats} repeated, {bound} allowed",
+        scene.places().len()
+    );
     assert!(repeats <= bound);
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use support::announce;
 use support::broker::Broker;
 use support::process::Scanner;
-use support::scene::{Scene, assert_all_answered, assert_answered_once, assert_in_order, duplicates, load};
+use support::scene::{
+    Scene, assert_all_answered, assert_answered_once, assert_in_order, duplicates, load,
+};
 
 const PARTITIONS: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,9 +22,12 @@ const SESSION: Duration = Duration::from_secs(6);
 
 /// Three replicas that own two partitions each, and which.
 fn three(scene: &Scene<'_>) -> (Vec<Scanner>, Vec<BTreeSet<i32>>) {
-    let mut replicas: Vec<_> =
-        (0..3).map(|n| scene.replica(&format!("replica-{n}")).start()).collect();
-    replicas.iter_mut().for_each(|replica| replica.wait_until_ready(PATIENCE));
+    let mut replicas: Vec<_> = (0..3)
+        .map(|n| scene.replica(&format!("replica-{n}")).start())
+        .collect();
+    replicas
+        .iter_mut()
+        .for_each(|replica| replica.wait_until_ready(PATIENCE));
     let owned = shared(scene, &replicas, &[2, 2, 2]);
     (replicas, owned)
 }
@@ -78,15 +83,30 @@ fn replicas_share_partitions_and_take_over_from_the_killed_and_the_stopped() {
         stopped.terminate();
         shared(&scene, &replicas, &[6]);
         after_stop = since.elapsed();
-        assert_eq!(stopped.wait(PATIENCE).code(), Some(0), "{}", stopped.output());
+        assert_eq!(
+            stopped.wait(PATIENCE).code(),
+            Some(0),
+            "{}",
+            stopped.output()
+        );
     });
     let answers = scene.wait_until_answered(PATIENCE);
     assert_all_answered(&answers, &scene.places());
     assert_eq!(scene.places().len(), sent);
-    assert!(after_stop < SESSION / 2, "a replica that leaves says so: {after_stop:?}");
+    assert!(
+        after_stop < SESSION / 2,
+        "a replica that leaves says so: {after_stop:?}"
+    );
     let again = duplicates(&answers);
-    let of_killed = again.iter().filter(|(partition, _)| owned[0].contains(partition)).count();
-    assert_eq!(of_killed, again.len(), "only what the killed one had not committed is answered twice");
+    let of_killed = again
+        .iter()
+        .filter(|(partition, _)| owned[0].contains(partition))
+        .count();
+    assert_eq!(
+        of_killed,
+        again.len(),
+        "only what the killed one had not committed is answered twice"
+    );
     announce!(
         "replicas: shared {owned:?}; killed: taken over after {after_kill:.1?} (session {SESSION:?}); stopped: after \
          {after_stop:.1?}; {sent} records, {} answered twice",
@@ -107,7 +127,12 @@ fn a_clean_handover_answers_nothing_twice() {
         for sizes in [&[3, 3][..], &[6]] {
             let mut leaving = replicas.remove(0);
             leaving.terminate();
-            assert_eq!(leaving.wait(PATIENCE).code(), Some(0), "{}", leaving.output());
+            assert_eq!(
+                leaving.wait(PATIENCE).code(),
+                Some(0),
+                "{}",
+                leaving.output()
+            );
             shared(&scene, &replicas, sizes);
         }
     });
@@ -117,5 +142,7 @@ fn a_clean_handover_answers_nothing_twice() {
     assert_in_order(&answers);
     let instances: BTreeSet<_> = answers.iter().map(|answer| answer.instance()).collect();
     assert_eq!(instances.len(), 3);
-    announce!("replicas: 2 joined and 2 left under load: {sent} records, none answered twice, all in order");
+    announce!(
+        "replicas: 2 joined and 2 left under load: {sent} records, none answered twice, all in order"
+    );
 }

@@ -211,8 +211,13 @@ impl Broker {
         }
         // The topic of the offsets is made with the first group, and its leaders move when the broker restarts.
         let committed = super::wait_for("committed offsets from the broker", PATIENCE, || {
-            let committed = consumer.committed_offsets(asked.clone(), Duration::from_secs(5)).ok()?;
-            let is_complete = committed.elements().iter().all(|element| element.error().is_ok());
+            let committed = consumer
+                .committed_offsets(asked.clone(), Duration::from_secs(5))
+                .ok()?;
+            let is_complete = committed
+                .elements()
+                .iter()
+                .all(|element| element.error().is_ok());
             is_complete.then_some(committed)
         });
         let offsets =

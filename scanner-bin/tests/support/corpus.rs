@@ -113,7 +113,12 @@ pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
         "vendor-messages.jsonl",
     ];
     let Some(folder) = super::data("logs") else {
-        let line = |n| format!("<38>Oct 20 02:44:{:02} web-1 sshd[{n}]: Accepted publickey for deploy", n % 60);
+        let line = |n| {
+            format!(
+                "<38>Oct 20 02:44:{:02} web-1 sshd[{n}]: Accepted publickey for deploy",
+                n % 60
+            )
+        };
         return (0..count).map(|n| line(n).into_bytes()).collect();
     };
     let each = count.div_ceil(FILES.len());
@@ -126,7 +131,11 @@ pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
         found.extend(lines.map(|line| message(file, line)));
     }
     found.truncate(count);
-    assert_eq!(found.len(), count, "the test data has fewer lines than that");
+    assert_eq!(
+        found.len(),
+        count,
+        "the test data has fewer lines than that"
+    );
     found
 }
 

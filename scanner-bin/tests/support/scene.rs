@@ -44,7 +44,11 @@ impl Answer {
 
     /// The record that it answers.
     pub fn place(&self) -> Place {
-        let at = |name: &str| self.json["kafka"][name].as_i64().expect("a result without its origin");
+        let at = |name: &str| {
+            self.json["kafka"][name]
+                .as_i64()
+                .expect("a result without its origin")
+        };
         (i32::try_from(at("partition")).unwrap(), at("offset"))
     }
 
@@ -60,10 +64,14 @@ impl Answer {
     /// Panic unless the published schema allows it.
     pub fn assert_valid(&self) {
         static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
-            let schema = serde_json::from_str(include_str!("../../scan-result.schema.json")).unwrap();
+            let schema =
+                serde_json::from_str(include_str!("../../scan-result.schema.json")).unwrap();
             jsonschema::validator_for(&schema).unwrap()
         });
-        let errors: Vec<_> = SCHEMA.iter_errors(&self.json).map(|error| error.to_string()).collect();
+        let errors: Vec<_> = SCHEMA
+            .iter_errors(&self.json)
+            .map(|error| error.to_string())
+            .collect();
         assert!(errors.is_empty(), "{errors:#?} in {:#}", self.json);
     }
 }
@@ -80,7 +88,10 @@ impl<'b> Scene<'b> {
 
     /// Names only.
     pub fn without_topics(broker: &'b Broker, name: &str) -> Self {
-        let tmp = tempfile::Builder::new().prefix("scanner-scene-").tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let tmp = tempfile::Builder::new()
+            .prefix("scanner-scene-")
+            .tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir());
         Self {
             broker,
             input: unique(&format!("{name}-in")),
@@ -118,44 +129,70 @@ impl<'b> Scene<'b> {
     /// Every record that is on the input topic now.
     pub fn places(&self) -> BTreeSet<Place> {
         let ends = self.broker.ends(&self.input);
-        ends.into_iter().flat_map(|(partition, end)| (0..end).map(move |offset| (partition, offset))).collect()
+        ends.into_iter()
+            .flat_map(|(partition, end)| (0..end).map(move |offset| (partition, offset)))
+            .collect()
     }
 
     /// Every result that is on the output topic now, in the order of its partitions.
     pub fn answers(&self) -> Vec<Answer> {
-        self.broker.read_all(&self.output).into_iter().map(Answer::of).collect()
+        self.broker
+            .read_all(&self.output)
+            .into_iter()
+            .map(Answer::of)
+            .collect()
     }
 
     /// Wait until each record that is on the input topic now has a result. Returns all results.
     pub fn wait_until_answered(&self, timeout: Duration) -> Vec<Answer> {
         let mut missing = self.places();
         let mut answers = Vec::new();
-        self.broker.read_until(&self.output, timeout, |records| {
-            for record in &records[answers.len()..] {
-                let answer = Answer::of(record.clone());
-                missing.remove(&answer.place());
-                answers.push(answer);
-            }
-            missing.is_empty()
-        });
+        let deadline = Instant::now() + timeout;
+        self.broker
+            .read_until(&self.output, timeout * 2, |records| {
+                for record in &records[answers.len()..] {
+                    let answer = Answer::of(record.clone());
+                    missing.remove(&answer.place());
+                    answers.push(answer);
+                }
+                let first: Vec<_> = missing.iter().take(10).collect();
+                assert!(
+                    Instant::now() < deadline,
+                    "{} records without a result after {timeout:?}: {first:?}…",
+                    missing.len()
+                );
+                missing.is_empty()
+            });
         answers
     }
 
     /// Wait until the group has committed everything that is on the input topic now.
     pub fn wait_until_committed(&self, timeout: Duration) {
         let ends = self.broker.ends(&self.input);
-        wait_for("a commit of everything", timeout, || (self.committed() == ends).then_some(()));
+        wait_for("a commit of everything", timeout, || {
+            (self.committed() == ends).then_some(())
+        });
     }
 
     /// What the group has committed, 0 where it has not.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
-        let mut committed: BTreeMap<_, _> = self.broker.ends(&self.input).into_keys().map(|id| (id, 0)).collect();
+        let mut committed: BTreeMap<_, _> = self
+            .broker
+            .ends(&self.input)
+            .into_keys()
+            .map(|id| (id, 0))
+            .collect();
         committed.extend(self.broker.committed(&self.group, &self.input));
         committed
     }
 
     /// Wait until the replicas own all partitions between them, `sizes` each in any order. Returns who owns what.
-    pub fn wait_until_shared(&self, replicas: &[&Scanner], sizes: &[usize], timeout: Duration) -> Vec<BTreeSet<i32>> {
+    pub fn wait_until_shared(
+        &self,
+        replicas: &[&Scanner],
+        sizes: &[usize],
+        timeout: Duration,
+    ) -> Vec<BTreeSet<i32>> {
         let all: BTreeSet<i32> = self.broker.ends(&self.input).into_keys().collect();
         let deadline = Instant::now() + timeout;
         loop {
@@ -167,7 +204,10 @@ impl<'b> Scene<'b> {
             if found == wanted && owned.iter().flatten().copied().collect::<BTreeSet<_>>() == all {
                 return owned;
             }
-            assert!(Instant::now() < deadline, "not shared {sizes:?} within {timeout:?}: {owned:?}");
+            assert!(
+                Instant::now() < deadline,
+                "not shared {sizes:?} within {timeout:?}: {owned:?}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -184,7 +224,11 @@ pub fn times_answered(answers: &[Answer]) -> BTreeMap<Place, usize> {
 
 /// Records that were answered more than once.
 pub fn duplicates(answers: &[Answer]) -> BTreeSet<Place> {
-    times_answered(answers).into_iter().filter(|(_, times)| *times > 1).map(|(place, _)| place).collect()
+    times_answered(answers)
+        .into_iter()
+        .filter(|(_, times)| *times > 1)
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// Panic unless exactly these records are answered, each at least once.
@@ -192,13 +236,20 @@ pub fn assert_all_answered(answers: &[Answer], sent: &BTreeSet<Place>) {
     let answered: BTreeSet<Place> = times_answered(answers).into_keys().collect();
     let lost: Vec<_> = sent.difference(&answered).collect();
     let invented: Vec<_> = answered.difference(sent).collect();
-    assert!(lost.is_empty() && invented.is_empty(), "without a result: {lost:?}; results of no record: {invented:?}");
+    assert!(
+        lost.is_empty() && invented.is_empty(),
+        "without a result: {lost:?}; results of no record: {invented:?}"
+    );
 }
 
 /// Panic unless exactly these records are answered, each once.
 pub fn assert_answered_once(answers: &[Answer], sent: &BTreeSet<Place>) {
     assert_all_answered(answers, sent);
-    assert_eq!(duplicates(answers), BTreeSet::new(), "answered more than once");
+    assert_eq!(
+        duplicates(answers),
+        BTreeSet::new(),
+        "answered more than once"
+    );
 }
 
 /// Panic unless the results of each input partition stand in input order in each partition of the output topic.
@@ -207,7 +258,10 @@ pub fn assert_in_order(answers: &[Answer]) {
     for answer in answers {
         let (partition, offset) = answer.place();
         let before = last.insert((answer.record.partition, partition), offset);
-        assert!(before < Some(offset), "partition {partition}: the result of {offset} stands behind that of {before:?}");
+        assert!(
+            before < Some(offset),
+            "partition {partition}: the result of {offset} stands behind that of {before:?}"
+        );
     }
 }
 
@@ -234,12 +288,23 @@ pub fn load(count: usize, partitions: i32) -> impl Iterator<Item = Outgoing> {
 pub fn planted() -> Vec<(Vec<u8>, &'static str)> {
     let behind = |text: &str| format!("Oct 20 02:44:02 test-host test-app: {text}").into_bytes();
     vec![
-        (behind(&scanlib::eicar::text()), "Malicious pattern: eicar_test"),
         (
-            behind("powershell.exe -nop -w hidden -enc VwByAGkAdABlAC0ASABvAHMAdAAgAGgAZQBsAGwAbwA="),
+            behind(&scanlib::eicar::text()),
+            "Malicious pattern: eicar_test",
+        ),
+        (
+            behind(
+                "powershell.exe -nop -w hidden -enc VwByAGkAdABlAC0ASABvAHMAdAAgAGgAZQBsAGwAbwA=",
+            ),
             "Malicious pattern: powershell_encoded",
         ),
-        (behind("GET http://malicious-site.example/payload.exe"), "Suspicious content: suspicious_url"),
-        (behind("login failed: user='admin'; DROP TABLE users; --'"), "Injection attempt: sql_injection"),
+        (
+            behind("GET http://malicious-site.example/payload.exe"),
+            "Suspicious content: suspicious_url",
+        ),
+        (
+            behind("login failed: user='admin'; DROP TABLE users; --'"),
+            "Injection attempt: sql_injection",
+        ),
     ]
 }
