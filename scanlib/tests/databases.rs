@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, LoadErrorKind, Payload, Request,
@@ -237,6 +238,43 @@ fn we_see_the_same_files_as_libclamav() {
             }
         }
     }
+}
+
+fn make_old(dir: &Path) {
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::open(dir).unwrap().set_modified(long_ago).unwrap();
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_and_nothing_else() {
+    let base = memory_dir();
+    let database = directory(&[("test.ndb", &signatures())]);
+    let build = || {
+        new()
+            .database(database.path())
+            .unwrap()
+            .tmp_dir(base.path())
+            .compile()
+            .unwrap()
+    };
+    let in_use = build();
+    let left = base.path().join("scanlib-killed");
+    let foreign = base.path().join("somebody-elses");
+    let fresh = base.path().join("scanlib-being-made");
+    for dir in [&left, &foreign, &fresh] {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("unpacked"), "content").unwrap();
+    }
+    let link = base.path().join("scanlib-link");
+    std::os::unix::fs::symlink(&foreign, &link).unwrap();
+    for dir in [&left, &foreign, &in_use.info().tmp_dir] {
+        make_old(dir);
+    }
+
+    let _next = build();
+    assert!(!left.exists());
+    assert!(in_use.info().tmp_dir.is_dir());
+    assert!(foreign.join("unpacked").is_file() && fresh.is_dir() && link.is_symlink());
 }
 
 // ---------------------------------------------------------------------------------------------

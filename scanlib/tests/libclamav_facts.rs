@@ -18,7 +18,8 @@ use support::raw::{
     Answered, Callbacks, RawEngine, Watch, all_matches, options, options_with_limits,
 };
 use support::{
-    MARKER, MARKER_NAME, Mounted, OTHER_MARKER, OTHER_MARKER_NAME, builder, eicar, memory_dir, zip,
+    MARKER, MARKER_NAME, Mounted, OTHER_MARKER, OTHER_MARKER_NAME, builder, eicar, mail,
+    memory_dir, zip,
 };
 use tempfile::TempDir;
 
@@ -117,16 +118,6 @@ fn archive() -> Vec<u8> {
 }
 
 const ARCHIVE_LAYERS: u32 = 42;
-
-/// A mail whose attachment is infected, which libclamav unpacks to a temporary file.
-fn mail() -> Vec<u8> {
-    let encoded = "YS1tYXJrZXItdGhhdC1vY2N1cnMtbm93aGVyZS1lbHNl";
-    format!(
-        "From: a\nTo: b\nSubject: c\nMIME-Version: 1.0\nContent-Type: application/octet-stream\n\
-         Content-Transfer-Encoding: base64\n\n{encoded}\n"
-    )
-    .into_bytes()
-}
 
 // ---------------------------------------------------------------------------------------------
 // Defaults
@@ -365,9 +356,12 @@ fn a_pipe_and_a_file_of_the_kernel_are_read_and_not_called_empty() {
         raw.scan_file(&file, options(), &mut Watch::default()),
         Answered::clean()
     );
-    let found = engine
-        .scan(Payload::Path(Path::new(&environment)), &Request::new())
-        .unwrap();
+    std::io::copy(&mut &file, &mut std::io::sink()).unwrap();
+    let payload = Payload::File {
+        file: &file,
+        path: Path::new(&environment),
+    };
+    let found = engine.scan(payload, &Request::new()).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     assert_found(&found, &[MARKER_NAME]);

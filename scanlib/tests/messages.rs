@@ -1,5 +1,7 @@
 //! What becomes of a record's bytes: the promises of the parser.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 mod corpus;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! The promises of rule sets.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 mod corpus;
 
 use scanlib::message::{Parser, ViewBuffers, ViewSet};
@@ -28,7 +30,7 @@ fn findings(record: &[u8], set: ViewSet) -> Vec<(String, Severity, View)> {
         let mut found = Vec::new();
         rules.find(view.data, &mut found);
         for hit in &found {
-            let detection = rules.detection(hit, view.view);
+            let detection = rules.detection(hit, view.view, view.data);
             if all.iter().all(|(name, ..)| *name != detection.name) {
                 all.push((detection.name, detection.severity, detection.view));
             }
@@ -122,19 +124,25 @@ fn what_is_encoded_is_found_in_the_decoded_view() {
 fn a_detection_says_where_how_often_and_by_which_rule() {
     let rules = RuleSet::builtin();
     let mut found = Vec::new();
-    rules.find(b"q='; DROP TABLE a; -- and q='; drop table b;", &mut found);
-    let detection = rules.detection(&found[0], View::Body);
+    let text = b"q='; DROP TABLE a; -- and q='; drop table b;";
+    rules.find(text, &mut found);
+    let detection = rules.detection(&found[0], View::Body, text);
     assert_eq!(
         (detection.view, detection.threat_type),
         (View::Body, ThreatType::Injection)
     );
     let DetectionSource::Rule {
-        id, span, count, ..
+        id,
+        span,
+        count,
+        sample,
+        ..
     } = detection.source
     else {
         panic!("not a rule")
     };
     assert_eq!((id.as_str(), span.start, count), ("sql_injection", 2, 2));
+    assert_eq!(sample, b"'; DROP TABLE a;");
 
     found.clear();
     rules.find("'; drop table b;\n".repeat(5000).as_bytes(), &mut found);

@@ -182,8 +182,8 @@ fn files_are_scanned_alike_with_and_without_rules() {
 #[test]
 fn all_match_reports_every_signature_once() {
     let mut database = tempfile::Builder::new().suffix(".ndb").tempfile().unwrap();
-    writeln!(database, "Test.One:0:*:{}", "6f6e65206f6e65").unwrap();
-    writeln!(database, "Test.Two:0:*:{}", "74776f2074776f").unwrap();
+    writeln!(database, "Test.One:0:*:6f6e65206f6e65").unwrap();
+    writeln!(database, "Test.Two:0:*:74776f2074776f").unwrap();
     let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
     let engine = builder
         .database(database.path())
@@ -192,8 +192,10 @@ fn all_match_reports_every_signature_once() {
         .unwrap();
     let detector = Detector::builder().engine(engine).build().unwrap();
     let record = b"<13>Oct 20 02:44:02 h a: one one two two";
-    let mut options = ScanOptions::default();
-    options.all_matches = true;
+    let options = ScanOptions {
+        all_matches: true,
+        ..ScanOptions::default()
+    };
     let message = Parser::default().parse(record);
     let all = detector
         .scanner()

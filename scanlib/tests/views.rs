@@ -1,5 +1,7 @@
 //! Which buffers of a message are scanned.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 mod corpus;
 
 use base64::Engine as _;
@@ -150,6 +152,14 @@ fn more_payloads_than_allowed_are_left_out_and_it_is_said() {
     assert!(views.payloads_left_out());
     assert_eq!(views.len(), 1 + MAX_DECODED_PAYLOADS);
 
+    // A full list and one of it once more: nothing is missing.
+    let (distinct, _) = record.trim_end().rsplit_once(' ').unwrap();
+    let record = format!("{distinct} {distinct}");
+    let message = Parser::default().parse(record.as_bytes());
+    let views = buffers.views(&message, ViewSet::ALL);
+    assert!(!views.payloads_left_out());
+    assert_eq!(views.len(), 1 + MAX_DECODED_PAYLOADS);
+
     // The same again and again is one payload.
     let record = (STANDARD.encode("payload 00000") + " ").repeat(50);
     let message = Parser::default().parse(record.as_bytes());
@@ -169,32 +179,6 @@ fn a_payload_larger_than_allowed_is_cut_and_it_is_said() {
     let cut = views.nth(1).expect("a payload").data;
     assert!(cut.len() <= MAX_DECODED_BYTES && cut.len() > MAX_DECODED_BYTES - 3);
     assert!(text.as_bytes().starts_with(cut));
-}
-
-/// The worst there is: long runs with a separator everywhere, each beginning like text.
-#[test]
-fn hostile_text_takes_linear_time() {
-    let piece = STANDARD.encode("abcdefghijklmnopqr") + "/";
-    let time = |length: usize| {
-        let record = (piece.repeat(length / piece.len()) + "\u{1}").into_bytes();
-        let message = Parser::default().parse(&record);
-        let mut buffers = ViewBuffers::default();
-        let run = || {
-            let start = std::time::Instant::now();
-            assert!(buffers.views(&message, ViewSet::ALL).len() > 1);
-            start.elapsed()
-        };
-        std::iter::repeat_with(run)
-            .take(5)
-            .min()
-            .expect("five runs")
-    };
-    let (short, long) = (time(64 << 10), time(1 << 20));
-    // 16 times the length; quadratic work would take 256 times as long.
-    assert!(
-        long < short * 80,
-        "{short:?} for 64 KiB, {long:?} for 1 MiB"
-    );
 }
 
 #[test]

@@ -23,8 +23,10 @@ pub struct EngineSettings {
 /// # Errors
 /// A path cannot be read, or libclamav refuses what it holds.
 pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
-    let mut options = DatabaseOptions::default();
-    options.bytecode_unsigned = settings.bytecode_unsigned;
+    let options = DatabaseOptions {
+        bytecode_unsigned: settings.bytecode_unsigned,
+        ..DatabaseOptions::default()
+    };
     let library = Library::init()?;
     let mut builder = EngineBuilder::new(library)?.database_options(options);
     if let Some(dir) = &settings.tmp_dir {

@@ -1,5 +1,8 @@
 //! The tests' own broker keeps what it promises: it is a real one, it keeps its data, and it leaves nothing behind.
 
+// A harness that cannot go on has nothing better to do than to panic.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::process::{Command, Stdio};
@@ -7,7 +10,7 @@ use std::time::Duration;
 
 use support::broker::Broker;
 use support::client::Outgoing;
-use support::process::{is_alive, start_guard};
+use support::process::{Scanner, is_alive, start_guard};
 use support::{unique, wait_for};
 
 #[test]
@@ -51,6 +54,8 @@ fn a_broker_survives_a_crash_with_its_records_and_leaves_nothing_when_dropped() 
     });
     assert_eq!(again.len(), 3);
 
+    the_binary_starts_answers_and_leaves(&broker);
+
     let second_process = broker.pid();
     if broker.is_real() {
         assert!(
@@ -65,6 +70,46 @@ fn a_broker_survives_a_crash_with_its_records_and_leaves_nothing_when_dropped() 
     for process in [first_process, second_process].into_iter().flatten() {
         assert!(!is_alive(process), "process {process} outlived its broker");
     }
+}
+
+/// The wrapper around the binary: it knows when the service is ready, sees what it prints and how it ends.
+fn the_binary_starts_answers_and_leaves(broker: &Broker) {
+    let [input, output, dead] = ["in", "out", "dead"].map(unique);
+    for topic in [&input, &output, &dead] {
+        broker.create_topic(topic, 1, &[]);
+    }
+    let mut scanner = Scanner::launch(broker.bootstrap())
+        .flag("--group", unique("group"))
+        .flag("--input-topic", &input)
+        .flag("--output-topic", &output)
+        .flag("--dead-letter-topic", &dead)
+        .start();
+    scanner.wait_until_ready(Duration::from_secs(60));
+    let (status, metrics) = scanner.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    assert!(metrics.contains("# TYPE scanner_"), "{metrics}");
+
+    broker.produce(
+        &input,
+        [Outgoing::of("Oct 11 22:14:15 host app: hello").key("k")],
+    );
+    let results = broker.read_until(&output, Duration::from_secs(30), |records| {
+        records.len() == 1
+    });
+    assert_eq!(results[0].key.as_deref(), Some(&b"k"[..]));
+    assert_eq!(results[0].json()["status"], "clean");
+
+    scanner.terminate();
+    let status = scanner.wait(Duration::from_secs(40));
+    assert!(
+        status.success(),
+        "SIGTERM ended it with {status}:\n{}",
+        scanner.output()
+    );
+    assert!(
+        scanner.get("/livez").is_none(),
+        "somebody else listens there"
+    );
 }
 
 /// What the guard does when a test program is killed and nothing is dropped.

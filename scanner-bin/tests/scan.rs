@@ -254,13 +254,13 @@ fn memory_does_not_grow_with_the_input() {
     assert_eq!(output.iter().filter(|&&byte| byte == b'\n').count(), LINES);
     announce!(
         "peak memory of a scan of {} MiB: {} MiB",
-        LINE * LINES >> 20,
+        (LINE * LINES) >> 20,
         peak >> 10
     );
     assert!(
         peak > 0 && peak < 150 << 10,
         "{peak} KiB for {} KiB of input",
-        LINE * LINES >> 10
+        (LINE * LINES) >> 10
     );
 }
 

@@ -130,7 +130,8 @@ impl EngineBuilder {
     }
 
     /// Where the engine makes its private directory for temporary files; it must exist. It is removed with the
-    /// last clone of the engine, but stays if the process is killed.
+    /// last clone of the engine; what a killed process left is removed when the next engine is
+    /// built there.
     ///
     /// The default is `/dev/shm` if that is memory-backed, writable and has at least
     /// [`Limits::max_scan_bytes`] free, else the system's temporary directory. Each scan makes and removes a

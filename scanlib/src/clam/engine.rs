@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -196,9 +197,12 @@ impl Engine {
         let name = Some(request.name.unwrap_or(&path_name));
         // Pipes and the files of /proc have no length, and libclamav would call them clean.
         if !metadata.is_file() || metadata.len() <= NOT_LOOKED_AT_BYTES {
-            let data = self
-                .spool(file)
-                .map_err(|source| read_error(path, source))?;
+            let data = if metadata.is_file() {
+                self.spool(FromStart { file, offset: 0 })
+            } else {
+                self.spool(file)
+            };
+            let data = data.map_err(|source| read_error(path, source))?;
             return Ok(self.scan_bytes(&data, name, request));
         }
         if let Some(answer) = self.without_looking(metadata.len()) {
@@ -244,11 +248,25 @@ impl Engine {
     }
 
     /// Reads into memory, one byte more than allowed at most.
-    fn spool(&self, file: &File) -> io::Result<Vec<u8>> {
+    fn spool(&self, from: impl Read) -> io::Result<Vec<u8>> {
         let mut data = Vec::new();
-        file.take(self.0.limits.max_file_bytes.saturating_add(1))
+        from.take(self.0.limits.max_file_bytes.saturating_add(1))
             .read_to_end(&mut data)?;
         Ok(data)
+    }
+}
+
+/// A regular file, wherever its cursor stands.
+struct FromStart<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Payload<'d> {
     /// Bytes in memory; they are not copied.
     Bytes(&'d [u8]),
     /// An open file, from its beginning to its end wherever its cursor stands. Something that is not a regular
-    /// file (a pipe, a device, `/proc`) is read into memory from where it stands, up to the limit.
+    /// file (a pipe, a device) is read into memory from where it stands, up to the limit.
     File {
         /// Opened for reading.
         file: &'d File,

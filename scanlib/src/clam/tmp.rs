@@ -5,17 +5,21 @@
 //! It must also be watched: when the file system is full, several of libclamav's unpackers lose what
 //! they write without an error and without a line in the log, and the object is then called clean.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 const SHARED_MEMORY: &str = "/dev/shm";
+const PREFIX: &str = "scanlib-";
+/// A directory that nobody holds is left over from a killed process, unless it is just being made.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
 
 /// Less than this, and a file of some scan may have lost its end. What gets lost in silence are the
 /// buffers of stdio, 4 KiB each; this is room for those of many threads, and for pages the system
@@ -28,7 +32,8 @@ const MIN_FREE_FILES: u64 = 64;
 #[derive(Debug)]
 pub(super) struct ScratchDir {
     dir: TempDir,
-    /// Open, because asking an open file for its file system is quicker than asking by path.
+    /// Open, because asking an open file for its file system is quicker than asking by path; and
+    /// locked, which tells other processes that the directory is in use.
     handle: File,
     /// How often a scan noticed that there was too little room. A scan that overlaps with such a moment cannot be
     /// sure of its own files.
@@ -38,11 +43,13 @@ pub(super) struct ScratchDir {
 impl ScratchDir {
     /// In `base`, which must exist and have room.
     pub(super) fn create(base: &Path) -> io::Result<ScratchDir> {
+        remove_left_overs(base);
         let dir = tempfile::Builder::new()
-            .prefix("scanlib-")
+            .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(base)?;
         let handle = File::open(dir.path())?;
+        handle.lock_shared()?;
         let scratch = ScratchDir {
             dir,
             handle,
@@ -103,9 +110,34 @@ impl ScratchDir {
             return Err(io::Error::new(io::ErrorKind::StorageFull, shortage));
         }
         let probe = TempDir::with_prefix_in("probe-", self.path())?;
-        std::fs::write(probe.path().join("probe"), [b'x'; 4096])?;
+        fs::write(probe.path().join("probe"), [b'x'; 4096])?;
         probe.close()
     }
+}
+
+/// A killed process cannot clean up, and what it left would fill the file system in the end. To fail
+/// here does no harm: either there is room enough, or somebody will be told that there is not.
+fn remove_left_overs(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        if ours && is_left_over(&entry.path()).unwrap_or(false) {
+            let _gone = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The lock goes with the process that held it, however it ended.
+fn is_left_over(dir: &Path) -> io::Result<bool> {
+    // Not through a link, which might lead anywhere.
+    if !fs::symlink_metadata(dir)?.is_dir() {
+        return Ok(false);
+    }
+    let handle = File::open(dir)?;
+    let age = handle.metadata()?.modified()?.elapsed().unwrap_or_default();
+    Ok(age > LEFT_OVER_AFTER && handle.try_lock().is_ok())
 }
 
 /// What is left on a file system.

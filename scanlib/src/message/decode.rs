@@ -70,6 +70,9 @@ pub(super) struct Payloads {
     bytes: usize,
     left_out: bool,
     scratch: Vec<u8>,
+    /// Bytes that were decoded, kept or not.
+    #[cfg(test)]
+    work: usize,
 }
 
 impl Payloads {
@@ -111,30 +114,26 @@ impl Payloads {
         }
     }
 
-    /// How many bytes the next payload may have; `None`, and noted as left out, if there is no
-    /// place for one.
-    fn room(&mut self) -> Option<usize> {
-        let room = MAX_DECODED_BYTES - self.bytes;
-        if self.used < MAX_DECODED_PAYLOADS && room >= MIN_ROOM {
-            return Some(room);
-        }
-        self.left_out = true;
-        None
-    }
-
-    /// Keeps what `decode` writes into a buffer if it is a payload, and says whether it is.
+    /// Keeps what `decode` writes into a buffer if it is a payload and there is a place for it, and
+    /// says whether it is one.
     ///
-    /// `decode` gets the [room](Payloads::room), and returns true if it had to cut.
+    /// `decode` gets the bytes that it may write, and returns true if it had to cut.
     pub(super) fn offer(&mut self, decode: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
-        let Some(room) = self.room() else {
+        let room = MAX_DECODED_BYTES - self.bytes;
+        if room < MIN_ROOM {
+            self.left_out = true;
             return false;
-        };
+        }
         if self.used == self.buffers.len() {
             self.buffers.push(Vec::new());
         }
         let mut buffer = std::mem::take(&mut self.buffers[self.used]);
         buffer.clear();
         let mut cut = decode(&mut buffer, room);
+        #[cfg(test)]
+        {
+            self.work += buffer.len();
+        }
         if is_utf16(&buffer) {
             self.scratch.clear();
             utf16_to_utf8(&buffer, &mut self.scratch);
@@ -148,7 +147,9 @@ impl Payloads {
         let new = accepted && self.iter().all(|other| other != buffer);
         let length = buffer.len();
         self.buffers[self.used] = buffer;
-        if new {
+        if new && self.used == MAX_DECODED_PAYLOADS {
+            self.left_out = true;
+        } else if new {
             self.used += 1;
             self.bytes += length;
             self.left_out |= cut;
@@ -219,5 +220,45 @@ fn utf16_to_utf8(data: &[u8], out: &mut Vec<u8>) {
     for letter in char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair))) {
         let letter = letter.unwrap_or(char::REPLACEMENT_CHARACTER);
         out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::base64::Engine as _;
+    use ::base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Each run at most once as a whole, four times from a later start and once in parts, and each
+    /// payload the same: the work is bounded by the length, whatever the text.
+    fn assert_linear(text: &[u8]) -> Result<(), TestCaseError> {
+        let mut payloads = Payloads::default();
+        payloads.carve(text);
+        let bound = 6 * (text.len() + payloads.bytes);
+        prop_assert!(payloads.work <= bound, "{} of {bound}", payloads.work);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_text_takes_linear_work(
+            pieces in prop::collection::vec(("[ -~]{3,30}", "[/+_ -]?"), 1..4),
+            repeat in 1_usize..500,
+        ) {
+            let pieces = pieces.iter().map(|(text, end)| STANDARD.encode(text) + end);
+            let text = pieces.collect::<String>().repeat(repeat);
+            assert_linear(text.as_bytes())?;
+        }
+    }
+
+    /// A long run with a separator everywhere, each part beginning like text.
+    #[test]
+    fn a_run_of_many_beginnings_takes_linear_work() {
+        let piece = STANDARD.encode("abcdefghijklmnopqr") + "/";
+        for repeat in [10, 100, 1000] {
+            assert!(assert_linear(piece.repeat(repeat).as_bytes()).is_ok());
+        }
     }
 }

@@ -188,8 +188,11 @@ mod tests {
 
     use super::*;
 
+    /// Name, and value as text.
+    type Member = (Vec<u8>, Option<Vec<u8>>);
+
     /// Every top-level member as text, `None` for what the scanner calls `Other`.
-    fn members(text: &[u8]) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    fn members(text: &[u8]) -> Option<Vec<Member>> {
         let mut found = Vec::new();
         object(text, |name, value| {
             let value = match value {
@@ -202,7 +205,7 @@ mod tests {
         Some(found)
     }
 
-    fn twin(text: &[u8]) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    fn twin(text: &[u8]) -> Option<Vec<Member>> {
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(text).ok()?;
         let text = |value: serde_json::Value| match value {

@@ -120,8 +120,9 @@ const MAX_VIEWS: usize = 3 + MAX_DECODED_PAYLOADS;
 
 /// Buffers for decoded payloads, reused from message to message; one per worker.
 ///
-/// It holds at most [`MAX_DECODED_BYTES`](super::MAX_DECODED_BYTES) of payload and as much again
-/// while a payload is converted; of large buffers nothing is kept for the next message.
+/// It holds at most [`MAX_DECODED_BYTES`](super::MAX_DECODED_BYTES) of payload and, while one is
+/// decoded and converted, twice as much again; of large buffers nothing is kept for the next
+/// message.
 #[derive(Debug, Default)]
 pub struct ViewBuffers {
     payloads: Payloads,

@@ -112,6 +112,16 @@ pub fn zip<'m>(members: impl IntoIterator<Item = (String, &'m [u8])>) -> Vec<u8>
     body
 }
 
+/// A mail whose attachment is infected, which libclamav unpacks to a temporary file.
+pub fn mail() -> Vec<u8> {
+    let encoded = "YS1tYXJrZXItdGhhdC1vY2N1cnMtbm93aGVyZS1lbHNl";
+    format!(
+        "From: a\nTo: b\nSubject: c\nMIME-Version: 1.0\nContent-Type: application/octet-stream\n\
+         Content-Transfer-Encoding: base64\n\n{encoded}\n"
+    )
+    .into_bytes()
+}
+
 fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0u32, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

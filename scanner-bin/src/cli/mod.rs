@@ -23,7 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scan a Kafka topic and write a verdict for each record to another
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
     /// Show the whole service at work on an embedded broker, and prove what it found

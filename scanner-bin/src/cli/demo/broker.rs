@@ -82,7 +82,10 @@ impl Broker {
             .operation_timeout(Some(PATIENCE));
         // librdkafka answers on a thread of its own; somebody has to wait for it here.
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        for created in runtime.block_on(admin.create_topics(&new, &options))? {
+        for created in runtime
+            .block_on(admin.create_topics(&new, &options))
+            .map_err(|error| format!("no topic can be created at {}: {error}", self.bootstrap))?
+        {
             created.map_err(|(topic, code)| format!("topic {topic} cannot be created: {code}"))?;
         }
         Ok(())

@@ -159,7 +159,7 @@ fn ordinary(random: &mut Random, n: usize) -> Record {
             n % 60
         ),
     };
-    let value = if n % 2 == 0 {
+    let value = if n.is_multiple_of(2) {
         line.into_bytes()
     } else {
         json(&line, pri & 7)

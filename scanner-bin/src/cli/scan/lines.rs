@@ -104,7 +104,7 @@ impl<R: BufRead> LineBatches<R> {
             ended = end.is_some();
             self.reader.consume(used);
         }
-        Ok(seen.then(|| Line {
+        Ok(seen.then_some(Line {
             range: start..into.len(),
             len,
         }))

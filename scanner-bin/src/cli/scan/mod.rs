@@ -106,8 +106,10 @@ fn feed(
     tickets: Tickets,
     answers: &Sender<Answer>,
 ) {
-    let mut options = ScanOptions::default();
-    options.all_matches = args.allmatch;
+    let options = ScanOptions {
+        all_matches: args.allmatch,
+        ..ScanOptions::default()
+    };
     let settings = Settings {
         options,
         parser: Parser::default(),
