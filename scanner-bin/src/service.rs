@@ -22,6 +22,7 @@ use scanlib::{DetectorSlot, Parser, Pool};
 use thiserror::Error;
 
 use crate::config::Config;
+use crate::kafka::batch::MAX_RECORDS;
 use crate::kafka::circuit::Circuit;
 use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
 use crate::kafka::egress::{Command, Egress, EgressError};
@@ -36,6 +37,10 @@ use crate::shutdown::Shutdown;
 const JOIN: Duration = Duration::from_secs(5);
 /// Commands that may wait for the egress thread; it empties them several times a second at least.
 const COMMANDS: usize = 1024;
+
+/// Full batches for each worker that may be in flight at the least: one being scanned, one waiting, the
+/// others on their way in and out.
+const BATCHES_PER_WORKER: usize = 4;
 
 /// What others see of the service.
 #[derive(Clone, Debug)]
@@ -58,7 +63,11 @@ pub struct ExitReport {
 impl ExitReport {
     /// 0 if everything that was read is answered and committed, else 3.
     pub fn exit_code(&self) -> u8 {
-        if self.abandoned == 0 && self.committed { 0 } else { 3 }
+        if self.abandoned == 0 && self.committed {
+            0
+        } else {
+            3
+        }
     }
 }
 
@@ -92,11 +101,20 @@ pub enum ServiceError {
 ///
 /// # Errors
 /// See [`ServiceError`]. A broker or a topic that is not there is no error: it is waited for.
-pub fn run(config: &Config, slot: &DetectorSlot, watch: &Watch, shutdown: &Shutdown) -> Result<ExitReport, ServiceError> {
+pub fn run(
+    config: &Config,
+    slot: &DetectorSlot,
+    watch: &Watch,
+    shutdown: &Shutdown,
+) -> Result<ExitReport, ServiceError> {
     let kafka = &config.kafka;
-    let found = topics::wait(kafka, &watch.health, &watch.metrics, shutdown).map_err(ServiceError::Client)?;
+    let found = topics::wait(kafka, &watch.health, &watch.metrics, shutdown)
+        .map_err(ServiceError::Client)?;
     let Some(cluster) = found else {
-        return Ok(ExitReport { abandoned: 0, committed: true });
+        return Ok(ExitReport {
+            abandoned: 0,
+            committed: true,
+        });
     };
 
     let threads = config.scan.threads;
@@ -122,19 +140,24 @@ pub fn run(config: &Config, slot: &DetectorSlot, watch: &Watch, shutdown: &Shutd
         .map_err(ServiceError::Thread)?;
     let pool = Arc::new(pool);
 
-    let egress = Egress::new(kafka, Arc::clone(&watch.metrics), Arc::clone(&watch.health)).map_err(ServiceError::Egress)?;
+    let egress = Egress::new(kafka, Arc::clone(&watch.metrics), Arc::clone(&watch.health))
+        .map_err(ServiceError::Egress)?;
     let (alive, lifeline) = bounded::<()>(0);
     let egress = Running::start("egress", move || {
         let _alive = alive;
         egress.run(&commands, &answers)
     })?;
 
-    let scanning = PoolScanning { pool: Arc::clone(&pool), desk };
+    let scanning = PoolScanning {
+        pool: Arc::clone(&pool),
+        desk,
+    };
     let wiring = Wiring {
         scanning,
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
+        min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
         metrics: Arc::clone(&watch.metrics),
         health: Arc::clone(&watch.health),
         shutdown: shutdown.clone(),
@@ -154,16 +177,34 @@ pub fn run(config: &Config, slot: &DetectorSlot, watch: &Watch, shutdown: &Shutd
     let _gone = to_egress.send(Command::Stop);
     let sent = egress.wait(Some(JOIN));
     if stopped.is_none() || sent.is_none() {
-        tracing::warn!("threads are still busy after {} s; the process ends without them", JOIN.as_secs());
+        tracing::warn!(
+            "threads are still busy after {} s; the process ends without them",
+            JOIN.as_secs()
+        );
     }
 
     match (left, sent) {
         // What the egress thread says is the cause; the poll thread only saw that it was gone.
         (_, Some(Ended::Error(error))) => Err(ServiceError::Egress(error)),
-        (_, Some(Ended::Panic(message))) => Err(ServiceError::Panicked { thread: "egress", message }),
+        (_, Some(Ended::Panic(message))) => Err(ServiceError::Panicked {
+            thread: "egress",
+            message,
+        }),
         (Some(Ended::Error(error)), _) => Err(ServiceError::Poll(error)),
-        (Some(Ended::Panic(message)), _) => Err(ServiceError::Panicked { thread: "poll", message }),
-        (Some(Ended::Ok(Left { abandoned, committed })), _) => Ok(ExitReport { abandoned, committed }),
+        (Some(Ended::Panic(message)), _) => Err(ServiceError::Panicked {
+            thread: "poll",
+            message,
+        }),
+        (
+            Some(Ended::Ok(Left {
+                abandoned,
+                committed,
+            })),
+            _,
+        ) => Ok(ExitReport {
+            abandoned,
+            committed,
+        }),
         (None, _) => Ok(ExitReport::default()),
     }
 }
@@ -180,7 +221,10 @@ struct Running<T, E> {
 }
 
 impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
-    fn start(name: &str, run: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<Self, ServiceError> {
+    fn start(
+        name: &str,
+        run: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<Self, ServiceError> {
         let (done, ended) = bounded(1);
         thread::Builder::new()
             .name(name.to_owned())
@@ -201,7 +245,10 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
     /// `None` if it is still running when its time is over.
     fn wait(&self, limit: Option<Duration>) -> Option<Ended<T, E>> {
         let outcome = match limit {
-            None => self.ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => self
+                .ended
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
             Some(limit) => self.ended.recv_deadline(Instant::now() + limit),
         };
         outcome.ok()
@@ -210,5 +257,6 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
 }

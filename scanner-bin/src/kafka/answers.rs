@@ -44,7 +44,10 @@ pub struct AnswersBuilder {
 impl AnswersBuilder {
     /// Room for the answers to `records` records.
     pub fn with_capacity(records: usize) -> Self {
-        AnswersBuilder { bytes: Vec::new(), answers: Vec::with_capacity(records) }
+        AnswersBuilder {
+            bytes: Vec::new(),
+            answers: Vec::with_capacity(records),
+        }
     }
 
     /// Answers a record with the result that `encode` appends to the buffer. What `encode` returns
@@ -58,13 +61,23 @@ impl AnswersBuilder {
         let start = self.bytes.len();
         let (returned, (status, severity)) = encode(&mut self.bytes);
         let result = Some(start..self.bytes.len());
-        self.answers.push(Answer { offset, timestamp_ms, status, severity, key: None, result, dead_letter: None });
+        self.answers.push(Answer {
+            offset,
+            timestamp_ms,
+            status,
+            severity,
+            key: None,
+            result,
+            dead_letter: None,
+        });
         returned
     }
 
     /// The key of the result that was added last.
     pub fn key(&mut self, key: Option<&[u8]>) {
-        let (Some(answer), Some(key)) = (self.answers.last_mut(), key) else { return };
+        let (Some(answer), Some(key)) = (self.answers.last_mut(), key) else {
+            return;
+        };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         answer.key = Some(start..self.bytes.len());
@@ -90,7 +103,14 @@ impl AnswersBuilder {
 
     /// The answers for `batch`, which stays in flight with them.
     pub fn build(self, seq: u64, complete: bool, in_flight: InFlight) -> Answers {
-        Answers { seq, complete, crash: None, bytes: self.bytes, answers: self.answers, in_flight }
+        Answers {
+            seq,
+            complete,
+            crash: None,
+            bytes: self.bytes,
+            answers: self.answers,
+            in_flight,
+        }
     }
 }
 
@@ -99,7 +119,14 @@ impl Answers {
     /// of a record; nothing may be answered and nothing committed.
     pub fn crashed(seq: u64, message: String, in_flight: InFlight) -> Answers {
         let crash = Some(message);
-        Answers { seq, complete: false, crash, bytes: Vec::new(), answers: Vec::new(), in_flight }
+        Answers {
+            seq,
+            complete: false,
+            crash,
+            bytes: Vec::new(),
+            answers: Vec::new(),
+            in_flight,
+        }
     }
 
     /// The lease of the batch.
@@ -127,12 +154,22 @@ impl Answers {
     pub fn entries(self: &Arc<Self>) -> Vec<Entry<Outgoing>> {
         let mut entries = Vec::with_capacity(self.answers.len());
         for (index, answer) in self.answers.iter().enumerate() {
-            let item = |part| Outgoing { answers: Arc::clone(self), index, part };
+            let item = |part| Outgoing {
+                answers: Arc::clone(self),
+                index,
+                part,
+            };
             if answer.dead_letter.is_some() {
-                entries.push(Entry { next_offset: answer.offset, item: Some(item(Part::DeadLetter)) });
+                entries.push(Entry {
+                    next_offset: answer.offset,
+                    item: Some(item(Part::DeadLetter)),
+                });
             }
             let item = answer.result.is_some().then(|| item(Part::Result));
-            entries.push(Entry { next_offset: answer.offset + 1, item });
+            entries.push(Entry {
+                next_offset: answer.offset + 1,
+                item,
+            });
         }
         entries
     }
@@ -186,7 +223,10 @@ impl Outgoing {
 
     /// The dead letter, if this is one.
     pub fn dead_letter(&self) -> Option<&DeadLetter> {
-        self.answer().dead_letter.as_deref().filter(|_| self.part == Part::DeadLetter)
+        self.answer()
+            .dead_letter
+            .as_deref()
+            .filter(|_| self.part == Part::DeadLetter)
     }
 
     /// Key to send.
@@ -210,8 +250,93 @@ impl Outgoing {
         match self.dead_letter() {
             Some(letter) => letter.headers(source_topic),
             None => OwnedHeaders::new_with_capacity(2)
-                .insert(Header { key: "status", value: Some(self.answer().status) })
-                .insert(Header { key: "severity", value: Some(self.answer().severity) }),
+                .insert(Header {
+                    key: "status",
+                    value: Some(self.answer().status),
+                })
+                .insert(Header {
+                    key: "severity",
+                    value: Some(self.answer().severity),
+                }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::batch::Record;
+    use crate::kafka::dead_letter::Reason;
+    use crate::kafka::flow::{Budget, Flow};
+
+    fn answers(fill: impl FnOnce(&mut AnswersBuilder)) -> Arc<Answers> {
+        let lease = Lease {
+            partition: 0,
+            generation: 1,
+        };
+        let flow = Flow::new(lease, Arc::new(Budget::default()));
+        let mut builder = AnswersBuilder::default();
+        fill(&mut builder);
+        Arc::new(builder.build(0, true, flow.admit(1, 1)))
+    }
+
+    fn add(builder: &mut AnswersBuilder, offset: i64, json: &[u8]) {
+        builder.result(offset, None, |out| {
+            out.extend_from_slice(json);
+            ((), ("clean", "clean"))
+        });
+    }
+
+    #[test]
+    fn the_offset_of_a_dead_letter_is_passed_only_by_the_result_behind_it() {
+        let answers = answers(|builder| {
+            add(builder, 7, b"{}");
+            let record = Record {
+                offset: 7,
+                timestamp_ms: None,
+                key: None,
+                payload: Some(b"original"),
+                headers: None,
+            };
+            builder.dead_letter(DeadLetter::new(&record, 0, Reason::ScanError, "why"));
+        });
+        let entries = answers.entries();
+        let seen: Vec<_> = entries
+            .iter()
+            .map(|e| {
+                (
+                    e.next_offset,
+                    e.item.as_ref().map(|i| (i.part(), i.payload())),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (7, Some((Part::DeadLetter, Some(&b"original"[..])))),
+                (8, Some((Part::Result, Some(&b"{}"[..])))),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_result_that_is_dropped_leaves_its_offset_and_takes_its_bytes_along() {
+        let answers = answers(|builder| {
+            add(builder, 1, b"first");
+            builder.key(Some(b"k"));
+            builder.drop_result();
+            add(builder, 2, b"second");
+            builder.key(Some(b""));
+        });
+        let entries = answers.entries();
+        assert_eq!(
+            (entries[0].next_offset, entries[0].item.is_none()),
+            (2, true)
+        );
+        let second = entries[1]
+            .item
+            .as_ref()
+            .map(|i| (i.key(), i.payload(), i.offset()));
+        assert_eq!(second, Some((Some(&b""[..]), Some(&b"second"[..]), 2)));
     }
 }

@@ -142,7 +142,9 @@ impl BatchBuilder {
             timestamp_ms: message.timestamp().to_millis(),
             key,
             payload,
-            headers: message.headers().map(|headers| Box::new(headers.detach_all())),
+            headers: message
+                .headers()
+                .map(|headers| Box::new(headers.detach_all())),
         });
     }
 
@@ -158,7 +160,12 @@ impl BatchBuilder {
         let places = std::mem::take(&mut self.places);
         let cost = bytes.len() as u64 + places.len() as u64 * RESULT_BYTES;
         let in_flight = flow.admit(places.len() as u64, cost);
-        Batch { seq, bytes, places, in_flight }
+        Batch {
+            seq,
+            bytes,
+            places,
+            in_flight,
+        }
     }
 
     /// Forgets what was added.
@@ -201,11 +208,25 @@ mod tests {
 
     fn message(offset: i64, key: Option<&[u8]>, payload: Option<&[u8]>) -> OwnedMessage {
         let own = |bytes: &[u8]| bytes.to_vec();
-        OwnedMessage::new(payload.map(own), key.map(own), "in".into(), Timestamp::CreateTime(offset * 10), 3, offset, None)
+        OwnedMessage::new(
+            payload.map(own),
+            key.map(own),
+            "in".into(),
+            Timestamp::CreateTime(offset * 10),
+            3,
+            offset,
+            None,
+        )
     }
 
     fn flow(budget: &Arc<Budget>) -> Arc<Flow> {
-        Flow::new(Lease { partition: 3, generation: 7 }, Arc::clone(budget))
+        Flow::new(
+            Lease {
+                partition: 3,
+                generation: 7,
+            },
+            Arc::clone(budget),
+        )
     }
 
     #[test]
@@ -215,8 +236,21 @@ mod tests {
         builder.push(&message(9, Some(b""), Some(b"")));
         builder.push(&message(12, None, None));
         let batch = builder.build(&flow(&Arc::default()), 4);
-        assert_eq!((batch.lease(), batch.seq(), batch.len()), (Lease { partition: 3, generation: 7 }, 4, 3));
-        let seen: Vec<_> = batch.records().map(|r| (r.offset, r.timestamp_ms, r.key, r.payload)).collect();
+        assert_eq!(
+            (batch.lease(), batch.seq(), batch.len()),
+            (
+                Lease {
+                    partition: 3,
+                    generation: 7
+                },
+                4,
+                3
+            )
+        );
+        let seen: Vec<_> = batch
+            .records()
+            .map(|r| (r.offset, r.timestamp_ms, r.key, r.payload))
+            .collect();
         assert_eq!(
             seen,
             [
@@ -231,15 +265,31 @@ mod tests {
     #[test]
     fn headers_keep_their_order_duplicates_and_nulls() {
         let headers = OwnedHeaders::new()
-            .insert(Header { key: "a", value: Some(b"1") })
-            .insert(Header { key: "a", value: None::<&[u8]> })
-            .insert(Header { key: "b", value: Some(b"") });
+            .insert(Header {
+                key: "a",
+                value: Some(b"1"),
+            })
+            .insert(Header {
+                key: "a",
+                value: None::<&[u8]>,
+            })
+            .insert(Header {
+                key: "b",
+                value: Some(b""),
+            });
         let mut builder = BatchBuilder::default();
         builder.push(&message(0, None, Some(b"x")).replace_headers(Some(headers)));
         let batch = builder.build(&flow(&Arc::default()), 0);
-        let kept = batch.records().next().and_then(|r| r.headers).expect("headers");
+        let kept = batch
+            .records()
+            .next()
+            .and_then(|r| r.headers)
+            .expect("headers");
         let seen: Vec<_> = kept.iter().map(|h| (h.key, h.value)).collect();
-        assert_eq!(seen, [("a", Some(&b"1"[..])), ("a", None), ("b", Some(&b""[..]))]);
+        assert_eq!(
+            seen,
+            [("a", Some(&b"1"[..])), ("a", None), ("b", Some(&b""[..]))]
+        );
     }
 
     #[test]
@@ -253,7 +303,10 @@ mod tests {
 
         builder.clear();
         let large = message(1, None, Some(&vec![0; 5 << 20]));
-        assert!(!builder.must_close_before(&large), "an empty batch takes any record");
+        assert!(
+            !builder.must_close_before(&large),
+            "an empty batch takes any record"
+        );
         builder.push(&message(0, None, Some(b"x")));
         assert!(builder.must_close_before(&large));
         builder.clear();
@@ -268,10 +321,16 @@ mod tests {
         let mut builder = BatchBuilder::default();
         builder.push(&message(0, None, Some(&[0; 100])));
         let batch = builder.build(&flow, 0);
-        assert_eq!((flow.messages(), budget.messages(), budget.bytes()), (1, 1, 100 + RESULT_BYTES));
+        assert_eq!(
+            (flow.messages(), budget.messages(), budget.bytes()),
+            (1, 1, 100 + RESULT_BYTES)
+        );
         let guard = batch.into_in_flight();
         assert_eq!(budget.messages(), 1);
         drop(guard);
-        assert_eq!((flow.messages(), budget.messages(), budget.bytes()), (0, 0, 0));
+        assert_eq!(
+            (flow.messages(), budget.messages(), budget.bytes()),
+            (0, 0, 0)
+        );
     }
 }

@@ -60,7 +60,9 @@ impl Circuit {
     pub fn failed(&self, error: &str) -> bool {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         if in_a_row >= IN_A_ROW && !self.is_open.swap(true, Ordering::AcqRel) {
-            let reason = format!("{in_a_row} records in a row could not be scanned, reading waits until a trial scan succeeds: {error}");
+            let reason = format!(
+                "{in_a_row} records in a row could not be scanned, reading waits until a trial scan succeeds: {error}"
+            );
             tracing::error!("Not ready: {reason}");
             self.health.fail(Check::Scans, reason);
         }
@@ -100,7 +102,9 @@ impl Circuit {
 /// Asks libclamav itself: rules and prefilter need nothing that could be missing.
 fn works(worker: &mut Worker) -> bool {
     let scan = worker.scan(|scanner| match scanner.detector().engine() {
-        Some(engine) => engine.scan(Payload::Bytes(TRIAL), &Request::new()).map(|scan| scan.incomplete),
+        Some(engine) => engine
+            .scan(Payload::Bytes(TRIAL), &Request::new())
+            .map(|scan| scan.incomplete),
         None => Ok(None),
     });
     matches!(scan, Ok(incomplete) if !matches!(incomplete, Some(Incomplete::EngineError { .. })))

@@ -35,7 +35,12 @@ pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
                 .set("auto.offset.reset", "earliest")
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 // Members hear of a rebalance with their next heartbeat, and all wait for the last one.
-                .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 15).clamp(100, 1000).to_string())
+                .set(
+                    "heartbeat.interval.ms",
+                    (config.session_timeout.as_millis() / 15)
+                        .clamp(100, 1000)
+                        .to_string(),
+                )
                 .set("fetch.wait.max.ms", "100")
                 .set("fetch.min.bytes", "1")
                 // With small queues the default of a second would leave them empty most of the time.
@@ -90,7 +95,8 @@ fn applies(name: &str, role: Role) -> bool {
         "sticky.partitioning.linger.ms",
         "transaction.timeout.ms",
     ];
-    let consumer = CONSUMER.contains(&name) || name.starts_with("fetch.") || name.starts_with("queued.");
+    let consumer =
+        CONSUMER.contains(&name) || name.starts_with("fetch.") || name.starts_with("queued.");
     let producer = PRODUCER.contains(&name) || name.starts_with("queue.buffering.");
     match role {
         Role::Consumer => !producer,
@@ -102,11 +108,16 @@ fn applies(name: &str, role: Role) -> bool {
 /// Passes librdkafka's own log lines on.
 pub(super) fn log(client: &'static str, level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
             tracing::error!(client, facility, "librdkafka: {message}");
         }
         RDKafkaLogLevel::Warning => tracing::warn!(client, facility, "librdkafka: {message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(client, facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(client, facility, "librdkafka: {message}")
+        }
         RDKafkaLogLevel::Debug => tracing::debug!(client, facility, "librdkafka: {message}"),
     }
 }
@@ -121,12 +132,22 @@ pub(super) struct Errors {
 
 impl Errors {
     pub(super) fn new(metrics: Arc<Metrics>) -> Errors {
-        Errors { metrics, last: Arc::default() }
+        Errors {
+            metrics,
+            last: Arc::default(),
+        }
     }
 
     pub(super) fn note(&self, client: &'static str, error: &KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        self.metrics.client_errors.get_or_create(&CodeLabel { code: format!("{code:?}") }).inc();
+        let code = error
+            .rdkafka_error_code()
+            .unwrap_or(RDKafkaErrorCode::Unknown);
+        self.metrics
+            .client_errors
+            .get_or_create(&CodeLabel {
+                code: format!("{code:?}"),
+            })
+            .inc();
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match last.iter_mut().find(|(c, _)| *c == code) {

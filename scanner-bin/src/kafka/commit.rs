@@ -46,16 +46,24 @@ impl Committer {
         let (requests, wanted) = bounded::<Offsets>(1);
         let (done, outcomes) = bounded(1);
         let poll_thread = thread::current();
-        let thread = thread::Builder::new().name("commit".to_owned()).spawn(move || {
-            for offsets in wanted {
-                let result = commit(&consumer, &topic, &offsets);
-                if done.send((offsets, result)).is_err() {
-                    return;
+        let thread = thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || {
+                for offsets in wanted {
+                    let result = commit(&consumer, &topic, &offsets);
+                    if done.send((offsets, result)).is_err() {
+                        return;
+                    }
+                    poll_thread.unpark();
                 }
-                poll_thread.unpark();
-            }
-        })?;
-        Ok(Committer { requests, outcomes, in_flight: None, thread, metrics })
+            })?;
+        Ok(Committer {
+            requests,
+            outcomes,
+            in_flight: None,
+            thread,
+            metrics,
+        })
     }
 
     /// True if no commit is on its way.
@@ -72,9 +80,15 @@ impl Committer {
 
     /// The offsets that are committed since the last look.
     pub(super) fn committed(&mut self) -> Offsets {
-        let Ok((offsets, result)) = self.outcomes.try_recv() else { return Vec::new() };
-        let Some((mode, since)) = self.in_flight.take() else { return Vec::new() };
-        self.metrics.commit_duration.observe(since.elapsed().as_secs_f64());
+        let Ok((offsets, result)) = self.outcomes.try_recv() else {
+            return Vec::new();
+        };
+        let Some((mode, since)) = self.in_flight.take() else {
+            return Vec::new();
+        };
+        self.metrics
+            .commit_duration
+            .observe(since.elapsed().as_secs_f64());
         let (word, offsets) = match (result, mode) {
             (Ok(()), _) => ("ok", offsets),
             // While the group rebalances it refuses commits; the next one repeats it.
@@ -91,7 +105,10 @@ impl Committer {
             Mode::Async => "async",
             Mode::Sync => "sync",
         };
-        self.metrics.commits.get_or_create(&CommitLabels { result: word, mode }).inc();
+        self.metrics
+            .commits
+            .get_or_create(&CommitLabels { result: word, mode })
+            .inc();
         offsets
     }
 
@@ -104,7 +121,11 @@ impl Committer {
     }
 }
 
-fn commit(consumer: &BaseConsumer<GroupContext>, topic: &str, offsets: &[(i32, i64)]) -> KafkaResult<()> {
+fn commit(
+    consumer: &BaseConsumer<GroupContext>,
+    topic: &str,
+    offsets: &[(i32, i64)],
+) -> KafkaResult<()> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (partition, offset) in offsets {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;

@@ -7,6 +7,7 @@
 //! because that throws away what was fetched for them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ const COMMIT_EVERY: u64 = 10_000;
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(5);
+/// Work that is taken ahead.
+const AHEAD: Duration = Duration::from_millis(500);
 /// How often gauges are written, and how often the log says how it goes.
 const MEASURE: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(30);
@@ -93,6 +96,8 @@ pub struct Wiring<S> {
     pub lifeline: Receiver<()>,
     /// What is in flight.
     pub budget: Arc<Budget>,
+    /// Records that may be in flight however slow the workers are.
+    pub min_in_flight: u64,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Probes.
@@ -118,6 +123,11 @@ pub struct PollLoop<S> {
     /// Records taken since the last commit.
     since_commit: u64,
     last_measure: Instant,
+    /// Records taken since the last measurement, and in flight then.
+    since_measure: u64,
+    in_flight_before: u64,
+    /// Records that may be in flight, all partitions together.
+    max_in_flight: u64,
     last_report: Instant,
     /// Records taken since the last report.
     since_report: u64,
@@ -144,6 +154,14 @@ struct Turns {
     held_back: Option<&'static str>,
 }
 
+impl<S> fmt::Debug for PollLoop<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollLoop")
+            .field("partitions", &self.partitions.keys())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A revocation under way.
 struct Handover {
     event: Event,
@@ -165,18 +183,24 @@ impl<S: Scanning> PollLoop<S> {
     pub fn new(config: &KafkaConfig, wiring: Wiring<S>) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors);
-        let consumer: BaseConsumer<GroupContext> =
-            consumer_config(config).create_with_context(context).map_err(PollError::Create)?;
-        consumer.subscribe(&[&config.input_topic]).map_err(PollError::Create)?;
+        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
+            .create_with_context(context)
+            .map_err(PollError::Create)?;
+        consumer
+            .subscribe(&[&config.input_topic])
+            .map_err(PollError::Create)?;
         let consumer = Arc::new(consumer);
-        let committer = Committer::start(Arc::clone(&consumer), config.input_topic.clone(), Arc::clone(&wiring.metrics))
-            .map_err(PollError::Thread)?;
+        let committer = Committer::start(
+            Arc::clone(&consumer),
+            config.input_topic.clone(),
+            Arc::clone(&wiring.metrics),
+        )
+        .map_err(PollError::Thread)?;
         let now = Instant::now();
         Ok(PollLoop {
             inline: AnswerInline(Arc::clone(&consumer)),
             committer,
             config: config.clone(),
-            wiring,
             consumer,
             partitions: BTreeMap::new(),
             first: 0,
@@ -185,10 +209,14 @@ impl<S: Scanning> PollLoop<S> {
             last_commit: now,
             since_commit: 0,
             last_measure: now,
+            since_measure: 0,
+            in_flight_before: 0,
+            max_in_flight: wiring.min_in_flight,
             last_report: now,
             since_report: 0,
             held_back: None,
             thread: thread::current(),
+            wiring,
         })
     }
 
@@ -226,7 +254,12 @@ impl<S: Scanning> PollLoop<S> {
     /// Everything but taking records from the partitions.
     fn round(&mut self) -> Result<u64, PollError> {
         self.wiring.health.poll_loop().beat();
-        if self.wiring.lifeline.try_recv().is_err_and(|e| e.is_disconnected()) {
+        if self
+            .wiring
+            .lifeline
+            .try_recv()
+            .is_err_and(|e| e.is_disconnected())
+        {
             return Err(PollError::Deserted);
         }
         let taken = self.serve()?;
@@ -273,12 +306,24 @@ impl<S: Scanning> PollLoop<S> {
                 // Counted and logged by the context; some of them say something about readiness.
                 let topic = &self.config.input_topic;
                 match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
-                        let reason = format!("topic {topic} does not exist any more: create it, records are read as soon as it is there");
+                    Some(
+                        RDKafkaErrorCode::UnknownTopicOrPartition
+                        | RDKafkaErrorCode::UnknownTopic
+                        | RDKafkaErrorCode::UnknownPartition,
+                    ) => {
+                        let reason = format!(
+                            "topic {topic} does not exist any more: create it, records are read as soon as it is there"
+                        );
                         self.wiring.health.fail(Check::InputTopic, reason);
                     }
-                    Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                        let reason = format!("reading topic {topic} as group {} is not allowed: {error}", self.config.group);
+                    Some(
+                        RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::GroupAuthorizationFailed,
+                    ) => {
+                        let reason = format!(
+                            "reading topic {topic} as group {} is not allowed: {error}",
+                            self.config.group
+                        );
                         self.wiring.health.fail(Check::InputTopic, reason);
                     }
                     _ => {}
@@ -292,10 +337,14 @@ impl<S: Scanning> PollLoop<S> {
     fn turns(&mut self) -> Result<Turns, PollError> {
         let may_take = self.wiring.scanning.is_ready();
         let cap = self.config.inflight_messages_per_partition as u64;
-        let max_bytes = self.config.inflight_bytes;
+        let (max_bytes, max_messages) = (self.config.inflight_bytes, self.max_in_flight);
         let budget = Arc::clone(&self.wiring.budget);
         let may_take = |flow: &Flow| {
-            may_take && flow.messages() < cap && (budget.bytes() < max_bytes || budget.messages() == 0)
+            let messages = budget.messages();
+            may_take
+                && flow.messages() < cap
+                && messages < max_messages
+                && (budget.bytes() < max_bytes || messages == 0)
         };
         let mut turns = Turns::default();
         let mut errors = Vec::new();
@@ -306,8 +355,10 @@ impl<S: Scanning> PollLoop<S> {
         };
         self.first = order.get(1).or(order.first()).copied().unwrap_or_default();
         for id in order {
-            let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.flow.is_live()) else { continue };
-            let turn = partition.turn(&self.wiring.scanning, &may_take);
+            let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.flow.is_live()) else {
+                continue;
+            };
+            let turn = partition.turn(&self.wiring.scanning, may_take);
             turns.taken += turn.records;
             errors.extend(turn.error);
             if turn.is_full {
@@ -321,6 +372,7 @@ impl<S: Scanning> PollLoop<S> {
             }
         }
         self.since_commit += turns.taken;
+        self.since_measure += turns.taken;
         self.since_report += turns.taken;
         self.held_back(turns.held_back);
         if turns.taken > 0 {
@@ -335,9 +387,15 @@ impl<S: Scanning> PollLoop<S> {
     /// Counts the time from one round that was held back to the next one.
     fn held_back(&mut self, stage: Option<&'static str>) {
         let now = Instant::now();
-        if let Some((stage, since)) = std::mem::replace(&mut self.held_back, stage.map(|stage| (stage, now))) {
+        if let Some((stage, since)) =
+            std::mem::replace(&mut self.held_back, stage.map(|stage| (stage, now)))
+        {
             let seconds = now.duration_since(since).as_secs_f64();
-            self.wiring.metrics.backpressure.get_or_create(&StageLabel { stage }).inc_by(seconds);
+            self.wiring
+                .metrics
+                .backpressure
+                .get_or_create(&StageLabel { stage })
+                .inc_by(seconds);
         }
     }
 
@@ -346,7 +404,13 @@ impl<S: Scanning> PollLoop<S> {
         if self.handover.is_none()
             && let Some(event) = self.consumer.context().next_event()
         {
-            self.wiring.metrics.rebalances.get_or_create(&KindLabel { kind: event.kind.as_str() }).inc();
+            self.wiring
+                .metrics
+                .rebalances
+                .get_or_create(&KindLabel {
+                    kind: event.kind.as_str(),
+                })
+                .inc();
             self.wiring.health.pass(Check::Group);
             self.begin(event)?;
         }
@@ -371,7 +435,11 @@ impl<S: Scanning> PollLoop<S> {
                 self.answer(&event, since)
             }
             Kind::Revoke => {
-                let set: Vec<i32> = event.partitions().into_iter().filter(|id| self.partitions.contains_key(id)).collect();
+                let set: Vec<i32> = event
+                    .partitions()
+                    .into_iter()
+                    .filter(|id| self.partitions.contains_key(id))
+                    .collect();
                 for id in &set {
                     if let Some(partition) = self.partitions.get_mut(id) {
                         // Batches that no worker has started are the next owner's: it stalls us less.
@@ -381,8 +449,15 @@ impl<S: Scanning> PollLoop<S> {
                         command(&self.wiring.commands, Command::Drain { lease, through_seq })?;
                     }
                 }
-                let step = Step::Drain { until: since + self.config.revoke_timeout };
-                self.handover = Some(Handover { event, set, since, step });
+                let step = Step::Drain {
+                    until: since + self.config.revoke_timeout,
+                };
+                self.handover = Some(Handover {
+                    event,
+                    set,
+                    since,
+                    step,
+                });
                 Ok(())
             }
         }
@@ -390,12 +465,18 @@ impl<S: Scanning> PollLoop<S> {
 
     /// Moves a revocation on: drain, commit, let go.
     fn hand_over(&mut self) -> Result<(), PollError> {
-        let Some(mut handover) = self.handover.take() else { return Ok(()) };
+        let Some(mut handover) = self.handover.take() else {
+            return Ok(());
+        };
         // While we drained, the group may have given up on us: then a commit would be refused.
         let is_lost = self.consumer.assignment_lost();
         let now = Instant::now();
         if let Step::Drain { until } = handover.step {
-            let flows = handover.set.iter().filter_map(|id| self.partitions.get(id)).map(|p| &p.flow);
+            let flows = handover
+                .set
+                .iter()
+                .filter_map(|id| self.partitions.get(id))
+                .map(|p| &p.flow);
             let is_drained = flows.clone().all(|flow| flow.is_drained());
             if !is_drained && now < until && !is_lost {
                 self.handover = Some(handover);
@@ -406,7 +487,9 @@ impl<S: Scanning> PollLoop<S> {
                 let records: u64 = flows.map(|flow| flow.messages()).sum();
                 tracing::warn!(records, partitions = ?handover.set, "revoked partitions could not be drained in time; the next owner reads the rest again");
             }
-            handover.step = Step::Commit { until: now + LAST_COMMIT };
+            handover.step = Step::Commit {
+                until: now + LAST_COMMIT,
+            };
         }
         if let Step::Commit { until } = handover.step
             && !is_lost
@@ -425,7 +508,11 @@ impl<S: Scanning> PollLoop<S> {
     /// Commits at the end of leases. What was refused once is not asked for again: false if there is
     /// nothing new.
     fn last_try(&mut self, offsets: Vec<(i32, i64)>) -> bool {
-        let is_new = |(id, offset): &(i32, i64)| self.partitions.get(id).is_some_and(|p| p.tried != Some(*offset));
+        let is_new = |(id, offset): &(i32, i64)| {
+            self.partitions
+                .get(id)
+                .is_some_and(|p| p.tried != Some(*offset))
+        };
         let offsets: Vec<(i32, i64)> = offsets.into_iter().filter(is_new).collect();
         for (id, offset) in &offsets {
             if let Some(partition) = self.partitions.get_mut(id) {
@@ -438,22 +525,34 @@ impl<S: Scanning> PollLoop<S> {
 
     fn add(&mut self, id: i32) -> Result<(), PollError> {
         if let Some(old) = self.partitions.remove(&id) {
-            tracing::warn!(partition = id, "a partition was assigned that is owned already");
+            tracing::warn!(
+                partition = id,
+                "a partition was assigned that is owned already"
+            );
             old.flow.kill();
             command(&self.wiring.commands, Command::Close(old.flow.lease()))?;
         }
         self.generation += 1;
-        let lease = Lease { partition: id, generation: self.generation };
-        let Some(mut queue) = self.consumer.split_partition_queue(&self.config.input_topic, id) else {
-            tracing::error!(partition = id, "the partition has no queue of its own; its records come by the main queue");
-            return Ok(());
+        let lease = Lease {
+            partition: id,
+            generation: self.generation,
+        };
+        let Some(mut queue) = self
+            .consumer
+            .split_partition_queue(&self.config.input_topic, id)
+        else {
+            return Err(PollError::Rebalance {
+                kind: "assign",
+                error: KafkaError::Subscription(format!("partition {id} has no queue")),
+            });
         };
         let thread = self.thread.clone();
         queue.set_nonempty_callback(move || thread.unpark());
         let flow = Flow::new(lease, Arc::clone(&self.wiring.budget));
         command(&self.wiring.commands, Command::Assign(Arc::clone(&flow)))?;
         let metrics = self.wiring.metrics.partition(id);
-        self.partitions.insert(id, Partition::new(flow, queue, metrics));
+        self.partitions
+            .insert(id, Partition::new(flow, queue, metrics));
         Ok(())
     }
 
@@ -470,7 +569,10 @@ impl<S: Scanning> PollLoop<S> {
     fn remove(&mut self, set: &[i32]) -> Result<(), PollError> {
         for id in set {
             if let Some(partition) = self.partitions.remove(id) {
-                command(&self.wiring.commands, Command::Close(partition.flow.lease()))?;
+                command(
+                    &self.wiring.commands,
+                    Command::Close(partition.flow.lease()),
+                )?;
                 self.wiring.metrics.remove_partition(*id);
             }
         }
@@ -478,9 +580,20 @@ impl<S: Scanning> PollLoop<S> {
     }
 
     fn answer(&mut self, event: &Event, since: Instant) -> Result<(), PollError> {
-        event.answer(&self.consumer).map_err(|error| PollError::Rebalance { kind: event.kind.as_str(), error })?;
-        self.wiring.metrics.rebalance_duration.observe(since.elapsed().as_secs_f64());
-        self.wiring.metrics.assigned_partitions.set(self.partitions.len() as i64);
+        event
+            .answer(&self.consumer)
+            .map_err(|error| PollError::Rebalance {
+                kind: event.kind.as_str(),
+                error,
+            })?;
+        self.wiring
+            .metrics
+            .rebalance_duration
+            .observe(since.elapsed().as_secs_f64());
+        self.wiring
+            .metrics
+            .assigned_partitions
+            .set(self.partitions.len() as i64);
         let changed = event.partitions();
         if !changed.is_empty() {
             let owned: Vec<i32> = self.partitions.keys().copied().collect();
@@ -496,11 +609,14 @@ impl<S: Scanning> PollLoop<S> {
     }
 
     fn to_commit(&self, set: &[i32]) -> Vec<(i32, i64)> {
-        set.iter().filter_map(|id| self.partitions.get(id)?.to_commit()).collect()
+        set.iter()
+            .filter_map(|id| self.partitions.get(id)?.to_commit())
+            .collect()
     }
 
     fn commit(&mut self) {
-        let is_due = self.since_commit >= COMMIT_EVERY || self.last_commit.elapsed() >= self.config.commit_interval;
+        let is_due = self.since_commit >= COMMIT_EVERY
+            || self.last_commit.elapsed() >= self.config.commit_interval;
         if !is_due || !self.committer.is_idle() || self.handover.is_some() {
             return;
         }
@@ -515,10 +631,15 @@ impl<S: Scanning> PollLoop<S> {
         if self.last_measure.elapsed() < MEASURE {
             return;
         }
+        self.adapt(self.last_measure.elapsed());
         self.last_measure = Instant::now();
         let metrics = Arc::clone(&self.wiring.metrics);
-        metrics.inflight_messages.set(self.wiring.budget.messages() as i64);
-        metrics.inflight_bytes.set(self.wiring.budget.bytes() as i64);
+        metrics
+            .inflight_messages
+            .set(self.wiring.budget.messages() as i64);
+        metrics
+            .inflight_bytes
+            .set(self.wiring.budget.bytes() as i64);
         self.wiring.scanning.measure(&metrics);
         let mut lag = Some(0);
         for (id, partition) in &mut self.partitions {
@@ -539,11 +660,29 @@ impl<S: Scanning> PollLoop<S> {
         }
     }
 
+    /// Lets as much be in flight as is answered in [`AHEAD`]: enough to keep everybody busy, and little
+    /// enough to be drained soon, however slow the signatures are.
+    fn adapt(&mut self, elapsed: Duration) {
+        let in_flight = self.wiring.budget.messages();
+        let answered = (self.in_flight_before + self.since_measure).saturating_sub(in_flight);
+        let per_second = answered as f64 / elapsed.as_secs_f64();
+        self.max_in_flight =
+            ((per_second * AHEAD.as_secs_f64()) as u64).max(self.wiring.min_in_flight);
+        self.in_flight_before = in_flight;
+        self.since_measure = 0;
+    }
+
     /// The orderly stop: everything taken is answered, or given up when its time is over.
     fn drain(&mut self) -> Result<Left, PollError> {
-        self.wiring.health.fail(Check::Running, "the service is stopping");
+        self.wiring
+            .health
+            .fail(Check::Running, "the service is stopping");
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
-        tracing::info!(partitions = owned.len(), in_flight = self.wiring.budget.messages(), "Stopping: draining what was read");
+        tracing::info!(
+            partitions = owned.len(),
+            in_flight = self.wiring.budget.messages(),
+            "Stopping: draining what was read"
+        );
         let until = Instant::now() + self.config.drain_timeout;
         for partition in self.partitions.values_mut() {
             let through_seq = partition.stop();
@@ -552,7 +691,11 @@ impl<S: Scanning> PollLoop<S> {
         }
         // A partition that arrives now is not read: its queue is never polled.
         let is_drained = |this: &Self| {
-            this.handover.is_none() && owned.iter().filter_map(|id| this.partitions.get(id)).all(|p| p.flow.is_drained())
+            this.handover.is_none()
+                && owned
+                    .iter()
+                    .filter_map(|id| this.partitions.get(id))
+                    .all(|p| p.flow.is_drained())
         };
         while !is_drained(self) && Instant::now() < until {
             self.round()?;
@@ -563,7 +706,10 @@ impl<S: Scanning> PollLoop<S> {
             partition.flow.kill();
         }
         let committed = self.last_commit()?;
-        Ok(Left { abandoned, committed })
+        Ok(Left {
+            abandoned,
+            committed,
+        })
     }
 
     /// Commits what is answered. True if nothing is left to commit.
@@ -589,19 +735,33 @@ impl<S: Scanning> PollLoop<S> {
     /// Leaves the group, so that the others need not wait for the session to expire. The client may
     /// hang on that: it has a deadline of its own.
     fn leave(self) {
-        let PollLoop { inline, consumer, committer, partitions, .. } = self;
+        let PollLoop {
+            inline,
+            consumer,
+            committer,
+            partitions,
+            ..
+        } = self;
         // These hold the consumer, as the committer does.
         drop(inline);
         drop(partitions);
         let (done, closed) = crossbeam_channel::bounded::<()>(0);
-        let closing = thread::Builder::new().name("leave".to_owned()).spawn(move || {
-            committer.stop();
-            drop(consumer);
-            drop(done);
-        });
-        let is_closed = closing.is_ok() && closed.recv_timeout(LEAVE).is_err_and(|e| e.is_disconnected());
+        let closing = thread::Builder::new()
+            .name("leave".to_owned())
+            .spawn(move || {
+                committer.stop();
+                drop(consumer);
+                drop(done);
+            });
+        let is_closed = closing.is_ok()
+            && closed
+                .recv_timeout(LEAVE)
+                .is_err_and(|e| e.is_disconnected());
         if !is_closed {
-            tracing::warn!("the consumer group could not be left within {} s; the others wait for the session to expire", LEAVE.as_secs());
+            tracing::warn!(
+                "the consumer group could not be left within {} s; the others wait for the session to expire",
+                LEAVE.as_secs()
+            );
         }
     }
 }
@@ -621,8 +781,18 @@ fn consumer_config(config: &KafkaConfig) -> ClientConfig {
         .set("group.id", &config.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
-        .set("max.poll.interval.ms", config.max_poll_interval.max(config.session_timeout).as_millis().to_string())
+        .set(
+            "session.timeout.ms",
+            config.session_timeout.as_millis().to_string(),
+        )
+        .set(
+            "max.poll.interval.ms",
+            config
+                .max_poll_interval
+                .max(config.session_timeout)
+                .as_millis()
+                .to_string(),
+        )
         .set("queued.max.messages.kbytes", kbytes.to_string())
         .set("fetch.message.max.bytes", (kbytes << 10).to_string())
         .set("statistics.interval.ms", "5000");

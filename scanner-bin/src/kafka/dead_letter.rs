@@ -49,8 +49,14 @@ impl DeadLetter {
     /// Copies the record. Control characters of `error` are replaced: whoever lists the topic's
     /// headers may do so on a terminal.
     pub fn new(record: &Record<'_>, partition: i32, reason: Reason, error: &str) -> DeadLetter {
-        let mut clean: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        clean.truncate(clean.floor_char_boundary(MAX_ERROR_BYTES));
+        let printable = error.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let mut clean = String::new();
+        for c in printable {
+            if clean.len() + c.len_utf8() > MAX_ERROR_BYTES {
+                break;
+            }
+            clean.push(c);
+        }
         DeadLetter {
             reason,
             error: clean,
@@ -82,7 +88,10 @@ impl DeadLetter {
     /// `source-offset`.
     pub fn headers(&self, source_topic: &str) -> OwnedHeaders {
         let text = |key: &'static str, value: &str, headers: OwnedHeaders| {
-            headers.insert(Header { key, value: Some(value) })
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
         };
         let headers = self.headers.clone().unwrap_or_default();
         let headers = text("reason", self.reason.as_str(), headers);
@@ -103,9 +112,18 @@ impl DeadLetter {
             let _ok = write!(digest, "{byte:02x}");
         }
         self.headers(source_topic)
-            .insert(Header { key: "truncated", value: Some("true") })
-            .insert(Header { key: "payload-bytes", value: Some(&payload.len().to_string()) })
-            .insert(Header { key: "payload-sha256", value: Some(&digest) })
+            .insert(Header {
+                key: "truncated",
+                value: Some("true"),
+            })
+            .insert(Header {
+                key: "payload-bytes",
+                value: Some(&payload.len().to_string()),
+            })
+            .insert(Header {
+                key: "payload-sha256",
+                value: Some(&digest),
+            })
     }
 }
 
@@ -116,21 +134,39 @@ mod tests {
     use super::*;
 
     fn letter(headers: Option<&OwnedHeaders>, error: &str) -> DeadLetter {
-        let record = Record { offset: 42, timestamp_ms: Some(7), key: Some(b""), payload: Some(b"abc"), headers };
+        let record = Record {
+            offset: 42,
+            timestamp_ms: Some(7),
+            key: Some(b""),
+            payload: Some(b"abc"),
+            headers,
+        };
         DeadLetter::new(&record, 3, Reason::ScanError, error)
     }
 
     fn seen(headers: &OwnedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
-        headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect()
+        headers
+            .iter()
+            .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+            .collect()
     }
 
     #[test]
     fn the_original_is_kept_byte_for_byte_and_its_headers_come_first() {
         let original = OwnedHeaders::new()
-            .insert(Header { key: "reason", value: Some(b"\xff\x00") })
-            .insert(Header { key: "reason", value: None::<&[u8]> });
+            .insert(Header {
+                key: "reason",
+                value: Some(b"\xff\x00"),
+            })
+            .insert(Header {
+                key: "reason",
+                value: None::<&[u8]>,
+            });
         let letter = letter(Some(&original), "broken");
-        assert_eq!((letter.key(), letter.payload(), letter.timestamp_ms()), (Some(&b""[..]), Some(&b"abc"[..]), Some(7)));
+        assert_eq!(
+            (letter.key(), letter.payload(), letter.timestamp_ms()),
+            (Some(&b""[..]), Some(&b"abc"[..]), Some(7))
+        );
         let headers = seen(&letter.headers("in"));
         assert_eq!(headers[0], ("reason".into(), Some(b"\xff\x00".to_vec())));
         assert_eq!(headers[1], ("reason".into(), None));
@@ -143,7 +179,12 @@ mod tests {
     #[test]
     fn a_refused_payload_is_named_by_length_and_digest() {
         let headers = seen(&letter(None, "x").digest_headers("in"));
-        let value = |key: &str| headers.iter().find(|(k, _)| k == key).and_then(|(_, v)| v.clone());
+        let value = |key: &str| {
+            headers
+                .iter()
+                .find(|(k, _)| k == key)
+                .and_then(|(_, v)| v.clone())
+        };
         assert_eq!(value("payload-bytes"), Some(b"3".to_vec()));
         let sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(value("payload-sha256"), Some(sha.as_bytes().to_vec()));

@@ -6,6 +6,7 @@
 //! poll thread.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -76,9 +77,15 @@ pub enum EgressError {
 
 static FAILED: Throttle = Throttle::new(Duration::from_secs(10));
 
+/// A smaller record, in bytes, is taken to be the victim of others in its batch, this many times.
+const SMALL: usize = 16 << 10;
+const AGAIN: u8 = 3;
+
 /// How a send that the broker found too large is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
+    /// As before, for the n-th time: a small record was in a batch with a large one.
+    Again(u8),
     /// With nothing else in flight: perhaps only the batch it travelled in was too large.
     Alone,
     /// As headers and digest, alone as well.
@@ -110,6 +117,14 @@ pub struct Egress {
     stopping: bool,
 }
 
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress")
+            .field("held", &self.sequencer.held())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Topics {
     input: String,
     output: String,
@@ -121,7 +136,11 @@ impl Egress {
     ///
     /// # Errors
     /// The configuration does not make a producer.
-    pub fn new(config: &KafkaConfig, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Egress, EgressError> {
+    pub fn new(
+        config: &KafkaConfig,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Result<Egress, EgressError> {
         let producer_config = producer_config(config);
         let errors = client::Errors::new(Arc::clone(&metrics));
         Ok(Egress {
@@ -153,10 +172,18 @@ impl Egress {
     ///
     /// # Errors
     /// A worker crashed, or a producer that failed for good could not be replaced.
-    pub fn run(mut self, commands: &Receiver<Command>, answers: &Receiver<Answers>) -> Result<(), EgressError> {
+    pub fn run(
+        mut self,
+        commands: &Receiver<Command>,
+        answers: &Receiver<Answers>,
+    ) -> Result<(), EgressError> {
         let nothing = never();
         while !self.stopping {
-            let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 { BUSY_WAIT } else { IDLE_WAIT };
+            let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 {
+                BUSY_WAIT
+            } else {
+                IDLE_WAIT
+            };
             let source = if self.is_full { &nothing } else { answers };
             crossbeam_channel::select! {
                 recv(commands) -> command => self.command(command.unwrap_or(Command::Stop)),
@@ -202,7 +229,10 @@ impl Egress {
             }
             return;
         }
-        let reason = format!("the broker has confirmed no result for {} s; nothing is lost, reading waits", silent.as_secs());
+        let reason = format!(
+            "the broker has confirmed no result for {} s; nothing is lost, reading waits",
+            silent.as_secs()
+        );
         if !std::mem::replace(&mut self.is_deaf, true) {
             tracing::warn!("Not ready: {reason}");
         }
@@ -229,7 +259,11 @@ impl Egress {
     fn take(&mut self, batch: Answers) -> Result<(), EgressError> {
         let (lease, seq) = (batch.lease(), batch.seq());
         if let Some(message) = batch.crash() {
-            return Err(EgressError::Crashed { partition: lease.partition, seq, message: message.to_owned() });
+            return Err(EgressError::Crashed {
+                partition: lease.partition,
+                seq,
+                message: message.to_owned(),
+            });
         }
         let complete = batch.is_complete();
         let entries = Arc::new(batch).entries();
@@ -242,9 +276,14 @@ impl Egress {
         for report in self.producer.poll() {
             self.report(&report);
         }
-        self.metrics.producer_queue_messages.set(self.producer.in_flight() as i64);
+        self.metrics
+            .producer_queue_messages
+            .set(self.producer.in_flight() as i64);
         if let Some(reason) = self.producer.fatal() {
-            tracing::error!(reason, "the Kafka producer failed for good; a new one sends again what was not acknowledged");
+            tracing::error!(
+                reason,
+                "the Kafka producer failed for good; a new one sends again what was not acknowledged"
+            );
             self.producer = Producer::new(&self.producer_config, self.errors.clone())?;
             self.sequencer.failed_all();
             self.alone = None;
@@ -259,7 +298,9 @@ impl Egress {
             self.alone = None;
         }
         let Some(code) = report.error else {
-            self.metrics.produce_latency.observe(sent.elapsed().as_secs_f64());
+            self.metrics
+                .produce_latency
+                .observe(sent.elapsed().as_secs_f64());
             if let Some(item) = self.sequencer.item(lease, slot) {
                 self.count(item);
             }
@@ -285,13 +326,28 @@ impl Egress {
 
     fn count(&self, item: &Outgoing) {
         if let Some(letter) = item.dead_letter() {
-            self.metrics.dlq_produced.get_or_create(&ReasonLabel { reason: letter.reason.as_str() }).inc();
+            self.metrics
+                .dlq_produced
+                .get_or_create(&ReasonLabel {
+                    reason: letter.reason.as_str(),
+                })
+                .inc();
             return;
         }
-        self.metrics.results_produced.get_or_create(&ResultLabel { result: item.status() }).inc();
+        self.metrics
+            .results_produced
+            .get_or_create(&ResultLabel {
+                result: item.status(),
+            })
+            .inc();
         self.metrics.processing_rate.add(1);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if let Some(then) = item.source_timestamp_ms().and_then(|ms| u64::try_from(ms).ok()) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        if let Some(then) = item
+            .source_timestamp_ms()
+            .and_then(|ms| u64::try_from(ms).ok())
+        {
             let age = now.saturating_sub(Duration::from_millis(then));
             self.metrics.end_to_end_latency.observe(age.as_secs_f64());
         }
@@ -308,12 +364,25 @@ impl Egress {
 
     fn count_error(&self, code: RDKafkaErrorCode) {
         let retriable = code != RDKafkaErrorCode::MessageSizeTooLarge;
-        self.metrics.produce_errors.get_or_create(&ProduceErrorLabels { code: format!("{code:?}"), retriable }).inc();
+        self.metrics
+            .produce_errors
+            .get_or_create(&ProduceErrorLabels {
+                code: format!("{code:?}"),
+                retriable,
+            })
+            .inc();
     }
 
     fn too_large(&mut self, lease: Lease, slot: Slot) {
+        let size = self
+            .sequencer
+            .item(lease, slot)
+            .and_then(Outgoing::payload)
+            .map_or(0, <[u8]>::len);
         let next = match self.attempts.get(&(lease, slot)) {
-            None => Attempt::Alone,
+            None if size < SMALL => Attempt::Again(1),
+            Some(Attempt::Again(n)) if *n < AGAIN => Attempt::Again(n + 1),
+            None | Some(Attempt::Again(_)) => Attempt::Alone,
             Some(Attempt::Alone) => Attempt::Digest,
             Some(Attempt::Digest) => {
                 tracing::error!(
@@ -343,26 +412,35 @@ impl Egress {
         self.hold_until = None;
         self.is_full = false;
         while let Some((lease, slot, item)) = self.sequencer.next_send() {
-            let attempt =
-                if self.attempts.is_empty() { None } else { self.attempts.get(&(lease, slot)).copied() };
-            if attempt.is_some() && self.producer.in_flight() > 0 {
+            let attempt = if self.attempts.is_empty() {
+                None
+            } else {
+                self.attempts.get(&(lease, slot)).copied()
+            };
+            let is_alone = matches!(attempt, Some(Attempt::Alone | Attempt::Digest));
+            if is_alone && self.producer.in_flight() > 0 {
                 // It waits, and everything with it, until the line is clear.
                 self.sequencer.failed(lease, slot);
                 return;
             }
-            let ticket = Ticket { lease, slot, sent: Instant::now() };
+            let ticket = Ticket {
+                lease,
+                slot,
+                sent: Instant::now(),
+            };
             let result = match attempt {
                 Some(Attempt::Digest) => {
                     let digest = match item.part() {
                         Part::Result => result::digest_only(item.payload().unwrap_or_default()),
                         Part::DeadLetter => Vec::new(),
                     };
-                    self.producer.send(shortest(&self.topics, item, &digest), ticket)
+                    self.producer
+                        .send(shortest(&self.topics, item, &digest), ticket)
                 }
                 _ => self.producer.send(whole(&self.topics, item), ticket),
             };
             match result {
-                Ok(()) if attempt.is_some() => {
+                Ok(()) if is_alone => {
                     self.alone = Some((lease, slot));
                     return;
                 }
@@ -376,7 +454,9 @@ impl Egress {
                 Err(Refusal::TooLarge) => {
                     self.count_error(RDKafkaErrorCode::MessageSizeTooLarge);
                     // The client's own limit is about the record, not about a batch of records.
-                    self.attempts.entry((lease, slot)).or_insert(Attempt::Alone);
+                    if attempt != Some(Attempt::Digest) {
+                        self.attempts.insert((lease, slot), Attempt::Alone);
+                    }
                     self.too_large(lease, slot);
                     self.sequencer.failed(lease, slot);
                 }
@@ -412,7 +492,10 @@ impl Egress {
         let stale = self.sequencer.stale();
         let count = |stage, new: u64, old: u64| {
             if new > old {
-                self.metrics.stale_results_dropped.get_or_create(&StageLabel { stage }).inc_by(new - old);
+                self.metrics
+                    .stale_results_dropped
+                    .get_or_create(&StageLabel { stage })
+                    .inc_by(new - old);
             }
         };
         count("scanned", stale.scanned, self.stale.scanned);
@@ -433,8 +516,15 @@ fn whole<'a>(topics: &'a Topics, item: &'a Outgoing) -> Send<'a> {
 
 fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Send<'a> {
     match item.dead_letter() {
-        Some(letter) => Send { payload: None, headers: letter.digest_headers(&topics.input), ..whole(topics, item) },
-        None => Send { payload: Some(digest), ..whole(topics, item) },
+        Some(letter) => Send {
+            payload: None,
+            headers: letter.digest_headers(&topics.input),
+            ..whole(topics, item)
+        },
+        None => Send {
+            payload: Some(digest),
+            ..whole(topics, item)
+        },
     }
 }
 

@@ -112,7 +112,11 @@ impl Flow {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.budget.messages.fetch_add(messages, Ordering::Relaxed);
         self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        InFlight { flow: Arc::clone(self), messages, bytes }
+        InFlight {
+            flow: Arc::clone(self),
+            messages,
+            bytes,
+        }
     }
 }
 
@@ -133,8 +137,16 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.flow.messages.fetch_sub(self.messages, Ordering::Relaxed);
-        self.flow.budget.messages.fetch_sub(self.messages, Ordering::Relaxed);
-        self.flow.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.flow
+            .messages
+            .fetch_sub(self.messages, Ordering::Relaxed);
+        self.flow
+            .budget
+            .messages
+            .fetch_sub(self.messages, Ordering::Relaxed);
+        self.flow
+            .budget
+            .bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -46,7 +46,11 @@ pub(super) struct Turn {
 }
 
 impl Partition {
-    pub(super) fn new(flow: Arc<Flow>, queue: PartitionQueue<GroupContext>, metrics: PartitionMetrics) -> Partition {
+    pub(super) fn new(
+        flow: Arc<Flow>,
+        queue: PartitionQueue<GroupContext>,
+        metrics: PartitionMetrics,
+    ) -> Partition {
         Partition {
             flow,
             queue,
@@ -63,8 +67,17 @@ impl Partition {
     }
 
     /// Hands closed batches over, then takes a few records if `may_take` still allows it.
-    pub(super) fn turn(&mut self, scanning: &impl Scanning, may_take: impl FnOnce(&Flow) -> bool) -> Turn {
-        let mut turn = Turn { records: 0, is_full: false, is_throttled: false, error: None };
+    pub(super) fn turn(
+        &mut self,
+        scanning: &impl Scanning,
+        may_take: impl FnOnce(&Flow) -> bool,
+    ) -> Turn {
+        let mut turn = Turn {
+            records: 0,
+            is_full: false,
+            is_throttled: false,
+            error: None,
+        };
         if !self.submit(scanning) {
             turn.is_full = true;
             return turn;
@@ -77,10 +90,18 @@ impl Partition {
         for _ in 0..TURN {
             match self.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    add(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow, &message);
+                    add(
+                        &mut self.building,
+                        &mut self.ready,
+                        &mut self.next_seq,
+                        &self.flow,
+                        &message,
+                    );
                     self.position = Some(message.offset() + 1);
                     self.metrics.messages_consumed.inc();
-                    self.metrics.bytes_consumed.inc_by(message.payload_len() as u64);
+                    self.metrics
+                        .bytes_consumed
+                        .inc_by(message.payload_len() as u64);
                     turn.records += 1;
                 }
                 Some(Err(error)) => {
@@ -106,15 +127,28 @@ impl Partition {
 
     /// Takes a record that came by the main queue.
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) {
-        add(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow, message);
+        add(
+            &mut self.building,
+            &mut self.ready,
+            &mut self.next_seq,
+            &self.flow,
+            message,
+        );
         self.position = Some(message.offset() + 1);
         self.metrics.messages_consumed.inc();
-        self.metrics.bytes_consumed.inc_by(message.payload_len() as u64);
+        self.metrics
+            .bytes_consumed
+            .inc_by(message.payload_len() as u64);
         self.close_batch();
     }
 
     fn close_batch(&mut self) {
-        close(&mut self.building, &mut self.ready, &mut self.next_seq, &self.flow);
+        close(
+            &mut self.building,
+            &mut self.ready,
+            &mut self.next_seq,
+            &self.flow,
+        );
     }
 
     /// False if the workers have no room.
@@ -150,7 +184,11 @@ impl Partition {
             self.last_watermark = watermark;
             self.watermark_moved = Instant::now();
         }
-        let blocked = if incomplete == 0 { 0.0 } else { self.watermark_moved.elapsed().as_secs_f64() };
+        let blocked = if incomplete == 0 {
+            0.0
+        } else {
+            self.watermark_moved.elapsed().as_secs_f64()
+        };
         self.metrics.watermark_blocked.set(blocked);
         self.metrics.incomplete_messages.set(incomplete as i64);
         if let Some(offset) = watermark {
@@ -165,7 +203,10 @@ impl Partition {
         if let Some(offset) = self.committed {
             self.metrics.consumer_lag_committed.set(lag(offset));
         }
-        let position = self.position.or(self.committed).or((ends.next >= 0).then_some(ends.next));
+        let position = self
+            .position
+            .or(self.committed)
+            .or((ends.next >= 0).then_some(ends.next));
         let lag = position.map(lag)?;
         self.metrics.consumer_lag.set(lag);
         Some(lag)
@@ -190,7 +231,12 @@ fn add(
     }
 }
 
-fn close(building: &mut BatchBuilder, ready: &mut VecDeque<Batch>, next_seq: &mut u64, flow: &Arc<Flow>) {
+fn close(
+    building: &mut BatchBuilder,
+    ready: &mut VecDeque<Batch>,
+    next_seq: &mut u64,
+    flow: &Arc<Flow>,
+) {
     if !building.is_empty() {
         ready.push_back(building.build(flow, *next_seq));
         *next_seq += 1;

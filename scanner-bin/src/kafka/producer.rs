@@ -77,16 +77,29 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let error = match result {
             Ok(_) => None,
-            Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+            Err((error, _)) => Some(
+                error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::Unknown),
+            ),
         };
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(Report { ticket, error });
+        self.reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Report { ticket, error });
     }
 }
 
 impl Producer {
     pub(super) fn new(config: &ClientConfig, errors: client::Errors) -> KafkaResult<Producer> {
-        let context = Reports { reports: Mutex::default(), errors };
-        Ok(Producer { inner: config.create_with_context(context)?, in_flight: 0 })
+        let context = Reports {
+            reports: Mutex::default(),
+            errors,
+        };
+        Ok(Producer {
+            inner: config.create_with_context(context)?,
+            in_flight: 0,
+        })
     }
 
     /// Hands a record over; it is copied.
@@ -115,7 +128,10 @@ impl Producer {
         loop {
             self.inner.poll(Duration::ZERO);
             let context: &Arc<Reports> = self.inner.client().context();
-            let mut new = context.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut new = context
+                .reports
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if new.is_empty() {
                 break;
             }
@@ -132,6 +148,9 @@ impl Producer {
 
     /// Why this producer can never send again, if so.
     pub(super) fn fatal(&self) -> Option<String> {
-        self.inner.client().fatal_error().map(|(code, text)| format!("{code:?}: {text}"))
+        self.inner
+            .client()
+            .fatal_error()
+            .map(|(code, text)| format!("{code:?}: {text}"))
     }
 }

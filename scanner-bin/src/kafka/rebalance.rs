@@ -51,13 +51,19 @@ pub(super) struct Event {
 impl Event {
     /// The partitions concerned.
     pub(super) fn partitions(&self) -> Vec<i32> {
-        self.list.elements().iter().map(|element| element.partition()).collect()
+        self.list
+            .elements()
+            .iter()
+            .map(|element| element.partition())
+            .collect()
     }
 
     /// Tells librdkafka that we have made ready for it.
     pub(super) fn answer(&self, consumer: &BaseConsumer<GroupContext>) -> KafkaResult<()> {
         match (consumer.rebalance_protocol(), self.kind) {
-            (RebalanceProtocol::Cooperative, Kind::Assign) => consumer.incremental_assign(&self.list),
+            (RebalanceProtocol::Cooperative, Kind::Assign) => {
+                consumer.incremental_assign(&self.list)
+            }
             (RebalanceProtocol::Cooperative, _) => consumer.incremental_unassign(&self.list),
             (_, Kind::Assign) => consumer.assign(&self.list),
             (_, _) => consumer.unassign(),
@@ -134,24 +140,41 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let Some(topic) = statistics.topics.get(&self.topic) else {
+            return;
+        };
         let mut ends = lock(&self.ends);
         ends.clear();
         ends.extend(topic.partitions.values().map(|p| {
             // With the default isolation a reader stops at the last stable offset.
-            (p.partition, Ends { end: p.ls_offset, start: p.lo_offset, next: p.next_offset - p.fetchq_cnt })
+            (
+                p.partition,
+                Ends {
+                    end: p.ls_offset,
+                    start: p.lo_offset,
+                    next: p.next_offset - p.fetchq_cnt,
+                },
+            )
         }));
     }
 }
 
 impl ConsumerContext for GroupContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        err: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
         let kind = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Kind::Assign,
             _ if consumer.assignment_lost() => Kind::Lost,
             _ => Kind::Revoke,
         };
-        let event = Event { kind, list: list.clone() };
+        let event = Event {
+            kind,
+            list: list.clone(),
+        };
         if self.closing.load(Ordering::Acquire) {
             report(event.answer(consumer));
         } else {

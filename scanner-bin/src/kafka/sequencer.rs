@@ -129,13 +129,18 @@ impl<T> Sequencer<T> {
     /// that was not closed ends here.
     pub fn assign(&mut self, lease: Lease) {
         self.remove(lease.partition);
-        self.rings.insert(lease.partition, Ring::new(lease.generation));
+        self.rings
+            .insert(lease.partition, Ring::new(lease.generation));
     }
 
     /// Ends a lease, whether drained or not: what it still holds is dropped and counted, what comes
     /// later for it is stale.
     pub fn close(&mut self, lease: Lease) {
-        if self.rings.get(&lease.partition).is_some_and(|r| r.generation == lease.generation) {
+        if self
+            .rings
+            .get(&lease.partition)
+            .is_some_and(|r| r.generation == lease.generation)
+        {
             self.remove(lease.partition);
         }
     }
@@ -143,7 +148,11 @@ impl<T> Sequencer<T> {
     fn remove(&mut self, partition: i32) {
         if let Some(ring) = self.rings.remove(&partition) {
             let early: usize = ring.early.iter().flatten().map(Vec::len).sum();
-            let unsent = ring.slots.iter().filter(|h| matches!(h.state, State::Waiting(_))).count();
+            let unsent = ring
+                .slots
+                .iter()
+                .filter(|h| matches!(h.state, State::Waiting(_)))
+                .count();
             self.stale.scanned += (early + unsent) as u64;
             self.held -= early + ring.slots.len();
             self.sendable.retain(|p| *p != partition);
@@ -186,7 +195,13 @@ impl<T> Sequencer<T> {
                 Some(slot) => {
                     // To the end of the line: the next one belongs to another partition.
                     self.sendable.rotate_left(1);
-                    break (Lease { partition, generation: ring.generation }, slot);
+                    break (
+                        Lease {
+                            partition,
+                            generation: ring.generation,
+                        },
+                        slot,
+                    );
                 }
                 None => {
                     ring.in_sendable = false;
@@ -243,7 +258,10 @@ impl<T> Sequencer<T> {
 
     /// What is sent for this slot, if it is in flight or waits.
     pub fn item(&self, lease: Lease, slot: Slot) -> Option<&T> {
-        self.rings.get(&lease.partition).filter(|r| r.generation == lease.generation)?.item(slot)
+        self.rings
+            .get(&lease.partition)
+            .filter(|r| r.generation == lease.generation)?
+            .item(slot)
     }
 
     /// The next thing to act on, until there is none.
@@ -251,7 +269,10 @@ impl<T> Sequencer<T> {
         loop {
             let partition = *self.changed.front()?;
             let ring = self.rings.get_mut(&partition)?;
-            let lease = Lease { partition, generation: ring.generation };
+            let lease = Lease {
+                partition,
+                generation: ring.generation,
+            };
             if let Some(offset) = ring.watermark
                 && ring.reported != ring.watermark
             {
@@ -281,7 +302,9 @@ impl<T> Sequencer<T> {
 /// The ring of a lease that has not ended. A function of the field alone, so that the caller keeps
 /// its hands on the others.
 fn ring_of<T>(rings: &mut HashMap<i32, Ring<T>>, lease: Lease) -> Option<&mut Ring<T>> {
-    rings.get_mut(&lease.partition).filter(|ring| ring.generation == lease.generation)
+    rings
+        .get_mut(&lease.partition)
+        .filter(|ring| ring.generation == lease.generation)
 }
 
 fn note(queue: &mut VecDeque<i32>, is_in: &mut bool, partition: i32) {
@@ -319,7 +342,10 @@ impl<T> Ring<T> {
     }
 
     fn has(&self, seq: u64) -> bool {
-        matches!(self.early.get((seq - self.next_seq) as usize), Some(Some(_)))
+        matches!(
+            self.early.get((seq - self.next_seq) as usize),
+            Some(Some(_))
+        )
     }
 
     fn keep(&mut self, seq: u64, entries: Vec<Entry<T>>) {
@@ -345,7 +371,11 @@ impl<T> Ring<T> {
     /// Lets everything answered leave the ring; returns how many did.
     fn advance(&mut self) -> usize {
         let before = self.slots.len();
-        while let Some(Held { next_offset, state: State::Done }) = self.slots.front() {
+        while let Some(Held {
+            next_offset,
+            state: State::Done,
+        }) = self.slots.front()
+        {
             self.watermark = Some(*next_offset);
             self.slots.pop_front();
             self.base += 1;
@@ -355,11 +385,16 @@ impl<T> Ring<T> {
     }
 
     fn held(&mut self, slot: Slot) -> Option<&mut Held<T>> {
-        self.slots.get_mut(usize::try_from(slot.checked_sub(self.base)?).ok()?)
+        self.slots
+            .get_mut(usize::try_from(slot.checked_sub(self.base)?).ok()?)
     }
 
     fn item(&self, slot: Slot) -> Option<&T> {
-        match &self.slots.get(usize::try_from(slot.checked_sub(self.base)?).ok()?)?.state {
+        match &self
+            .slots
+            .get(usize::try_from(slot.checked_sub(self.base)?).ok()?)?
+            .state
+        {
             State::Waiting(item) | State::InFlight(item) => Some(item),
             State::Done => None,
         }
@@ -393,7 +428,9 @@ impl<T> Ring<T> {
     }
 
     fn wait_again(&mut self, slot: Slot) -> bool {
-        let Some(held) = self.held(slot) else { return false };
+        let Some(held) = self.held(slot) else {
+            return false;
+        };
         match std::mem::replace(&mut held.state, State::Done) {
             State::InFlight(item) => {
                 held.state = State::Waiting(item);

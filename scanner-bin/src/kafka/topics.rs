@@ -68,8 +68,9 @@ pub fn wait(
 ) -> KafkaResult<Option<Cluster>> {
     let settings = client::config(config, Role::Admin);
     // A consumer without a group: unlike a producer, it never makes a broker create what it asks for.
-    let asking: BaseConsumer<Asking> =
-        settings.create_with_context(Asking { errors: client::Errors::new(Arc::clone(metrics)) })?;
+    let asking: BaseConsumer<Asking> = settings.create_with_context(Asking {
+        errors: client::Errors::new(Arc::clone(metrics)),
+    })?;
     let mut said: Option<(String, Instant)> = None;
     while !shutdown.is_requested() {
         // Serves the client's log and errors.
@@ -77,26 +78,49 @@ pub fn wait(
         let trouble = match look(&asking, config) {
             Ok(cluster) => {
                 health.pass(Check::InputTopic);
-                tracing::info!(cluster = cluster.id, partitions = cluster.input_partitions, topic = config.input_topic, "Topics found");
+                tracing::info!(
+                    cluster = cluster.id,
+                    partitions = cluster.input_partitions,
+                    topic = config.input_topic,
+                    "Topics found"
+                );
                 return Ok(Some(cluster));
             }
-            Err(Trouble::Unreachable(error)) => format!("the brokers {} cannot be asked for their topics: {error}", config.brokers),
+            Err(Trouble::Unreachable(error)) => format!(
+                "the brokers {} cannot be asked for their topics: {error}",
+                config.brokers
+            ),
             Err(Trouble::Missing(missing)) if config.create_topics => {
                 match create(config, &missing) {
                     Ok(()) => {
                         tracing::info!(topics = ?missing, "Topics created");
                         continue;
                     }
-                    Err(error) => format!("topics {} are missing and cannot be created: {error}", missing.join(", ")),
+                    Err(error) => format!(
+                        "topics {} are missing and cannot be created: {error}",
+                        missing.join(", ")
+                    ),
                 }
             }
             Err(Trouble::Missing(missing)) => {
-                metrics.client_errors.get_or_create(&CodeLabel { code: "UnknownTopicOrPartition".to_owned() }).inc();
-                format!("topics are missing on {}: {}; create them, or let the service do so with --create-topics", config.brokers, missing.join(", "))
+                metrics
+                    .client_errors
+                    .get_or_create(&CodeLabel {
+                        code: "UnknownTopicOrPartition".to_owned(),
+                    })
+                    .inc();
+                format!(
+                    "topics are missing on {}: {}; create them, or let the service do so with --create-topics",
+                    config.brokers,
+                    missing.join(", ")
+                )
             }
         };
         health.fail(Check::InputTopic, trouble.clone());
-        if said.as_ref().is_none_or(|(last, at)| *last != trouble || at.elapsed() >= REPEAT) {
+        if said
+            .as_ref()
+            .is_none_or(|(last, at)| *last != trouble || at.elapsed() >= REPEAT)
+        {
             tracing::warn!("Not ready: {trouble}");
             said = Some((trouble, Instant::now()));
         }
@@ -116,7 +140,11 @@ enum Trouble {
 fn look(asking: &BaseConsumer<Asking>, config: &KafkaConfig) -> Result<Cluster, Trouble> {
     let mut missing = Vec::new();
     let mut input_partitions = 0;
-    for name in [&config.input_topic, &config.output_topic, &config.dead_letter_topic] {
+    for name in [
+        &config.input_topic,
+        &config.output_topic,
+        &config.dead_letter_topic,
+    ] {
         let metadata = match asking.fetch_metadata(Some(name), ASK) {
             Ok(metadata) => metadata,
             Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => {
@@ -144,11 +172,19 @@ fn look(asking: &BaseConsumer<Asking>, config: &KafkaConfig) -> Result<Cluster, 
         return Err(Trouble::Missing(missing));
     }
     let id = asking.client().fetch_cluster_id(ASK).unwrap_or_default();
-    Ok(Cluster { id, input_partitions })
+    Ok(Cluster {
+        id,
+        input_partitions,
+    })
 }
 
 fn is_unknown(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition)
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+    )
 }
 
 fn is_unknown_raw(code: RDKafkaRespErr) -> bool {
@@ -159,7 +195,10 @@ fn is_unknown_raw(code: RDKafkaRespErr) -> bool {
 fn create(config: &KafkaConfig, missing: &[String]) -> KafkaResult<()> {
     let settings = client::config(config, Role::Admin);
     let admin = AdminClient::from_config_and_context(&settings, Quiet)?;
-    let topics: Vec<NewTopic<'_>> = missing.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+    let topics: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1)))
+        .collect();
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
     for result in block_on(admin.create_topics(&topics, &options))? {
         match result {

@@ -16,7 +16,8 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scanlib::{
-    Detector, Incomplete, Message, Parser, Pool, Report, Request, ScanError, Stage, TrySubmitError, Verdict, Work, Worker,
+    Detector, Incomplete, Message, Parser, Pool, Report, Request, ScanError, Stage, TrySubmitError,
+    Verdict, Work, Worker,
 };
 
 use super::answers::{Answers, AnswersBuilder};
@@ -29,7 +30,9 @@ use crate::config::{Emit, ResultKey};
 use crate::log;
 use crate::ops::health::Health;
 use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, QueueLabel, ReasonLabel};
-use crate::result::{self, ClamavState, DbMode, EngineState, Outcome, RulesState, ScanContext, Status};
+use crate::result::{
+    self, ClamavState, DbMode, EngineState, Outcome, RulesState, ScanContext, Status,
+};
 
 /// Pause before the first repetition of a failed scan; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -90,7 +93,8 @@ impl Work for ScanBatch {
         let mut records = batch.records();
         while is_complete && let Some(record) = records.next() {
             working.next();
-            is_complete = batch.is_live() && desk.answer(&batch, &record, worker, &engines, &mut answers);
+            is_complete =
+                batch.is_live() && desk.answer(&batch, &record, worker, &engines, &mut answers);
         }
         drop(records);
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
@@ -109,6 +113,47 @@ struct Failure {
     report: Option<Report>,
 }
 
+/// What is known of a record.
+enum Judged {
+    Scanned(Report),
+    Failed(Box<Failure>),
+    /// It was not to be scanned.
+    NotScanned,
+}
+
+impl Judged {
+    fn failed(reason: Reason, error: &str) -> Judged {
+        let error = error.to_owned();
+        Judged::Failed(Box::new(Failure {
+            reason,
+            error,
+            report: None,
+        }))
+    }
+
+    fn report(&self) -> Option<&Report> {
+        match self {
+            Judged::Scanned(report) => Some(report),
+            Judged::Failed(failure) => failure.report.as_ref(),
+            Judged::NotScanned => None,
+        }
+    }
+
+    fn outcome(&self, payload: Option<&[u8]>) -> Outcome<'_> {
+        match (self, self.report(), payload) {
+            (_, Some(report), _) => Outcome::from(report),
+            (Judged::Failed(failure), ..) => Outcome::Error {
+                reason: &failure.error,
+            },
+            (_, _, None) => Outcome::Skipped {
+                reason: "tombstone",
+            },
+            (_, _, Some([])) => Outcome::Skipped { reason: "empty" },
+            (_, _, Some(_)) => Outcome::TooLarge,
+        }
+    }
+}
+
 impl Desk {
     /// Answers one record; false if its lease ended before it could be scanned.
     fn answer(
@@ -121,27 +166,20 @@ impl Desk {
     ) -> bool {
         let scanned_at = SystemTime::now();
         let raw = record.payload.unwrap_or_default();
-        let parsed = catch_unwind(AssertUnwindSafe(|| self.parser.parse_received(raw, record.timestamp_ms)));
-        let scanned = match (record.payload, &parsed) {
-            (Some(raw), Ok(message)) if !raw.is_empty() && raw.len() as u64 <= self.max_message_bytes => {
-                let Some(scanned) = self.scan(batch, message, worker) else { return false };
-                Some(scanned)
-            }
-            (_, Ok(_)) => None,
-            (_, Err(_)) => {
-                let error = "the parser panicked".to_owned();
-                Some(Err(Failure { reason: Reason::Panic, error, report: None }))
-            }
+        let to_scan = !raw.is_empty() && raw.len() as u64 <= self.max_message_bytes;
+        let parsed = catch_unwind(AssertUnwindSafe(|| {
+            self.parser.parse_received(raw, record.timestamp_ms)
+        }));
+        let mut judged = match &parsed {
+            Ok(message) if to_scan => match self.scan(batch, message, worker) {
+                Some(Ok(report)) => Judged::Scanned(report),
+                Some(Err(failure)) => Judged::Failed(failure),
+                None => return false,
+            },
+            Ok(_) => Judged::NotScanned,
+            Err(_) => Judged::failed(Reason::Panic, "the parser panicked"),
         };
-        let message = parsed.unwrap_or_else(|_| self.parser.parse(b""));
-        let outcome = match (&scanned, record.payload) {
-            (Some(Ok(report)), _) => Outcome::from(report),
-            (Some(Err(Failure { report: Some(report), .. })), _) => Outcome::from(report),
-            (Some(Err(Failure { error, .. })), _) => Outcome::Error { reason: error },
-            (None, None) => Outcome::Skipped { reason: "tombstone" },
-            (None, Some([])) => Outcome::Skipped { reason: "empty" },
-            (None, Some(_)) => Outcome::TooLarge,
-        };
+        let mut message = parsed.unwrap_or_else(|_| self.parser.parse(b""));
         let context = ScanContext {
             instance: &self.instance,
             cluster: &self.cluster,
@@ -154,20 +192,49 @@ impl Desk {
             processed_at: SystemTime::now(),
         };
         let summary = answers.result(record.offset, record.timestamp_ms, |out| {
-            let summary = result::encode(out, &context, &message, outcome, engines);
+            let start = out.len();
+            let encode = |out: &mut Vec<u8>, message: &Message<'_>, judged: &Judged| {
+                result::encode(
+                    out,
+                    &context,
+                    message,
+                    judged.outcome(record.payload),
+                    engines,
+                )
+            };
+            let attempt = catch_unwind(AssertUnwindSafe(|| encode(out, &message, &judged)));
+            let summary = attempt.unwrap_or_else(|_| {
+                // One record's odd content is no reason to stop: say less, and keep the original.
+                out.truncate(start);
+                message = self.parser.parse(b"");
+                judged = Judged::failed(Reason::Panic, "the result could not be written");
+                encode(out, &message, &judged)
+            });
             let headers = (summary.status.as_str(), summary.severity);
             (summary, headers)
         });
         match self.result_key {
             ResultKey::Input => answers.key(record.key),
-            ResultKey::ScanId => answers.key(Some(summary.scan_id.hyphenated().to_string().as_bytes())),
+            ResultKey::ScanId => {
+                answers.key(Some(summary.scan_id.hyphenated().to_string().as_bytes()))
+            }
         }
-        self.count(outcome, &scanned, summary.status);
         if summary.status == Status::Threat {
             log::threat_detected(&summary, &context, &message.fields);
         }
-        if let Some(Err(Failure { reason, error, .. })) = &scanned {
-            self.metrics.scan_errors.get_or_create(&KindLabel { kind: reason.as_str() }).inc();
+        self.count(
+            judged.outcome(record.payload),
+            judged.report(),
+            summary.status,
+        );
+        if let Judged::Failed(failure) = &judged {
+            let Failure { reason, error, .. } = &**failure;
+            self.metrics
+                .scan_errors
+                .get_or_create(&KindLabel {
+                    kind: reason.as_str(),
+                })
+                .inc();
             answers.dead_letter(DeadLetter::new(record, context.partition, *reason, error));
         }
         if self.emit == Emit::Threats && summary.status == Status::Clean {
@@ -177,7 +244,12 @@ impl Desk {
     }
 
     /// Scans a message, again if that fails. `None` if the lease ended first.
-    fn scan(&self, batch: &Batch, message: &Message<'_>, worker: &mut Worker) -> Option<Result<Report, Failure>> {
+    fn scan(
+        &self,
+        batch: &Batch,
+        message: &Message<'_>,
+        worker: &mut Worker,
+    ) -> Option<Result<Report, Box<Failure>>> {
         loop {
             if self.circuit.is_open() && !self.circuit.wait(worker, || batch.is_live()) {
                 return None;
@@ -204,7 +276,7 @@ impl Desk {
         }
     }
 
-    fn try_scan(&self, message: &Message<'_>, worker: &mut Worker) -> Result<Report, Failure> {
+    fn try_scan(&self, message: &Message<'_>, worker: &mut Worker) -> Result<Report, Box<Failure>> {
         let report = match worker.scan(|scanner| scanner.scan_message(message, &Request::new())) {
             Ok(report) => report,
             Err(error) => {
@@ -215,12 +287,24 @@ impl Desk {
                     }
                     _ => Reason::ScanError,
                 };
-                return Err(Failure { reason, error: error.to_string(), report: None });
+                return Err(Box::new(Failure {
+                    reason,
+                    error: error.to_string(),
+                    report: None,
+                }));
             }
         };
-        if let Verdict::Incomplete { cause: cause @ Incomplete::EngineError { .. }, .. } = &report.verdict {
+        if let Verdict::Incomplete {
+            cause: cause @ Incomplete::EngineError { .. },
+            ..
+        } = &report.verdict
+        {
             let error = cause.to_string();
-            return Err(Failure { reason: Reason::EngineError, error, report: Some(report) });
+            return Err(Box::new(Failure {
+                reason: Reason::EngineError,
+                error,
+                report: Some(report),
+            }));
         }
         if report.engine_calls > 0 {
             self.circuit.succeeded();
@@ -228,25 +312,37 @@ impl Desk {
         Ok(report)
     }
 
-    fn count(&self, outcome: Outcome<'_>, scanned: &Option<Result<Report, Failure>>, status: Status) {
+    fn count(&self, outcome: Outcome<'_>, report: Option<&Report>, status: Status) {
         let metrics = &self.metrics;
         if let Outcome::Skipped { reason } = outcome {
-            let reason = if reason == "tombstone" { "tombstone" } else { "empty" };
-            metrics.records_skipped.get_or_create(&ReasonLabel { reason }).inc();
+            let reason = if reason == "tombstone" {
+                "tombstone"
+            } else {
+                "empty"
+            };
+            metrics
+                .records_skipped
+                .get_or_create(&ReasonLabel { reason })
+                .inc();
             if reason == "tombstone" {
                 metrics.tombstones.inc();
             }
         }
-        let report = match scanned {
-            Some(Ok(report) | Err(Failure { report: Some(report), .. })) => Some(report),
-            _ => None,
-        };
-        let (engine, elapsed) = report.map_or(("limits", Duration::ZERO), |r| (engine_word(r.decided_by), r.elapsed));
+        let (engine, elapsed) = report.map_or(("limits", Duration::ZERO), |r| {
+            (engine_word(r.decided_by), r.elapsed)
+        });
         metrics.scanned(status.as_str(), engine, elapsed);
         for detection in report.map_or(&[][..], |r| r.verdict.detections()) {
-            let engine = if detection.is_clamav() { "clamav" } else { "rules" };
+            let engine = if detection.is_clamav() {
+                "clamav"
+            } else {
+                "rules"
+            };
             let severity = detection.severity.as_str();
-            metrics.detections.get_or_create(&DetectionLabels { engine, severity }).inc();
+            metrics
+                .detections
+                .get_or_create(&DetectionLabels { engine, severity })
+                .inc();
         }
     }
 }
@@ -267,18 +363,26 @@ fn engine_state(detector: &Detector) -> EngineState {
             let info = engine.info();
             ClamavState {
                 version: info.library.text.clone(),
-                db_mode: if info.builtin_only { DbMode::Builtin } else { DbMode::Custom },
+                db_mode: if info.builtin_only {
+                    DbMode::Builtin
+                } else {
+                    DbMode::Custom
+                },
                 signatures: info.signatures,
                 digest: info.digest.to_string(),
             }
         }),
-        rules: detector.rules().map(|rules| RulesState { rules: rules.rules().len() as u64 }),
+        rules: detector.rules().map(|rules| RulesState {
+            rules: rules.rules().len() as u64,
+        }),
     }
 }
 
 /// Between half and all of `pause`, so that workers that failed together do not retry together.
 fn jittered(pause: Duration) -> Duration {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
     pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
 }
 
@@ -293,7 +397,10 @@ pub struct PoolScanning {
 
 impl Scanning for PoolScanning {
     fn try_submit(&self, batch: Batch) -> Result<(), Refused> {
-        let work = ScanBatch { batch, desk: Arc::clone(&self.desk) };
+        let work = ScanBatch {
+            batch,
+            desk: Arc::clone(&self.desk),
+        };
         self.pool.try_submit(work).map_err(|back| match back {
             TrySubmitError::Full(work) | TrySubmitError::Closed(work) => Refused(work.batch),
         })
@@ -306,6 +413,9 @@ impl Scanning for PoolScanning {
     fn measure(&self, metrics: &Metrics) {
         let stats = self.pool.stats();
         metrics.workers_busy.set(stats.busy as i64);
-        metrics.queue_depth.get_or_create(&QueueLabel { queue: "scan" }).set(stats.queued_jobs as i64);
+        metrics
+            .queue_depth
+            .get_or_create(&QueueLabel { queue: "scan" })
+            .set(stats.queued_jobs as i64);
     }
 }

@@ -1,0 +1,681 @@
+//! The service as a whole, in this process, on the embedded broker of librdkafka: fast enough for
+//! every build, and with faults that a real broker does not have on order. What the embedded broker
+//! cannot show (rebalances without repetition, real commits and restarts) is tested on a real one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, RuleSet, eicar};
+use scanner_bin::config::{Config, Emit};
+use scanner_bin::ops::health::{Health, Limits, Probe};
+use scanner_bin::ops::metrics::{Metrics, ResultLabel};
+use scanner_bin::service::{self, ExitReport, ServiceError, Watch};
+use scanner_bin::shutdown::Shutdown;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const INPUT: &str = "in";
+const OUTPUT: &str = "out";
+const DEAD: &str = "dead";
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// A cluster whose input topic has this many partitions; the others have one, so that the order of
+/// results can be seen.
+fn cluster(partitions: i32) -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(INPUT, partitions, 1).unwrap();
+    cluster.create_topic(OUTPUT, 1, 1).unwrap();
+    cluster.create_topic(DEAD, 1, 1).unwrap();
+    cluster
+}
+
+fn config(cluster: &Cluster) -> Config {
+    let mut config = Config::default();
+    config.kafka.brokers = cluster.bootstrap_servers();
+    config.kafka.group = "scanners".to_owned();
+    config.kafka.input_topic = INPUT.to_owned();
+    config.kafka.output_topic = OUTPUT.to_owned();
+    config.kafka.dead_letter_topic = DEAD.to_owned();
+    // The embedded broker lets a member that left count until its session is over.
+    config.kafka.session_timeout = Duration::from_secs(6);
+    config.kafka.commit_interval = Duration::from_millis(200);
+    config.kafka.drain_timeout = Duration::from_secs(20);
+    config.ops.instance = "scanner-0".to_owned();
+    config
+}
+
+/// On a memory file system where there is one: libclamav makes a directory for each scan.
+fn temporary() -> tempfile::TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        tempfile::tempdir_in(shm)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
+struct Service {
+    shutdown: Shutdown,
+    watch: Watch,
+    thread: Option<JoinHandle<Result<ExitReport, ServiceError>>>,
+    /// libclamav's temporary directory.
+    tmp: tempfile::TempDir,
+}
+
+impl Service {
+    fn start(config: Config) -> Service {
+        let tmp = temporary();
+        let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        let engine = engine
+            .tmp_dir(tmp.path())
+            .builtin_signatures()
+            .unwrap()
+            .compile()
+            .unwrap();
+        let detector = Detector::builder()
+            .engine(engine)
+            .rules(RuleSet::builtin())
+            .build()
+            .unwrap();
+        let slot = DetectorSlot::new(detector);
+        let health = Arc::new(Health::new(Limits {
+            poll_loop: Duration::from_secs(5),
+            worker: Duration::from_secs(60),
+        }));
+        let metrics = Arc::new(Metrics::new(Arc::clone(health.poll_loop())));
+        let (watch, shutdown) = (Watch { health, metrics }, Shutdown::new());
+        let thread = std::thread::spawn({
+            let (watch, shutdown) = (watch.clone(), shutdown.clone());
+            move || service::run(&config, &slot, &watch, &shutdown)
+        });
+        Service {
+            shutdown,
+            watch,
+            thread: Some(thread),
+            tmp,
+        }
+    }
+
+    fn stop(mut self) -> ExitReport {
+        self.shutdown.request();
+        self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+
+    /// Results that the broker has acknowledged, all of them clean.
+    fn acknowledged(&self) -> u64 {
+        let clean = ResultLabel { result: "clean" };
+        self.watch
+            .metrics
+            .results_produced
+            .get_or_create(&clean)
+            .get()
+    }
+
+    fn failures(&self) -> String {
+        self.watch.health.answer(Probe::Ready).failures()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.shutdown.request();
+        if let Some(thread) = self.thread.take() {
+            let _outcome = thread.join();
+        }
+    }
+}
+
+fn client(cluster: &Cluster) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("message.max.bytes", "33554432")
+        .set("linger.ms", "0");
+    config
+}
+
+fn produce<'a>(cluster: &Cluster, records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>) {
+    let producer: BaseProducer = client(cluster).create().unwrap();
+    for record in records {
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn text<'a>(partition: i32, payload: &'a str) -> BaseRecord<'a, [u8], [u8]> {
+    BaseRecord::to(INPUT)
+        .partition(partition)
+        .payload(payload.as_bytes())
+}
+
+#[derive(Clone, Debug)]
+struct Received {
+    key: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+    timestamp: Option<i64>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Received {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.payload.as_deref().unwrap()).unwrap()
+    }
+
+    /// Partition and offset of the record that this answers.
+    fn source(&self) -> (i64, i64) {
+        let json = self.json();
+        (
+            json["kafka"]["partition"].as_i64().unwrap(),
+            json["kafka"]["offset"].as_i64().unwrap(),
+        )
+    }
+
+    fn status(&self) -> String {
+        self.json()["status"].as_str().unwrap().to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        value.clone().map(|v| String::from_utf8(v).unwrap())
+    }
+}
+
+/// Reads partition 0 of a topic from its start until `enough` is satisfied, and a little longer, to
+/// see what should not be there.
+fn read(cluster: &Cluster, topic: &str, enough: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+    let consumer: BaseConsumer = client(cluster).set("group.id", "reader").create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Beginning)
+        .unwrap();
+    consumer.assign(&list).unwrap();
+    let mut all = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = Instant::now();
+    while !enough(&all) || last.elapsed() < Duration::from_millis(300) {
+        assert!(
+            Instant::now() < deadline,
+            "only {} records on {topic} after {PATIENCE:?}",
+            all.len()
+        );
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
+            last = Instant::now();
+            all.push(Received {
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().map(<[u8]>::to_vec),
+                timestamp: message.timestamp().to_millis(),
+                headers: message.headers().map_or(Vec::new(), |headers| {
+                    headers
+                        .iter()
+                        .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+                        .collect()
+                }),
+            });
+        }
+    }
+    all
+}
+
+fn results(cluster: &Cluster, count: usize) -> Vec<Received> {
+    read(cluster, OUTPUT, |all| all.len() >= count)
+}
+
+/// Committed offset of each partition of the input, if there is one.
+fn committed(cluster: &Cluster, partitions: i32) -> Vec<Option<i64>> {
+    let consumer: BaseConsumer = client(cluster)
+        .set("group.id", "scanners")
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition(INPUT, partition);
+    }
+    let found = consumer.committed_offsets(list, PATIENCE).unwrap();
+    let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
+        .offset()
+    {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    found.elements().iter().map(offset).collect()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn every_record_is_answered_once_in_input_order_with_its_key_and_then_committed() {
+    let cluster = cluster(3);
+    let lines: Vec<String> = (0..600)
+        .map(|i| format!("<13>Oct 20 02:44:02 web app[{i}]: request {i} done"))
+        .collect();
+    produce(
+        &cluster,
+        lines.iter().enumerate().map(|(i, line)| match i % 3 {
+            0 => text(0, line),
+            1 => text(1, line).key(b"\xff\x00key"),
+            _ => text(2, line).key(b""),
+        }),
+    );
+    let service = Service::start(config(&cluster));
+    let results = results(&cluster, 600);
+    assert_eq!(
+        service.failures(),
+        "self_scan: the engine has not scanned its test data yet",
+        "this test starts no self-scan"
+    );
+    assert_eq!(
+        service.stop(),
+        ExitReport {
+            abandoned: 0,
+            committed: true
+        }
+    );
+
+    assert_eq!(results.len(), 600);
+    let mut next = BTreeMap::new();
+    for result in &results {
+        let (partition, offset) = result.source();
+        let expected = next.entry(partition).or_insert(0);
+        assert_eq!(offset, *expected, "partition {partition}");
+        *expected += 1;
+        assert_eq!(
+            result.key.as_deref(),
+            [None, Some(&b"\xff\x00key"[..]), Some(&b""[..])][partition as usize]
+        );
+        assert_eq!(
+            (result.status().as_str(), result.header("status").as_deref()),
+            ("clean", Some("clean"))
+        );
+    }
+    assert_eq!(committed(&cluster, 3), [Some(200); 3]);
+}
+
+#[test]
+fn a_stop_answers_what_was_read_and_the_next_run_goes_on_exactly_there() {
+    let cluster = cluster(2);
+    let lines: Vec<String> = (0..4000).map(|i| format!("line {i}")).collect();
+    produce(
+        &cluster,
+        lines
+            .iter()
+            .enumerate()
+            .map(|(i, line)| text(i as i32 % 2, line)),
+    );
+    let mut slow = config(&cluster);
+    slow.kafka.inflight_messages_per_partition = 50;
+    let service = Service::start(slow);
+    wait_for("the first results", || service.acknowledged() > 0);
+    assert_eq!(
+        service.stop(),
+        ExitReport {
+            abandoned: 0,
+            committed: true
+        }
+    );
+    let first = results(&cluster, 1);
+    assert!(
+        first.len() < 4000,
+        "the stop came too late to show anything"
+    );
+    let mut read_until = [0; 2];
+    for result in &first {
+        let (partition, offset) = result.source();
+        read_until[partition as usize] = offset + 1;
+    }
+    let expected: Vec<_> = read_until
+        .iter()
+        .map(|end| Some(*end).filter(|end| *end > 0))
+        .collect();
+    assert_eq!(committed(&cluster, 2), expected);
+
+    let service = Service::start(config(&cluster));
+    let all = results(&cluster, 4000);
+    service.stop();
+    assert_eq!(all.len(), 4000, "no record was answered twice");
+}
+
+#[test]
+fn each_kind_of_record_becomes_what_the_table_says() {
+    let cluster = cluster(1);
+    let eicar = format!("<13>Oct 20 02:44:02 web app: {}", eicar::text());
+    let large = "x".repeat(2 << 20);
+    produce(
+        &cluster,
+        [
+            text(0, "hello"),
+            text(0, &eicar),
+            BaseRecord::to(INPUT).partition(0),
+            text(0, ""),
+            text(0, &large),
+            BaseRecord::to(INPUT)
+                .partition(0)
+                .payload(b"\xff\xfe\x80 not UTF-8"),
+            text(0, "{\"message\": broken"),
+            text(0, "still alive"),
+        ],
+    );
+    let service = Service::start(config(&cluster));
+    let results = results(&cluster, 8);
+    service.stop();
+    let statuses: Vec<String> = results.iter().map(Received::status).collect();
+    assert_eq!(
+        statuses,
+        [
+            "clean", "threat", "skipped", "skipped", "partial", "clean", "clean", "clean"
+        ]
+    );
+    assert_eq!(
+        results[1].json()["threat_name"],
+        "Malicious pattern: eicar_test"
+    );
+    assert_eq!(
+        results[1].json()["clamav_result"],
+        "Embedded.Test.Eicar.UNOFFICIAL"
+    );
+    assert_eq!(results[1].header("severity").as_deref(), Some("high"));
+    assert_eq!(results[4].json()["limits"][0], "max_message_bytes");
+    assert_eq!(results[4].json()["message_bytes"], 2 << 20);
+    assert!(results[4].payload.as_ref().unwrap().len() < 64 << 10);
+    assert_eq!(committed(&cluster, 1), [Some(8)]);
+}
+
+#[test]
+fn clean_results_that_nobody_wants_are_committed_all_the_same() {
+    let cluster = cluster(1);
+    let eicar = eicar::text();
+    produce(
+        &cluster,
+        [
+            text(0, "hello"),
+            text(0, &eicar),
+            text(0, "hello"),
+            text(0, "hello"),
+        ],
+    );
+    let mut config = config(&cluster);
+    config.kafka.emit = Emit::Threats;
+    let service = Service::start(config);
+    wait_for("commit of the dropped results", || {
+        committed(&cluster, 1) == [Some(4)]
+    });
+    let results = results(&cluster, 1);
+    service.stop();
+    assert_eq!(
+        results.iter().map(Received::source).collect::<Vec<_>>(),
+        [(0, 1)]
+    );
+}
+
+#[test]
+fn nothing_is_committed_before_the_broker_has_acknowledged_it() {
+    let cluster = cluster(1);
+    let lines: Vec<String> = (0..300).map(|i| format!("line {i}")).collect();
+    produce(&cluster, lines.iter().map(|line| text(0, line)));
+    // Every attempt to write is refused, and repeated by the client.
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 1000],
+    );
+    let service = Service::start(config(&cluster));
+    wait_for("results on their way", || {
+        service.watch.metrics.producer_queue_messages.get() > 0
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(committed(&cluster, 1), [None]);
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    let results = results(&cluster, 300);
+    assert_eq!(
+        service.stop(),
+        ExitReport {
+            abandoned: 0,
+            committed: true
+        }
+    );
+    let offsets: Vec<i64> = results.iter().map(|r| r.source().1).collect();
+    assert_eq!(offsets, (0..300).collect::<Vec<_>>(), "in order, once each");
+    assert_eq!(committed(&cluster, 1), [Some(300)]);
+}
+
+#[test]
+fn a_stop_that_cannot_be_answered_in_time_says_what_it_abandons_and_commits_none_of_it() {
+    let cluster = cluster(1);
+    produce(&cluster, [text(0, "one"), text(0, "two")]);
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 1000],
+    );
+    let mut config = config(&cluster);
+    config.kafka.drain_timeout = Duration::from_secs(1);
+    let service = Service::start(config);
+    wait_for("results on their way", || {
+        service.watch.metrics.producer_queue_messages.get() == 2
+    });
+    let began = Instant::now();
+    let report = service.stop();
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(report.abandoned, 2);
+    assert_eq!(report.exit_code(), 3);
+    assert_eq!(committed(&cluster, 1), [None]);
+}
+
+#[test]
+fn a_broker_that_goes_away_and_comes_back_costs_nothing() {
+    let cluster = cluster(1);
+    let lines: Vec<String> = (0..2000).map(|i| format!("line {i}")).collect();
+    produce(&cluster, lines.iter().map(|line| text(0, line)));
+    let mut slow = config(&cluster);
+    slow.kafka.inflight_messages_per_partition = 50;
+    let service = Service::start(slow);
+    wait_for("the first results", || service.acknowledged() > 0);
+    cluster.broker_down(-1).unwrap();
+    let before = service.acknowledged();
+    assert!(before < 2000, "the broker went too late to show anything");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(
+        service.watch.health.answer(Probe::Live).failures(),
+        "",
+        "a broker's absence is no reason to restart"
+    );
+    cluster.broker_up(-1).unwrap();
+    let results = results(&cluster, 2000);
+    assert_eq!(service.stop().abandoned, 0);
+    let seen: std::collections::BTreeSet<i64> = results.iter().map(|r| r.source().1).collect();
+    assert_eq!(seen.len(), 2000);
+}
+
+#[test]
+fn a_full_client_queue_holds_back_and_loses_nothing() {
+    let cluster = cluster(1);
+    let lines: Vec<String> = (0..1000).map(|i| format!("line {i}")).collect();
+    produce(&cluster, lines.iter().map(|line| text(0, line)));
+    let mut config = config(&cluster);
+    config
+        .kafka
+        .properties
+        .insert("queue.buffering.max.messages".to_owned(), "7".to_owned());
+    config.kafka.linger = Duration::from_millis(1);
+    let service = Service::start(config);
+    let results = results(&cluster, 1000);
+    let full = service.watch.metrics.producer_queue_full.get();
+    service.stop();
+    assert!(full > 0, "the queue was never full, so this shows nothing");
+    assert_eq!(
+        results.iter().map(|r| r.source().1).collect::<Vec<_>>(),
+        (0..1000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_result_that_is_too_large_is_sent_without_its_text() {
+    let cluster = cluster(1);
+    let long = "a long line ".repeat(2000);
+    produce(
+        &cluster,
+        [text(0, "short"), text(0, &long), text(0, "short")],
+    );
+    let mut config = config(&cluster);
+    config
+        .kafka
+        .properties
+        .insert("message.max.bytes".to_owned(), "8000".to_owned());
+    let service = Service::start(config);
+    let results = results(&cluster, 3);
+    service.stop();
+    let truncated: Vec<_> = results
+        .iter()
+        .map(|r| r.json()["truncated"] == true)
+        .collect();
+    assert_eq!(truncated, [false, true, false]);
+    assert_eq!(
+        results.iter().map(|r| r.source().1).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert_eq!(results[1].json()["message_bytes"], long.len());
+    assert!(results[1].json().get("message").is_none());
+    assert_eq!(results[1].header("status").as_deref(), Some("clean"));
+    assert_eq!(committed(&cluster, 1), [Some(3)]);
+}
+
+#[test]
+fn an_engine_that_cannot_look_stops_the_reading_instead_of_draining_the_topic() {
+    let cluster = cluster(1);
+    let mut config = config(&cluster);
+    config.scan.threads = std::num::NonZeroUsize::MIN;
+    config.scan.retries = 1;
+    let service = Service::start(config);
+    produce(&cluster, [text(0, "before")]);
+    results(&cluster, 1);
+    // libclamav makes a directory for each scan in here.
+    let (tmp, away) = (
+        service.tmp.path().to_owned(),
+        service.tmp.path().with_extension("away"),
+    );
+    std::fs::rename(&tmp, &away).unwrap();
+    let headers = OwnedHeaders::new()
+        .insert(Header {
+            key: "trace",
+            value: Some("1"),
+        })
+        .insert(Header {
+            key: "trace",
+            value: None::<&str>,
+        });
+    let lines: Vec<String> = (0..50).map(|i| format!("line {i}")).collect();
+    produce(
+        &cluster,
+        lines.iter().map(|line| {
+            text(0, line)
+                .key(b"k\x00")
+                .timestamp(1_700_000_000_123)
+                .headers(headers.clone())
+        }),
+    );
+    wait_for("readiness to fail", || service.failures().contains("scans"));
+    // Time enough for all 50 to fail, if they were tried.
+    std::thread::sleep(Duration::from_secs(2));
+    std::fs::rename(&away, &tmp).unwrap();
+    let results = results(&cluster, 51);
+    assert!(
+        !service.failures().contains("scans"),
+        "{}",
+        service.failures()
+    );
+    let dead = read(&cluster, DEAD, |all| !all.is_empty());
+    service.stop();
+    let errors: Vec<_> = results
+        .iter()
+        .filter(|r| r.status() == "error")
+        .map(|r| r.source().1)
+        .collect();
+    assert_eq!(errors.len(), dead.len());
+    assert!(dead.len() < 10, "{} dead letters", dead.len());
+    assert_eq!(
+        results.iter().filter(|r| r.status() == "clean").count(),
+        51 - dead.len()
+    );
+    assert_eq!(committed(&cluster, 1), [Some(51)]);
+
+    // The original, byte for byte, and why it is here.
+    let (first, offset) = (&dead[0], errors[0]);
+    assert_eq!(
+        first.payload.as_deref(),
+        Some(format!("line {}", offset - 1).as_bytes())
+    );
+    assert_eq!(first.key.as_deref(), Some(&b"k\x00"[..]));
+    assert_eq!(first.timestamp, Some(1_700_000_000_123));
+    assert_eq!(
+        first.headers[..2],
+        [
+            ("trace".to_owned(), Some(b"1".to_vec())),
+            ("trace".to_owned(), None)
+        ]
+    );
+    assert_eq!(first.header("reason").as_deref(), Some("engine_error"));
+    assert_eq!(first.header("source-topic").as_deref(), Some(INPUT));
+    assert_eq!(first.header("source-partition").as_deref(), Some("0"));
+    assert_eq!(first.header("source-offset"), Some(offset.to_string()));
+    assert!(!first.header("error").unwrap().is_empty());
+}
+
+#[test]
+fn a_missing_topic_is_named_and_waited_for() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(OUTPUT, 1, 1).unwrap();
+    cluster.create_topic(DEAD, 1, 1).unwrap();
+    cluster
+        .topic_error(
+            INPUT,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+        )
+        .unwrap();
+    let service = Service::start(config(&cluster));
+    wait_for("the missing topic to be named", || {
+        service.failures().contains("topics are missing")
+    });
+    let failures = service.failures();
+    assert!(
+        failures.contains(&format!(": {INPUT};")) && failures.contains("--create-topics"),
+        "{failures}"
+    );
+    assert!(!failures.contains(OUTPUT), "{failures}");
+
+    cluster
+        .topic_error(INPUT, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
+        .unwrap();
+    produce(&cluster, [text(0, "at last")]);
+    assert_eq!(results(&cluster, 1).len(), 1);
+    assert_eq!(service.stop().exit_code(), 0);
+}
+
+#[test]
+fn a_stop_while_the_brokers_are_away_is_a_stop() {
+    let cluster = cluster(1);
+    cluster.broker_down(-1).unwrap();
+    let service = Service::start(config(&cluster));
+    wait_for("the brokers to be missed", || {
+        service.failures().contains("cannot be asked")
+    });
+    assert_eq!(service.stop().exit_code(), 0);
+}
