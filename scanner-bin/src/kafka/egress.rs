@@ -24,7 +24,7 @@ use crate::config::KafkaConfig;
 use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{
-    CodeLabel, Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel,
+    CodeLabel, KindLabel, Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel,
 };
 use crate::result;
 
@@ -313,8 +313,8 @@ impl Egress {
             if let Some(item) = self.sequencer.item(lease, slot) {
                 self.count(item);
             }
-            if !self.attempts.is_empty() {
-                self.attempts.remove(&(lease, slot));
+            if !self.attempts.is_empty() && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest) {
+                self.count_truncated(lease, slot);
             }
             self.sequencer.acked(lease, slot);
             self.heard = Instant::now();
@@ -360,6 +360,15 @@ impl Egress {
             let age = now.saturating_sub(Duration::from_millis(then));
             self.metrics.end_to_end_latency.observe(age.as_secs_f64());
         }
+    }
+
+    fn count_truncated(&self, lease: Lease, slot: Slot) {
+        let Some(item) = self.sequencer.item(lease, slot) else { return };
+        let kind = match item.part() {
+            Part::Result => "result",
+            Part::DeadLetter => "dead_letter",
+        };
+        self.metrics.results_truncated.get_or_create(&KindLabel { kind }).inc();
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {

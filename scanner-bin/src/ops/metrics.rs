@@ -215,6 +215,8 @@ catalogue! {
     producer_queue_full: Counter = plain, "producer_queue_full_total", [""];
     /// Results that the broker did not take, by error and whether trying again may help.
     produce_errors: Family<ProduceErrorLabels, Counter> = plain, "produce_errors_total", ["code,retriable"];
+    /// What the broker refused as too large and took without its text, by kind: result or dead_letter.
+    results_truncated: Family<KindLabel, Counter> = plain, "results_truncated_total", ["kind"];
     /// Records written to the dead-letter topic, by reason.
     dlq_produced: Family<ReasonLabel, Counter> = plain, "dlq_produced_total", ["reason"];
 

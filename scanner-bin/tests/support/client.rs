@@ -25,7 +25,7 @@ pub struct Outgoing {
     pub key: Option<Vec<u8>>,
     pub partition: Option<i32>,
     pub timestamp_ms: Option<i64>,
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Outgoing {
@@ -58,7 +58,13 @@ impl Outgoing {
     }
 
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
+        self.headers.push((name.to_owned(), Some(value.into())));
+        self
+    }
+
+    /// A header without a value, which is not the same as an empty one.
+    pub fn null_header(mut self, name: &str) -> Self {
+        self.headers.push((name.to_owned(), None));
         self
     }
 }
@@ -71,7 +77,7 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
     pub timestamp_ms: Option<i64>,
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Record {
@@ -142,7 +148,7 @@ impl Broker {
             for (name, value) in &record.headers {
                 headers = headers.insert(Header {
                     key: name,
-                    value: Some(value),
+                    value: value.as_deref(),
                 });
             }
             let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Box::new(index));
@@ -203,9 +209,17 @@ impl Broker {
         for partition in partitions(&consumer, topic) {
             asked.add_partition(topic, partition);
         }
-        let committed = consumer
-            .committed_offsets(asked, PATIENCE)
-            .expect("no committed offsets from the broker");
+        // The topic of the offsets is made with the first group, and its leaders move when the broker restarts.
+        let committed = super::wait_for("committed offsets from the broker", PATIENCE, || {
+            let committed = consumer
+                .committed_offsets(asked.clone(), Duration::from_secs(5))
+                .ok()?;
+            let is_complete = committed
+                .elements()
+                .iter()
+                .all(|element| element.error().is_ok());
+            is_complete.then_some(committed)
+        });
         let offsets =
             committed
                 .elements()
@@ -312,10 +326,7 @@ impl Reader {
                 timestamp_ms: message.timestamp().to_millis(),
                 headers: message.headers().map_or_else(Vec::new, |headers| {
                     let owned = |header: Header<'_, &[u8]>| {
-                        (
-                            header.key.to_owned(),
-                            header.value.unwrap_or_default().to_vec(),
-                        )
+                        (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
                     };
                     headers.iter().map(owned).collect()
                 }),

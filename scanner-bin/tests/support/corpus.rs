@@ -102,6 +102,43 @@ fn message(file: &str, line: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Log messages as they are met: `count` of them, from systems of many kinds. Where the test data is absent, made ones.
+pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
+    const FILES: [&str; 6] = [
+        "syslog-edge.jsonl",
+        "loghub-Linux.log",
+        "auth-elastic.log",
+        "web-attack-acunetix.log",
+        "product-logs.jsonl",
+        "vendor-messages.jsonl",
+    ];
+    let Some(folder) = super::data("logs") else {
+        let line = |n| {
+            format!(
+                "<38>Oct 20 02:44:{:02} web-1 sshd[{n}]: Accepted publickey for deploy",
+                n % 60
+            )
+        };
+        return (0..count).map(|n| line(n).into_bytes()).collect();
+    };
+    let each = count.div_ceil(FILES.len());
+    let mut found = Vec::new();
+    for file in FILES {
+        let text = unpack(&folder.join(format!("{file}.zst")));
+        let lines: Vec<_> = text.trim_ascii_end().split(|&byte| byte == b'\n').collect();
+        let step = (lines.len() / each).max(1);
+        let lines = lines.into_iter().step_by(step).take(each);
+        found.extend(lines.map(|line| message(file, line)));
+    }
+    found.truncate(count);
+    assert_eq!(
+        found.len(),
+        count,
+        "the test data has fewer lines than that"
+    );
+    found
+}
+
 /// Unpacks all signature databases into `into`, but the update script, which is none.
 pub fn unpack_databases(data: &Path, into: &Path) {
     fs::create_dir_all(into).unwrap();

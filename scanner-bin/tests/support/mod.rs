@@ -11,7 +11,9 @@ pub mod broker;
 pub mod client;
 pub mod corpus;
 pub mod logs;
+pub mod metrics;
 pub mod process;
+pub mod scene;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,153 @@
+//! kill -9 of a replica under load: nothing is lost, and only what it had not committed is answered twice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use support::broker::Broker;
+use support::process::Scanner;
+use support::scene::{Answer, Place, Scene, assert_all_answered, duplicates, load};
+use support::{announce, wait_for};
+
+const PARTITIONS: i32 = 6;
+/// Records of each round.
+const LOAD: usize = 9_000;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What one kill may cost: the records behind the committed offsets of the killed replica's partitions that it had answered.
+struct Kill {
+    instance: String,
+    /// In flight by its own account, just before.
+    in_flight: u64,
+    owned: BTreeSet<i32>,
+    /// From where its successors go on.
+    committed: Vec<Place>,
+}
+
+impl Kill {
+    /// Records that it had answered and not committed.
+    fn uncommitted(&self, answers: &[Answer]) -> BTreeSet<Place> {
+        let its_own = answers
+            .iter()
+            .filter(|answer| answer.instance() == self.instance)
+            .map(Answer::place);
+        let behind = |(partition, offset): &Place| {
+            self.committed
+                .iter()
+                .any(|(of, committed)| of == partition && offset >= committed)
+        };
+        its_own.filter(behind).collect()
+    }
+}
+
+/// Kill one of the replicas in the middle of its work.
+fn kill_one(scene: &Scene<'_>, victim: &mut Scanner, instance: String) -> Kill {
+    let in_flight = wait_for("records in flight", PATIENCE, || {
+        let metrics = victim.scrape();
+        let in_flight = metrics.get("scanner_inflight_messages");
+        let works = metrics.sum("scanner_results_produced_total") > 0.0;
+        (in_flight > 0.0 && works).then_some((in_flight as u64, metrics))
+    });
+    let (in_flight, metrics) = in_flight;
+    victim.kill();
+    let owned: BTreeSet<i32> = metrics
+        .by_partition("scanner_partition_owned")
+        .into_keys()
+        .collect();
+    // Its session has seconds to go: nobody has taken its partitions yet, and what it had committed stands still.
+    std::thread::sleep(Duration::from_millis(500));
+    let committed = scene
+        .committed()
+        .into_iter()
+        .filter(|(partition, _)| owned.contains(partition))
+        .collect();
+    Kill {
+        instance,
+        in_flight,
+        owned,
+        committed,
+    }
+}
+
+/// Proves: after each SIGKILL every record has a result; a record is answered twice only if the killed replica had answered it
+/// and not committed it.
+#[test]
+fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed() {
+    let rounds: usize = std::env::var("SCANNER_TEST_KILL_ROUNDS")
+        .map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    let broker = Broker::shared();
+    let scene = Scene::new(broker, "kill", PARTITIONS);
+    let mut next = 0;
+    let mut start = || {
+        next += 1;
+        let instance = format!("replica-{next}");
+        (scene.ready_replica(&instance), instance)
+    };
+    let mut replicas: Vec<_> = (0..3).map(|_| start()).collect();
+    let mut kills: Vec<Kill> = Vec::new();
+
+    for round in 1..=rounds {
+        let all: Vec<_> = replicas.iter().map(|(replica, _)| replica).collect();
+        scene.wait_until_shared(&all, &[2, 2, 2], PATIENCE);
+        scene.produce(load(LOAD, PARTITIONS));
+        let (mut victim, instance) = replicas.remove(0);
+        let kill = kill_one(&scene, &mut victim, instance);
+        replicas.push(start());
+        let answers = scene.wait_until_answered(PATIENCE);
+
+        assert!(
+            kill.in_flight > 0 && kill.owned.len() == 2,
+            "not killed in the middle of its work"
+        );
+        let may_repeat = kill.uncommitted(&answers);
+        let known: BTreeSet<_> = kills
+            .iter()
+            .flat_map(|kill| kill.uncommitted(&answers))
+            .collect();
+        let repeated = duplicates(&answers).difference(&known).count();
+        announce!(
+            "kill {round} of {rounds}: {} with partitions {:?} and {} records in flight; {} answered and not committed, {repeated} \
+             answered twice",
+            kill.instance,
+            kill.owned,
+            kill.in_flight,
+            may_repeat.len(),
+        );
+        assert_all_answered(&answers, &scene.places());
+        kills.push(kill);
+        let allowed: BTreeSet<_> = known.union(&may_repeat).copied().collect();
+        let unexplained: Vec<_> = duplicates(&answers).difference(&allowed).copied().collect();
+        assert!(
+            unexplained.is_empty(),
+            "answered twice without need: {unexplained:?}"
+        );
+    }
+
+    for (replica, _) in &mut replicas {
+        replica.terminate();
+    }
+    for (replica, instance) in &mut replicas {
+        assert_eq!(
+            replica.wait(PATIENCE).code(),
+            Some(0),
+            "{instance}: {}",
+            replica.output()
+        );
+    }
+    assert_eq!(scene.committed(), broker.ends(&scene.input));
+    let answers = scene.answers();
+    assert_all_answered(&answers, &scene.places());
+    let repeats = answers.len() - scene.places().len();
+    let bound: usize = kills
+        .iter()
+        .map(|kill| kill.uncommitted(&answers).len())
+        .sum();
+    announce!(
+        "kill: {rounds} kills, {} records, none lost, {repeats} repeated, {bound} allowed",
+        scene.places().len()
+    );
+    assert!(repeats <= bound);
+}
