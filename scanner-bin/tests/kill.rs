@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::broker::Broker;
 use support::process::Scanner;
-use support::scene::{Answer, Place, Scene, assert_all_answered, duplicates, load};
+use support::scene::{Answer, Place, Scene, assert_all_answered, duplicates, heavy_load};
 use support::{announce, wait_for};
 
 const PARTITIONS: i32 = 6;
@@ -44,14 +44,16 @@ impl Kill {
 }
 
 /// Kill one of the replicas in the middle of its work.
-fn kill_one(scene: &Scene<'_>, victim: &mut Scanner, instance: String) -> Kill {
-    let in_flight = wait_for("records in flight", PATIENCE, || {
+fn kill_one(scene: &Scene<'_>, victim: &mut Scanner, instance: String, delay: Duration) -> Kill {
+    wait_for("records in flight", PATIENCE, || {
         let metrics = victim.scrape();
-        let in_flight = metrics.get("scanner_inflight_messages");
         let works = metrics.sum("scanner_results_produced_total") > 0.0;
-        (in_flight > 0.0 && works).then_some((in_flight as u64, metrics))
+        (works && metrics.get("scanner_inflight_messages") > 0.0).then_some(())
     });
-    let (in_flight, metrics) = in_flight;
+    // Gauges and commits keep the same time; another moment in each round finds more uncommitted.
+    std::thread::sleep(delay);
+    let metrics = victim.scrape();
+    let in_flight = metrics.get("scanner_inflight_messages") as u64;
     victim.kill();
     let owned: BTreeSet<i32> = metrics
         .by_partition("scanner_partition_owned")
@@ -92,9 +94,14 @@ fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed()
     for round in 1..=rounds {
         let all: Vec<_> = replicas.iter().map(|(replica, _)| replica).collect();
         scene.wait_until_shared(&all, &[2, 2, 2], PATIENCE);
-        scene.produce(load(LOAD, PARTITIONS));
         let (mut victim, instance) = replicas.remove(0);
-        let kill = kill_one(&scene, &mut victim, instance);
+        let delay = Duration::from_millis(350 + 200 * (round as u64 % 4));
+        let kill = std::thread::scope(|scope| {
+            let producer = scope.spawn(|| scene.produce(heavy_load(LOAD, PARTITIONS)));
+            let kill = kill_one(&scene, &mut victim, instance, delay);
+            producer.join().unwrap();
+            kill
+        });
         replicas.push(start());
         let answers = scene.wait_until_answered(PATIENCE);
 
