@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill bench lint setup
+.PHONY: help build demo test test-kill compare bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -32,6 +32,10 @@ test: ## all tests, on a real Apache Kafka
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
 	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+
+compare: ## every finding of clamscan in 33,392 real messages, name for name (needs the test data)
+	@tests/setup test
+	SCANNER_TEST_FULL=1 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan every_finding -- --nocapture
 
 bench: ## criterion benches
 	@tests/setup build
