@@ -260,11 +260,11 @@ impl<S: Scanning> PollLoop<S> {
     fn serve(&mut self) -> Result<u64, PollError> {
         let consumer = Arc::clone(&self.consumer);
         let mut taken = 0;
-        // A served event reads like an empty queue, so an empty one is asked once more.
-        let mut empty = 0;
-        while empty < 2 {
+        loop {
+            let served = consumer.context().served();
             match consumer.poll(Duration::ZERO) {
-                None => empty += 1,
+                None if consumer.context().served() == served => break,
+                None => {}
                 Some(Err(error)) => self.client_error(error)?,
                 Some(Ok(message)) => {
                     // Queues are split off before a partition is assigned, so this is not expected. A
