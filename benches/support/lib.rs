@@ -1,6 +1,5 @@
 //! What the benches share: where they run, said beside every result; messages; databases.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,6 +46,57 @@ pub fn syslog_line(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
+/// `count` ordinary log lines of several kinds: of the test data, evenly spread over its files, or made here, which is said.
+pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
+    const FILES: [&str; 5] = [
+        "loghub-Linux.log.zst",
+        "auth-elastic.log.zst",
+        "web-apache-access.log.zst",
+        "app-k8s-mixed.log.zst",
+        "zeek-json.log.zst",
+    ];
+    let texts: Vec<Vec<u8>> = FILES
+        .iter()
+        .filter_map(|name| unpacked(&test_data().join("logs").join(name)))
+        .collect();
+    if texts.len() < FILES.len() {
+        println!(
+            "left out: real log lines (no {}): all lines are made up",
+            test_data().join("logs").display()
+        );
+        return (0..count).map(|n| syslog_line(64 + n % 400)).collect();
+    }
+    let each = count / FILES.len();
+    let pick = |text: &Vec<u8>| -> Vec<Vec<u8>> {
+        let lines: Vec<&[u8]> = text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .collect();
+        let step = (lines.len() / each).max(1);
+        lines
+            .into_iter()
+            .step_by(step)
+            .take(each)
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    texts.iter().flat_map(pick).collect()
+}
+
+/// `$SCANNER_TEST_DATA`, or the folder beside the workspace.
+fn test_data() -> PathBuf {
+    std::env::var_os("SCANNER_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    )
+}
+
+/// What `zstd -dc` makes of a file; `None` if it or zstd is not there.
+fn unpacked(path: &Path) -> Option<Vec<u8>> {
+    let output = Command::new("zstd").arg("-dcq").arg(path).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}
+
 /// A signature file of the test data, unpacked if need be. Deleted when dropped if it was.
 #[derive(Debug)]
 pub struct Database {
@@ -58,11 +108,7 @@ pub struct Database {
 /// The signature file `name` of `$SCANNER_TEST_DATA/sigs` or `../shared/data/sigs`. `None` if it is not there or cannot be unpacked,
 /// which is said: a bench that is missing from the results must not go unnoticed.
 pub fn database(name: &str) -> Option<Database> {
-    let data = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
-    let packed = data.join("sigs").join(name);
+    let packed = test_data().join("sigs").join(name);
     let loaded = match name.strip_suffix(".zst") {
         None => packed.is_file().then(|| Database {
             path: packed.clone(),
@@ -82,12 +128,8 @@ pub fn database(name: &str) -> Option<Database> {
 fn unpack(packed: &Path, name: &str) -> Option<Database> {
     let dir = tempfile::tempdir().ok()?;
     let path = dir.path().join(name);
-    let zstd = Command::new("zstd")
-        .arg("-dcq")
-        .arg(packed)
-        .stdout(File::create(&path).ok()?)
-        .status();
-    zstd.ok()?.success().then_some(Database {
+    std::fs::write(&path, unpacked(packed)?).ok()?;
+    Some(Database {
         path,
         _unpacked: Some(dir),
     })

@@ -19,7 +19,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, RuleSet, eicar};
 use scanner_bin::config::{Config, Emit};
 use scanner_bin::ops::health::{Health, Limits, Probe};
-use scanner_bin::ops::metrics::{Metrics, ResultLabel};
+use scanner_bin::ops::metrics::{CodeLabel, Metrics, ResultLabel};
 use scanner_bin::service::{self, ExitReport, ServiceError, Watch};
 use scanner_bin::shutdown::Shutdown;
 
@@ -678,4 +678,41 @@ fn a_stop_while_the_brokers_are_away_is_a_stop() {
         service.failures().contains("cannot be asked")
     });
     assert_eq!(service.stop().exit_code(), 0);
+}
+
+#[test]
+fn a_producer_that_failed_for_good_is_replaced_and_its_results_are_sent_again() {
+    let cluster = cluster(1);
+    let lines: Vec<String> = (0..300).map(|i| format!("line {i}")).collect();
+    produce(&cluster, lines.iter().map(|line| text(0, line)));
+    // An idempotent producer does not survive this answer.
+    cluster.request_errors(
+        RDKafkaApiKey::InitProducerId,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED],
+    );
+    let service = Service::start(config(&cluster));
+    let results = results(&cluster, 300);
+    let fatal = CodeLabel {
+        code: "Fatal".to_owned(),
+    };
+    let failed = service
+        .watch
+        .metrics
+        .client_errors
+        .get_or_create(&fatal)
+        .get();
+    assert_eq!(
+        service.stop(),
+        ExitReport {
+            abandoned: 0,
+            committed: true
+        }
+    );
+    assert!(
+        failed > 0,
+        "the producer did not fail, so this shows nothing"
+    );
+    let offsets: Vec<i64> = results.iter().map(|r| r.source().1).collect();
+    assert_eq!(offsets, (0..300).collect::<Vec<_>>());
+    assert_eq!(committed(&cluster, 1), [Some(300)]);
 }

@@ -1,10 +1,13 @@
-//! The poll thread: the only one that touches the consumer.
+//! The poll thread: the only one that touches the consumer, but for the thread that waits for commits.
 //!
 //! One round of its loop serves the group's events, moves a rebalance on, gives each owned partition
 //! a short turn, and commits when it is time. No step waits for anything: not for the workers (a full
 //! pool means that partitions are not polled), not for the egress thread (drains are looked at again
-//! in the next round), not for the broker (a thread of its own waits for commits). Partitions are never paused,
-//! because that throws away what was fetched for them.
+//! in the next round), not for the broker (commits are waited for elsewhere). Partitions are never
+//! paused, because that throws away what was fetched for them.
+
+mod handover;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,11 +28,10 @@ use super::commit::{Committer, Mode};
 use super::egress::Command;
 use super::flow::{Budget, Flow};
 use super::partition::Partition;
-use super::rebalance::{Event, GroupContext, Kind};
-use super::sequencer::Lease;
+use super::rebalance::GroupContext;
 use crate::config::KafkaConfig;
 use crate::ops::health::{Check, Health};
-use crate::ops::metrics::{KindLabel, Metrics, StageLabel};
+use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
 
 /// How long a round without work sleeps. Partition queues wake the thread earlier.
@@ -40,8 +42,6 @@ const SHORT_PARK: Duration = Duration::from_millis(1);
 const COMMIT_EVERY: u64 = 10_000;
 /// How long the commit at the end of a lease may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(5);
 /// Work that is taken ahead.
 const AHEAD: Duration = Duration::from_millis(500);
 /// How often gauges are written, and how often the log says how it goes.
@@ -117,7 +117,7 @@ pub struct PollLoop<S> {
     /// The partition whose turn comes first in the next round.
     first: i32,
     generation: u64,
-    handover: Option<Handover>,
+    handover: Option<handover::Handover>,
     committer: Committer,
     last_commit: Instant,
     /// Records taken since the last commit.
@@ -160,19 +160,6 @@ impl<S> fmt::Debug for PollLoop<S> {
             .field("partitions", &self.partitions.keys())
             .finish_non_exhaustive()
     }
-}
-
-/// A revocation under way.
-struct Handover {
-    event: Event,
-    set: Vec<i32>,
-    since: Instant,
-    step: Step,
-}
-
-enum Step {
-    Drain { until: Instant },
-    Commit { until: Instant },
 }
 
 impl<S: Scanning> PollLoop<S> {
@@ -399,215 +386,6 @@ impl<S: Scanning> PollLoop<S> {
         }
     }
 
-    /// Moves on with what the group wants, one event after the other.
-    fn rebalance(&mut self) -> Result<(), PollError> {
-        if self.handover.is_none()
-            && let Some(event) = self.consumer.context().next_event()
-        {
-            self.wiring
-                .metrics
-                .rebalances
-                .get_or_create(&KindLabel {
-                    kind: event.kind.as_str(),
-                })
-                .inc();
-            self.wiring.health.pass(Check::Group);
-            self.begin(event)?;
-        }
-        self.hand_over()
-    }
-
-    fn begin(&mut self, event: Event) -> Result<(), PollError> {
-        let since = Instant::now();
-        match event.kind {
-            Kind::Assign => {
-                for id in event.partitions() {
-                    self.add(id)?;
-                }
-                // Assignments without partitions follow every cooperative round; they are answered, too.
-                self.answer(&event, since)
-            }
-            Kind::Lost => {
-                let set = event.partitions();
-                tracing::warn!(partitions = ?set, "partitions were lost to the group; what is in flight is dropped and read again by the next owner");
-                self.stop(&set);
-                self.remove(&set)?;
-                self.answer(&event, since)
-            }
-            Kind::Revoke => {
-                let set: Vec<i32> = event
-                    .partitions()
-                    .into_iter()
-                    .filter(|id| self.partitions.contains_key(id))
-                    .collect();
-                for id in &set {
-                    if let Some(partition) = self.partitions.get_mut(id) {
-                        // Batches that no worker has started are the next owner's: it stalls us less.
-                        let through_seq = partition.flow.kill();
-                        partition.stop();
-                        let lease = partition.flow.lease();
-                        command(&self.wiring.commands, Command::Drain { lease, through_seq })?;
-                    }
-                }
-                let step = Step::Drain {
-                    until: since + self.config.revoke_timeout,
-                };
-                self.handover = Some(Handover {
-                    event,
-                    set,
-                    since,
-                    step,
-                });
-                Ok(())
-            }
-        }
-    }
-
-    /// Moves a revocation on: drain, commit, let go.
-    fn hand_over(&mut self) -> Result<(), PollError> {
-        let Some(mut handover) = self.handover.take() else {
-            return Ok(());
-        };
-        // While we drained, the group may have given up on us: then a commit would be refused.
-        let is_lost = self.consumer.assignment_lost();
-        let now = Instant::now();
-        if let Step::Drain { until } = handover.step {
-            let flows = handover
-                .set
-                .iter()
-                .filter_map(|id| self.partitions.get(id))
-                .map(|p| &p.flow);
-            let is_drained = flows.clone().all(|flow| flow.is_drained());
-            if !is_drained && now < until && !is_lost {
-                self.handover = Some(handover);
-                return Ok(());
-            }
-            if !is_drained {
-                self.wiring.metrics.drain_timeouts.inc();
-                let records: u64 = flows.map(|flow| flow.messages()).sum();
-                tracing::warn!(records, partitions = ?handover.set, "revoked partitions could not be drained in time; the next owner reads the rest again");
-            }
-            handover.step = Step::Commit {
-                until: now + LAST_COMMIT,
-            };
-        }
-        if let Step::Commit { until } = handover.step
-            && !is_lost
-            && now < until
-        {
-            let offsets = self.to_commit(&handover.set);
-            if !self.committer.is_idle() || self.last_try(offsets) {
-                self.handover = Some(handover);
-                return Ok(());
-            }
-        }
-        self.remove(&handover.set)?;
-        self.answer(&handover.event, handover.since)
-    }
-
-    /// Commits at the end of leases. What was refused once is not asked for again: false if there is
-    /// nothing new.
-    fn last_try(&mut self, offsets: Vec<(i32, i64)>) -> bool {
-        let is_new = |(id, offset): &(i32, i64)| {
-            self.partitions
-                .get(id)
-                .is_some_and(|p| p.tried != Some(*offset))
-        };
-        let offsets: Vec<(i32, i64)> = offsets.into_iter().filter(is_new).collect();
-        for (id, offset) in &offsets {
-            if let Some(partition) = self.partitions.get_mut(id) {
-                partition.tried = Some(*offset);
-            }
-        }
-        self.committer.commit(offsets, Mode::Sync);
-        !self.committer.is_idle()
-    }
-
-    fn add(&mut self, id: i32) -> Result<(), PollError> {
-        if let Some(old) = self.partitions.remove(&id) {
-            tracing::warn!(
-                partition = id,
-                "a partition was assigned that is owned already"
-            );
-            old.flow.kill();
-            command(&self.wiring.commands, Command::Close(old.flow.lease()))?;
-        }
-        self.generation += 1;
-        let lease = Lease {
-            partition: id,
-            generation: self.generation,
-        };
-        let Some(mut queue) = self
-            .consumer
-            .split_partition_queue(&self.config.input_topic, id)
-        else {
-            return Err(PollError::Rebalance {
-                kind: "assign",
-                error: KafkaError::Subscription(format!("partition {id} has no queue")),
-            });
-        };
-        let thread = self.thread.clone();
-        queue.set_nonempty_callback(move || thread.unpark());
-        let flow = Flow::new(lease, Arc::clone(&self.wiring.budget));
-        command(&self.wiring.commands, Command::Assign(Arc::clone(&flow)))?;
-        let metrics = self.wiring.metrics.partition(id);
-        self.partitions
-            .insert(id, Partition::new(flow, queue, metrics));
-        Ok(())
-    }
-
-    /// Nothing more is handed over of these, and what waits is abandoned.
-    fn stop(&mut self, set: &[i32]) {
-        for id in set {
-            if let Some(partition) = self.partitions.get_mut(id) {
-                partition.flow.kill();
-                partition.stop();
-            }
-        }
-    }
-
-    fn remove(&mut self, set: &[i32]) -> Result<(), PollError> {
-        for id in set {
-            if let Some(partition) = self.partitions.remove(id) {
-                command(
-                    &self.wiring.commands,
-                    Command::Close(partition.flow.lease()),
-                )?;
-                self.wiring.metrics.remove_partition(*id);
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, event: &Event, since: Instant) -> Result<(), PollError> {
-        event
-            .answer(&self.consumer)
-            .map_err(|error| PollError::Rebalance {
-                kind: event.kind.as_str(),
-                error,
-            })?;
-        self.wiring
-            .metrics
-            .rebalance_duration
-            .observe(since.elapsed().as_secs_f64());
-        self.wiring
-            .metrics
-            .assigned_partitions
-            .set(self.partitions.len() as i64);
-        let changed = event.partitions();
-        if !changed.is_empty() {
-            let owned: Vec<i32> = self.partitions.keys().copied().collect();
-            tracing::info!(
-                kind = event.kind.as_str(),
-                partitions = ?changed,
-                ?owned,
-                took_ms = since.elapsed().as_millis() as u64,
-                "Partitions changed"
-            );
-        }
-        Ok(())
-    }
-
     fn to_commit(&self, set: &[i32]) -> Vec<(i32, i64)> {
         set.iter()
             .filter_map(|id| self.partitions.get(id)?.to_commit())
@@ -670,99 +448,6 @@ impl<S: Scanning> PollLoop<S> {
             ((per_second * AHEAD.as_secs_f64()) as u64).max(self.wiring.min_in_flight);
         self.in_flight_before = in_flight;
         self.since_measure = 0;
-    }
-
-    /// The orderly stop: everything taken is answered, or given up when its time is over.
-    fn drain(&mut self) -> Result<Left, PollError> {
-        self.wiring
-            .health
-            .fail(Check::Running, "the service is stopping");
-        let owned: Vec<i32> = self.partitions.keys().copied().collect();
-        tracing::info!(
-            partitions = owned.len(),
-            in_flight = self.wiring.budget.messages(),
-            "Stopping: draining what was read"
-        );
-        let until = Instant::now() + self.config.drain_timeout;
-        for partition in self.partitions.values_mut() {
-            let through_seq = partition.stop();
-            let lease = partition.flow.lease();
-            command(&self.wiring.commands, Command::Drain { lease, through_seq })?;
-        }
-        // A partition that arrives now is not read: its queue is never polled.
-        let is_drained = |this: &Self| {
-            this.handover.is_none()
-                && owned
-                    .iter()
-                    .filter_map(|id| this.partitions.get(id))
-                    .all(|p| p.flow.is_drained())
-        };
-        while !is_drained(self) && Instant::now() < until {
-            self.round()?;
-            thread::park_timeout(SHORT_PARK);
-        }
-        let abandoned = self.wiring.budget.messages();
-        for partition in self.partitions.values() {
-            partition.flow.kill();
-        }
-        let committed = self.last_commit()?;
-        Ok(Left {
-            abandoned,
-            committed,
-        })
-    }
-
-    /// Commits what is answered. True if nothing is left to commit.
-    fn last_commit(&mut self) -> Result<bool, PollError> {
-        let until = Instant::now() + LAST_COMMIT;
-        let owned: Vec<i32> = self.partitions.keys().copied().collect();
-        while Instant::now() < until {
-            let offsets = self.to_commit(&owned);
-            if self.committer.is_idle() {
-                if offsets.is_empty() {
-                    return Ok(true);
-                }
-                if !self.last_try(offsets) {
-                    return Ok(false);
-                }
-            }
-            self.serve()?;
-            thread::park_timeout(SHORT_PARK);
-        }
-        Ok(false)
-    }
-
-    /// Leaves the group, so that the others need not wait for the session to expire. The client may
-    /// hang on that: it has a deadline of its own.
-    fn leave(self) {
-        let PollLoop {
-            inline,
-            consumer,
-            committer,
-            partitions,
-            ..
-        } = self;
-        // These hold the consumer, as the committer does.
-        drop(inline);
-        drop(partitions);
-        let (done, closed) = crossbeam_channel::bounded::<()>(0);
-        let closing = thread::Builder::new()
-            .name("leave".to_owned())
-            .spawn(move || {
-                committer.stop();
-                drop(consumer);
-                drop(done);
-            });
-        let is_closed = closing.is_ok()
-            && closed
-                .recv_timeout(LEAVE)
-                .is_err_and(|e| e.is_disconnected());
-        if !is_closed {
-            tracing::warn!(
-                "the consumer group could not be left within {} s; the others wait for the session to expire",
-                LEAVE.as_secs()
-            );
-        }
     }
 }
 

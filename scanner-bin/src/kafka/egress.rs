@@ -23,7 +23,9 @@ use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
 use crate::config::KafkaConfig;
 use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
-use crate::ops::metrics::{KindLabel, Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel};
+use crate::ops::metrics::{
+    CodeLabel, KindLabel, Metrics, ProduceErrorLabels, ReasonLabel, ResultLabel, StageLabel,
+};
 use crate::result;
 
 /// How long the thread sleeps while it waits for delivery reports…
@@ -279,7 +281,14 @@ impl Egress {
         self.metrics
             .producer_queue_messages
             .set(self.producer.in_flight() as i64);
-        if let Some(reason) = self.producer.fatal() {
+        // A new one that fails at once is not replaced at once.
+        if !self.is_holding()
+            && let Some(reason) = self.producer.fatal()
+        {
+            let fatal = CodeLabel {
+                code: "Fatal".to_owned(),
+            };
+            self.metrics.client_errors.get_or_create(&fatal).inc();
             tracing::error!(
                 reason,
                 "the Kafka producer failed for good; a new one sends again what was not acknowledged"
@@ -399,14 +408,18 @@ impl Egress {
 
     fn back_off(&mut self) {
         // Several reports of one failure are one failure.
-        if self.hold_until.is_none() {
+        if !self.is_holding() {
             self.hold_until = Some(Instant::now() + self.backoff);
             self.backoff = (self.backoff * 2).min(BACKOFF.1);
         }
     }
 
+    fn is_holding(&self) -> bool {
+        self.hold_until.is_some_and(|until| Instant::now() < until)
+    }
+
     fn send(&mut self) {
-        if self.hold_until.is_some_and(|until| Instant::now() < until) || self.alone.is_some() {
+        if self.is_holding() || self.alone.is_some() {
             return;
         }
         self.hold_until = None;

@@ -29,6 +29,8 @@ use screen::Screen;
 const REPLICAS: usize = 3;
 /// Partitions of the input topic: one for each replica.
 const PARTITIONS: i32 = 3;
+/// Session timeout of the group: short, so that a member that has to join again soon does.
+const SESSION: Duration = Duration::from_secs(6);
 /// How long the group may take to share the partitions, and after that the answers to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -177,6 +179,9 @@ fn detector(without: Option<Part>) -> Result<Detector, Box<dyn std::error::Error
 fn config(broker: &Broker) -> Config {
     let mut config = Config::default();
     config.kafka.brokers.clone_from(&broker.bootstrap);
+    // When members join at the same moment, the embedded broker may forget to answer one of them; that
+    // one joins again when its session has run out.
+    config.kafka.session_timeout = SESSION;
     if !broker.is_embedded() {
         let kafka = &mut config.kafka;
         for name in [
