@@ -117,7 +117,7 @@ impl Row {
     /// The row in a word.
     fn status(&self) -> Status {
         match &self.outcome {
-            Outcome::Scanned(report) => Status::of(report),
+            Outcome::Scanned(report) => Status::of(&report.verdict),
             Outcome::Empty => Status::Skipped,
             Outcome::TooLong { .. } => Status::Partial,
             Outcome::Error(_) => Status::Error,
