@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::kafka::batch::MAX_RECORDS;
 use crate::kafka::circuit::Circuit;
 use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
+use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::egress::{Command, Egress, EgressError};
 use crate::kafka::flow::Budget;
 use crate::kafka::topics;
@@ -118,6 +119,7 @@ pub fn run(
     };
 
     let threads = config.scan.threads;
+    let guard = guard(config, &cluster.id);
     let desk = Arc::new(Desk {
         instance: config.ops.instance.clone(),
         cluster: cluster.id,
@@ -127,6 +129,7 @@ pub fn run(
         retries: config.scan.retries,
         emit: kafka.emit,
         result_key: kafka.result_key,
+        guard,
         circuit: Circuit::new(Arc::clone(&watch.health)),
         health: Arc::clone(&watch.health),
         metrics: Arc::clone(&watch.metrics),
@@ -206,6 +209,24 @@ pub fn run(
             committed,
         }),
         (None, _) => Ok(ExitReport::default()),
+    }
+}
+
+/// The notes of what is being scanned; without them the service is only less careful.
+fn guard(config: &Config, cluster: &str) -> Option<CrashGuard> {
+    let dir = config.scan.crash_journal.as_deref()?;
+    let stream = format!("{cluster}-{}", config.kafka.input_topic);
+    match CrashGuard::open(dir, &stream, config.scan.threads.get()) {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            tracing::warn!(
+                dir = %dir.display(),
+                %error,
+                "No journal of what is being scanned: a record that crashes the process would do so \
+                 again; set scan.crash_journal to a directory that outlives it"
+            );
+            None
+        }
     }
 }
 

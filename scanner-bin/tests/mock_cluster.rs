@@ -42,6 +42,7 @@ fn cluster(partitions: i32) -> Cluster {
 
 fn config(cluster: &Cluster) -> Config {
     let mut config = Config::default();
+    config.scan.crash_journal = None;
     config.kafka.brokers = cluster.bootstrap_servers();
     config.kafka.group = "scanners".to_owned();
     config.kafka.input_topic = INPUT.to_owned();

@@ -184,6 +184,9 @@ pub struct ScanConfig {
     pub rules: bool,
     /// Where libclamav puts temporary files; `None` for the system's place.
     pub tmp_dir: Option<PathBuf>,
+    /// Where the service notes what it is scanning, so that a record that crashes it does so twice at
+    /// most; must outlive the process. `None` for no notes.
+    pub crash_journal: Option<PathBuf>,
     /// How often a scan that failed is tried again before the record is given up.
     pub retries: u32,
     /// Run bytecode signatures that nobody signed.
@@ -201,6 +204,7 @@ impl Default for ScanConfig {
             views: ViewSet::ALL,
             rules: true,
             tmp_dir: None,
+            crash_journal: Some(default_journal()),
             retries: 3,
             bytecode_unsigned: false,
             fields: FieldNames::default(),
@@ -228,6 +232,19 @@ impl Default for OpsConfig {
             log: "info".to_owned(),
         }
     }
+}
+
+/// On memory that outlives the process, and in a pod its container; of this user alone.
+fn default_journal() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let user = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    let memory = PathBuf::from("/dev/shm");
+    let base = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
+    base.join(format!("scanner-bin-{user}"))
 }
 
 fn host_name() -> String {
@@ -514,6 +531,11 @@ impl Check<'_> {
             views: raw.views.map_or(default.views, |views| views.0),
             rules: raw.rules.unwrap_or(default.rules),
             tmp_dir: raw.tmp_dir.map(PathBuf::from),
+            crash_journal: match raw.crash_journal.as_deref() {
+                None => default.crash_journal,
+                Some("off") => None,
+                Some(dir) => Some(PathBuf::from(dir)),
+            },
             retries: raw.retries.unwrap_or(default.retries),
             bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
             fields: self.fields(raw.fields, default.fields),

@@ -54,6 +54,7 @@ pub(super) struct RawScan {
     pub(super) views: Option<Views>,
     pub(super) rules: Option<bool>,
     pub(super) tmp_dir: Option<String>,
+    pub(super) crash_journal: Option<String>,
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
     pub(super) fields: RawFields,

@@ -18,6 +18,8 @@ pub enum Reason {
     Panic,
     /// libclamav could not look.
     EngineError,
+    /// Scanning it is what seems to have brought the process down.
+    CrashSuspect,
 }
 
 impl Reason {
@@ -27,6 +29,7 @@ impl Reason {
             Reason::ScanError => "scan_error",
             Reason::Panic => "panic",
             Reason::EngineError => "engine_error",
+            Reason::CrashSuspect => "crash_suspect",
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod circuit;
 mod client;
 mod commit;
 pub mod consumer;
+pub mod crash_guard;
 pub mod dead_letter;
 pub mod egress;
 pub mod flow;

@@ -23,6 +23,7 @@ use scanlib::{
 use super::answers::{Answers, AnswersBuilder};
 use super::batch::{Batch, Record};
 use super::circuit::Circuit;
+use super::crash_guard::{CrashGuard, Note};
 use super::dead_letter::{DeadLetter, Reason};
 use super::flow::Flow;
 use super::{Refused, Scanning};
@@ -56,6 +57,8 @@ pub struct Desk {
     pub emit: Emit,
     /// What becomes a result's key.
     pub result_key: ResultKey,
+    /// Notes what is being scanned, if it is to.
+    pub guard: Option<CrashGuard>,
     /// Stops everything when nothing can be scanned.
     pub circuit: Circuit,
     /// Signs of life.
@@ -88,13 +91,18 @@ impl Work for ScanBatch {
         let engines = engine_state(worker.detector());
         let mut answers = AnswersBuilder::with_capacity(batch.len());
         let working = desk.health.working();
+        let note = desk.guard.as_ref().map(CrashGuard::note);
         // A batch of a partition that goes is given up where it is: its next owner goes on there.
         let mut is_complete = batch.flow().start();
         let mut records = batch.records();
         while is_complete && let Some(record) = records.next() {
             working.next();
+            let hand = Hand {
+                batch: &batch,
+                note: note.as_ref(),
+            };
             is_complete =
-                batch.is_live() && desk.answer(&batch, &record, worker, &engines, &mut answers);
+                batch.is_live() && desk.answer(&hand, &record, worker, &engines, &mut answers);
         }
         drop(records);
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
@@ -103,6 +111,12 @@ impl Work for ScanBatch {
     fn panicked((seq, flow): Self::Receipt, message: String) -> Answers {
         Answers::crashed(seq, message, flow.admit(0, 0))
     }
+}
+
+/// The batch that a worker has in hand, and where it notes what it is about to scan.
+struct Hand<'b> {
+    batch: &'b Batch,
+    note: Option<&'b Note<'b>>,
 }
 
 /// A record that could not be judged.
@@ -158,7 +172,7 @@ impl Desk {
     /// Answers one record; false if its lease ended before it could be scanned.
     fn answer(
         &self,
-        batch: &Batch,
+        hand: &Hand<'_>,
         record: &Record<'_>,
         worker: &mut Worker,
         engines: &EngineState,
@@ -170,8 +184,17 @@ impl Desk {
         let parsed = catch_unwind(AssertUnwindSafe(|| {
             self.parser.parse_received(raw, record.timestamp_ms)
         }));
+        let partition = hand.batch.lease().partition;
+        let is_suspect = || {
+            let guard = self.guard.as_ref();
+            guard.is_some_and(|guard| guard.is_suspect(partition, record.offset))
+        };
         let mut judged = match &parsed {
-            Ok(message) if to_scan => match self.scan(batch, message, worker) {
+            Ok(_) if to_scan && is_suspect() => Judged::failed(
+                Reason::CrashSuspect,
+                "not scanned: the last processes ended while they scanned this record",
+            ),
+            Ok(message) if to_scan => match self.scan(hand, record.offset, message, worker) {
                 Some(Ok(report)) => Judged::Scanned(report),
                 Some(Err(failure)) => Judged::Failed(failure),
                 None => return false,
@@ -184,7 +207,7 @@ impl Desk {
             instance: &self.instance,
             cluster: &self.cluster,
             topic: &self.topic,
-            partition: batch.lease().partition,
+            partition,
             offset: record.offset,
             key: record.key,
             timestamp_ms: record.timestamp_ms,
@@ -246,20 +269,31 @@ impl Desk {
     /// Scans a message, again if that fails. `None` if the lease ended first.
     fn scan(
         &self,
-        batch: &Batch,
+        hand: &Hand<'_>,
+        offset: i64,
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> Option<Result<Report, Box<Failure>>> {
+        let Hand { batch, note } = *hand;
+        // Whoever is killed while it only waits was not brought down by a record.
+        let idle = || note.map_or((), Note::clear);
         loop {
-            if self.circuit.is_open() && !self.circuit.wait(worker, || batch.is_live()) {
-                return None;
+            if self.circuit.is_open() {
+                idle();
+                if !self.circuit.wait(worker, || batch.is_live()) {
+                    return None;
+                }
             }
             let mut repeats = 0;
             let failure = loop {
+                if let Some(note) = note {
+                    note.scanning(batch.lease().partition, offset);
+                }
                 let failure = match self.try_scan(message, worker) {
                     Ok(report) => return Some(Ok(report)),
                     Err(failure) => failure,
                 };
+                idle();
                 if !batch.is_live() {
                     return None;
                 }

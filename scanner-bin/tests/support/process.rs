@@ -140,6 +140,7 @@ impl Scanner {
                 command.env_remove(name);
             }
         }
+        command.env("SCANNER_SCAN__CRASH_JOURNAL", directory().join("journal"));
         command.args([
             "run",
             "--brokers",

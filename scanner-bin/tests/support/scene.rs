@@ -1,6 +1,7 @@
 //! A scenario's own topics and group on a broker, and what the service has answered there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,13 @@ impl<'b> Scene<'b> {
             .flag("--instance", instance)
             .env("SCANNER_SCAN__THREADS", "1")
             .env("SCANNER_SCAN__TMP_DIR", self.tmp.path())
+            .env("SCANNER_SCAN__CRASH_JOURNAL", self.journal())
             .env("SCANNER_KAFKA__SESSION_TIMEOUT", "6s")
+    }
+
+    /// Where replicas note what they are scanning.
+    pub fn journal(&self) -> PathBuf {
+        self.tmp.path().join("journal")
     }
 
     /// Start a replica and wait until it is ready.

@@ -182,6 +182,7 @@ fn config(broker: &Broker) -> Config {
     // When members join at the same moment, the embedded broker may forget to answer one of them; that
     // one joins again when its session has run out.
     config.kafka.session_timeout = SESSION;
+    config.scan.crash_journal = None;
     if !broker.is_embedded() {
         let kafka = &mut config.kafka;
         for name in [
