@@ -188,6 +188,8 @@ pub struct ScanConfig {
     pub retries: u32,
     /// Run bytecode signatures that nobody signed.
     pub bytecode_unsigned: bool,
+    /// How often signature files are looked at, to load them anew when they changed; zero for never.
+    pub reload_interval: Duration,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -203,6 +205,7 @@ impl Default for ScanConfig {
             tmp_dir: None,
             retries: 3,
             bytecode_unsigned: false,
+            reload_interval: Duration::from_secs(10),
             fields: FieldNames::default(),
         }
     }
@@ -516,6 +519,9 @@ impl Check<'_> {
             tmp_dir: raw.tmp_dir.map(PathBuf::from),
             retries: raw.retries.unwrap_or(default.retries),
             bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
+            reload_interval: raw
+                .reload_interval
+                .map_or(default.reload_interval, |span| span.0),
             fields: self.fields(raw.fields, default.fields),
         }
     }

@@ -56,6 +56,7 @@ pub(super) struct RawScan {
     pub(super) tmp_dir: Option<String>,
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
+    pub(super) reload_interval: Option<Span>,
     pub(super) fields: RawFields,
 }
 
