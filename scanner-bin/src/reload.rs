@@ -53,6 +53,25 @@ pub enum DetectorError {
     Panicked,
 }
 
+/// Loads and compiles the signatures that `scan` names, and scans with them once.
+///
+/// # Errors
+/// Anything that keeps records from being scanned.
+pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
+    let engine = engine::build(&EngineSettings {
+        database: scan.database.clone(),
+        bytecode_unsigned: scan.bytecode_unsigned,
+        tmp_dir: scan.tmp_dir.clone(),
+    })?;
+    let detector = Detector::builder()
+        .engine(engine)
+        .rules(scan.rules.then(RuleSet::builtin))
+        .views(scan.views)
+        .build()?;
+    engine::self_scan(&detector)?;
+    Ok(detector)
+}
+
 /// Builds detectors from one configuration, and tells probes, metrics and log about them.
 #[derive(Clone, Debug)]
 pub struct Loader {
@@ -74,28 +93,12 @@ impl Loader {
     /// # Errors
     /// Anything that keeps records from being scanned.
     pub fn first(&self) -> Result<Detector, DetectorError> {
-        let detector = self.build()?;
+        let detector = detector(&self.scan)?;
         self.watch.metrics.engine_ready.set(1);
         self.announce(&detector, "Signatures loaded");
         for check in [Check::Engine, Check::Rules, Check::SelfScan] {
             self.watch.health.pass(check);
         }
-        Ok(detector)
-    }
-
-    /// Loads and compiles the signatures, and scans with them once.
-    fn build(&self) -> Result<Detector, DetectorError> {
-        let engine = engine::build(&EngineSettings {
-            database: self.scan.database.clone(),
-            bytecode_unsigned: self.scan.bytecode_unsigned,
-            tmp_dir: self.scan.tmp_dir.clone(),
-        })?;
-        let detector = Detector::builder()
-            .engine(engine)
-            .rules(self.scan.rules.then(RuleSet::builtin))
-            .views(self.scan.views)
-            .build()?;
-        engine::self_scan(&detector)?;
         Ok(detector)
     }
 
@@ -136,8 +139,8 @@ impl Loader {
     fn reload(&self, slot: &DetectorSlot) -> Outcome {
         let start = Instant::now();
         // Unwind safe: nothing outside is changed before the detector is complete.
-        let built =
-            catch_unwind(AssertUnwindSafe(|| self.build())).unwrap_or(Err(DetectorError::Panicked));
+        let built = catch_unwind(AssertUnwindSafe(|| detector(&self.scan)))
+            .unwrap_or(Err(DetectorError::Panicked));
         let elapsed = start.elapsed();
         let current = digest(&slot.load());
         let outcome = match built {

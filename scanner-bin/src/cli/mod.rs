@@ -1,5 +1,6 @@
 //! The command line: one file or folder a subcommand.
 
+pub mod config;
 pub mod demo;
 pub mod run;
 pub mod scan;
@@ -26,6 +27,9 @@ pub enum Command {
     Run(Box<RunFlags>),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
+    /// Show, check or sample the configuration of `run`
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show the whole service at work on an embedded broker, and prove what it found
     Demo(demo::DemoArgs),
 }
@@ -36,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Run(flags) => run::run(&flags),
             Command::Scan(args) => scan::run(&args),
+            Command::Config(command) => config::run(&command),
             Command::Demo(args) => demo::run(&args),
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! The `Default` of each section is the only place where defaults are written down.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,7 +12,7 @@ use scanlib::message::{FieldNames, ViewSet};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Problem};
-use super::properties::protected;
+use super::properties::{Properties, protected};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
 use super::sources::Origins;
 
@@ -38,7 +37,7 @@ macro_rules! words {
     ($( #[doc = $doc:literal] $name:ident { $( #[doc = $word_doc:literal] $variant:ident = $word:literal, )+ } )+) => {$(
         #[doc = $doc]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
+        #[serde(try_from = "String", into = "String")]
         pub enum $name { $( #[doc = $word_doc] $variant, )+ }
 
         impl $name {
@@ -56,6 +55,12 @@ macro_rules! words {
                     $( $word => Ok($name::$variant), )+
                     _ => Err(format!("{word:?} is none of {}", [$($word),+].join(", "))),
                 }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(word: $name) -> String {
+                word.as_str().to_owned()
             }
         }
 
@@ -139,7 +144,7 @@ pub struct KafkaConfig {
     /// How results are compressed.
     pub compression: Compression,
     /// Properties passed to librdkafka as they are, for consumer and producer.
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
 }
 
 impl Default for KafkaConfig {
@@ -164,7 +169,7 @@ impl Default for KafkaConfig {
             inflight_bytes: 64 << 20,
             linger: Duration::from_millis(20),
             compression: Compression::Lz4,
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
         }
     }
 }
@@ -337,7 +342,7 @@ impl Check<'_> {
                 .map_or(default.inflight_bytes, |bytes| bytes.0),
             linger: raw.linger.map_or(default.linger, |span| span.0),
             compression: raw.compression.unwrap_or(default.compression),
-            properties: raw.properties.unwrap_or(default.properties),
+            properties: raw.properties.map_or(default.properties, Properties),
         };
 
         self.require(
@@ -384,7 +389,7 @@ impl Check<'_> {
             if let Some(remedy) = protected(name) {
                 let origin = self
                     .origins
-                    .get("kafka.properties")
+                    .get(&format!("kafka.properties.{name}"))
                     .cloned()
                     .unwrap_or_default();
                 self.problems.push(Problem {

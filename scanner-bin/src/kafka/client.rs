@@ -58,7 +58,7 @@ pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
         }
         Role::Admin => {}
     }
-    for (name, value) in &config.properties {
+    for (name, value) in config.properties.iter() {
         if applies(name, role) {
             client.set(name, value);
         }
