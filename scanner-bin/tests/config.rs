@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use scanner_bin::config::{self, Config, ConfigError, Environment, RunFlags};
+use scanner_bin::config::{
+    self, ClientCertificate, Config, ConfigError, Environment, RunFlags, SaslConfig, Secret,
+    SecretSource, TlsConfig,
+};
 
 /// A command line that holds nothing but the flags of `run`.
 #[derive(Parser)]
@@ -337,7 +340,133 @@ const SETTINGS: &[Setting] = &[
         values: ["one", "two", ""],
         read: |c| c.scan.fields.timestamp.clone(),
     },
+    Setting {
+        path: "kafka.tls.enabled",
+        short: "",
+        values: ["true", "false", ""],
+        read: |c| c.kafka.tls.is_some().to_string(),
+    },
+    Setting {
+        path: "kafka.tls.ca_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| tls(c, |tls| path(tls.ca_file.as_deref())),
+    },
+    Setting {
+        path: "kafka.tls.certificate_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| own(c, |own| path(Some(&own.certificate_file))),
+    },
+    Setting {
+        path: "kafka.tls.key_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| own(c, |own| path(Some(&own.key_file))),
+    },
+    Setting {
+        path: "kafka.tls.key_password_file",
+        short: "",
+        values: ["/etc/passwd", "/proc/version", ""],
+        read: |c| own(c, |own| place(own.key_password.as_ref())),
+    },
+    Setting {
+        path: "kafka.tls.key_password_variable",
+        short: "",
+        values: ["ONE", "TWO", ""],
+        read: |c| own(c, |own| place(own.key_password.as_ref())),
+    },
+    Setting {
+        path: "kafka.tls.verify_hostname",
+        short: "",
+        values: ["false", "true", ""],
+        read: |c| tls(c, |tls| tls.verify_hostname.to_string()),
+    },
+    Setting {
+        path: "kafka.sasl.mechanism",
+        short: "",
+        values: ["plain", "scram-sha-256", ""],
+        read: |c| sasl(c, |sasl| sasl.mechanism.to_string()),
+    },
+    Setting {
+        path: "kafka.sasl.username",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| sasl(c, |sasl| sasl.username.clone()),
+    },
+    Setting {
+        path: "kafka.sasl.password_file",
+        short: "",
+        values: ["/etc/passwd", "/proc/version", ""],
+        read: |c| sasl(c, |sasl| place(Some(&sasl.password))),
+    },
+    Setting {
+        path: "kafka.sasl.password_variable",
+        short: "",
+        values: ["ONE", "TWO", ""],
+        read: |c| sasl(c, |sasl| place(Some(&sasl.password))),
+    },
 ];
+
+fn tls(config: &Config, read: impl Fn(&TlsConfig) -> String) -> String {
+    config.kafka.tls.as_ref().map_or_else(String::new, read)
+}
+
+fn own(config: &Config, read: impl Fn(&ClientCertificate) -> String) -> String {
+    tls(config, |tls| {
+        tls.client.as_ref().map_or_else(String::new, &read)
+    })
+}
+
+fn sasl(config: &Config, read: impl Fn(&SaslConfig) -> String) -> String {
+    config.kafka.sasl.as_ref().map_or_else(String::new, read)
+}
+
+fn path(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.to_str().unwrap().to_owned())
+}
+
+/// Where a secret was read, after a look at whether it was.
+fn place(secret: Option<&Secret>) -> String {
+    let Some(secret) = secret else {
+        return String::new();
+    };
+    match secret.source() {
+        SecretSource::File(file) => {
+            let content = std::fs::read_to_string(file).unwrap();
+            assert_eq!(secret.expose(), content.strip_suffix('\n').unwrap());
+            path(Some(file))
+        }
+        SecretSource::Variable(name) => {
+            assert_eq!(secret.expose(), format!("secret {name}"));
+            name.clone()
+        }
+    }
+}
+
+/// What other settings a setting needs to be of use: variables of the environment.
+fn context(path: &str) -> Vec<(&'static str, &'static str)> {
+    const SECRETS: [(&str, &str); 2] = [("ONE", "secret ONE"), ("TWO", "secret TWO")];
+    const TLS: (&str, &str) = ("SCANNER_KAFKA__TLS__ENABLED", "true");
+    const CERTIFICATE: (&str, &str) = ("SCANNER_KAFKA__TLS__CERTIFICATE_FILE", "/dev/null");
+    const KEY: (&str, &str) = ("SCANNER_KAFKA__TLS__KEY_FILE", "/dev/null");
+    const MECHANISM: (&str, &str) = ("SCANNER_KAFKA__SASL__MECHANISM", "scram-sha-512");
+    const USER: (&str, &str) = ("SCANNER_KAFKA__SASL__USERNAME", "somebody");
+    const PASSWORD: (&str, &str) = ("SCANNER_KAFKA__SASL__PASSWORD_VARIABLE", "ONE");
+    let needed: &[(&str, &str)] = match path {
+        "kafka.tls.ca_file" | "kafka.tls.verify_hostname" => &[TLS],
+        "kafka.tls.certificate_file" => &[TLS, KEY],
+        "kafka.tls.key_file" => &[TLS, CERTIFICATE],
+        "kafka.tls.key_password_file" | "kafka.tls.key_password_variable" => {
+            &[TLS, CERTIFICATE, KEY]
+        }
+        "kafka.sasl.mechanism" => &[USER, PASSWORD],
+        "kafka.sasl.username" => &[MECHANISM, PASSWORD],
+        "kafka.sasl.password_file" | "kafka.sasl.password_variable" => &[MECHANISM, USER],
+        _ => return Vec::new(),
+    };
+    needed.iter().chain(&SECRETS).copied().collect()
+}
 
 impl Setting {
     fn long_variable(&self) -> String {
@@ -384,7 +513,10 @@ impl Setting {
             .unwrap()
     }
 
-    fn assert(&self, given: Given, expected: &str, what: &str) {
+    fn assert(&self, mut given: Given, expected: &str, what: &str) {
+        for (name, value) in context(self.path) {
+            given = given.variable(name, value);
+        }
         let config = given
             .load()
             .unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -964,5 +1096,129 @@ fn secrets_among_the_properties_are_shown_nowhere() {
         assert_eq!(config.kafka.properties[name], secret);
         let debug = format!("{config:?}");
         assert!(debug.contains(name) && !debug.contains(secret), "{debug}");
+    }
+}
+
+const TLS_ON: &str = "[kafka.tls]\nenabled = true\n";
+const SASL_ON: &str = "[kafka.sasl]\nmechanism = \"plain\"\nusername = \"u\"\n";
+
+#[test]
+fn a_secret_is_named_by_its_place_and_shown_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = "correct horse battery staple";
+    let file = directory.path().join("password");
+    std::fs::write(&file, format!("{secret}\r\n")).unwrap();
+    let by_file = given()
+        .file(SASL_ON)
+        .variable("SCANNER_KAFKA__SASL__PASSWORD_FILE", file.to_str().unwrap());
+    let by_variable = given()
+        .file(SASL_ON)
+        .variable("SCANNER_KAFKA__SASL__PASSWORD_VARIABLE", "PASSWORD")
+        .variable("PASSWORD", secret);
+    for (given, place) in [(by_file, file.to_str().unwrap()), (by_variable, "PASSWORD")] {
+        let config = given.load().unwrap();
+        assert_eq!(
+            config.kafka.sasl.as_ref().unwrap().password.expose(),
+            secret
+        );
+        let page = config::show(&config, &config::Origins::new());
+        for text in [format!("{config:?}"), format!("{config:#?}"), page] {
+            assert!(text.contains(place), "the place is not named: {text}");
+            assert!(!text.contains("horse"), "the secret is shown: {text}");
+        }
+    }
+}
+
+#[test]
+fn security_settings_that_do_not_fit_together_are_refused() {
+    for (text, subject, what) in [
+        (
+            "[kafka.tls]\nca_file = \"/dev/null\"".to_owned(),
+            "kafka.tls.ca_file",
+            "not enabled",
+        ),
+        (
+            "[kafka.tls]\nverify_hostname = false".to_owned(),
+            "kafka.tls.verify_hostname",
+            "not enabled",
+        ),
+        (
+            format!("{TLS_ON}ca_file = \"/no/such/ca\""),
+            "kafka.tls.ca_file",
+            "/no/such/ca cannot be read",
+        ),
+        (
+            format!("{TLS_ON}key_file = \"/dev/null\""),
+            "kafka.tls.certificate_file",
+            "go together",
+        ),
+        (
+            format!("{TLS_ON}certificate_file = \"/dev/null\""),
+            "kafka.tls.key_file",
+            "go together",
+        ),
+        (
+            format!("{TLS_ON}key_password_file = \"/etc/passwd\""),
+            "kafka.tls.key_file",
+            "password for it",
+        ),
+        (
+            "[kafka.sasl]\nusername = \"u\"".to_owned(),
+            "kafka.sasl.username",
+            "no SASL mechanism",
+        ),
+        (
+            SASL_ON.to_owned(),
+            "kafka.sasl.password_file",
+            "neither this nor",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/no/such/file\""),
+            "kafka.sasl.password_file",
+            "/no/such/file cannot be read",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/dev/null\""),
+            "kafka.sasl.password_file",
+            "empty",
+        ),
+        (
+            format!("{SASL_ON}password_variable = \"NOBODY_SET_THIS\""),
+            "kafka.sasl.password_variable",
+            "NOBODY_SET_THIS is not set",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/etc/passwd\"\npassword_variable = \"X\""),
+            "kafka.sasl.password_file",
+            "is set too",
+        ),
+        (
+            format!("{TLS_ON}[kafka.properties]\n\"security.protocol\" = \"plaintext\""),
+            "kafka.properties.security.protocol",
+            "are in use",
+        ),
+        (
+            format!("{TLS_ON}[kafka.properties]\n\"sasl.username\" = \"u\""),
+            "kafka.properties.sasl.username",
+            "are in use",
+        ),
+        (
+            "[kafka.sasl]\nmechanism = \"md5\"".to_owned(),
+            "kafka.sasl.mechanism",
+            "scram-sha-512",
+        ),
+        (
+            "[kafka.sasl]\npassword = \"x\"".to_owned(),
+            "kafka.sasl.password",
+            "unknown key",
+        ),
+    ] {
+        let error = given().file(&text).load().expect_err(&text);
+        let problem = error
+            .problems()
+            .iter()
+            .find(|problem| problem.subject == subject);
+        let problem = problem.unwrap_or_else(|| panic!("{text}: {error}"));
+        assert!(problem.what.contains(what), "{text}: {error}");
     }
 }

@@ -13,7 +13,7 @@ use crate::kafka::topics;
 use crate::reload;
 
 /// How long brokers may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Exit status of `config check` if something is not as the service needs it.
 const EXIT_FOUND: u8 = 1;
 

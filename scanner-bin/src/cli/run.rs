@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scanlib::DetectorSlot;
 
-use crate::config::{self, Config, RunFlags};
+use crate::config::{self, Config, RunFlags, SaslMechanism};
 use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
@@ -53,6 +53,13 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
         listen = %server.address(),
         "Scanner starts"
     );
+    if let (Some(sasl), None) = (&config.kafka.sasl, &config.kafka.tls)
+        && sasl.mechanism == SaslMechanism::Plain
+    {
+        tracing::warn!(
+            "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
+        );
+    }
     let loader = Loader::new(&config.scan, &watch);
     // Before the load: what changes while it goes on is a change.
     let files = Fingerprint::of(&config.scan.database);

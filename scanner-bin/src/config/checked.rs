@@ -11,9 +11,11 @@ use std::time::Duration;
 use scanlib::message::{FieldNames, ViewSet};
 use serde::{Deserialize, Serialize};
 
+use super::Environment;
 use super::error::{ConfigError, Problem};
 use super::properties::{Properties, protected};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
+use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 
 /// The smallest share of fetch memory that keeps a partition flowing, in bytes.
@@ -73,6 +75,17 @@ macro_rules! words {
 }
 
 words! {
+    /// How the password is proven to the brokers.
+    SaslMechanism {
+        /// Not at all: there is no SASL.
+        None = "none",
+        /// It is sent as it is, so only TLS keeps it secret.
+        Plain = "plain",
+        /// SCRAM with SHA-256: it is not sent.
+        ScramSha256 = "scram-sha-256",
+        /// SCRAM with SHA-512: it is not sent.
+        ScramSha512 = "scram-sha-512",
+    }
     /// Which results are written.
     Emit {
         /// One for every record.
@@ -145,6 +158,10 @@ pub struct KafkaConfig {
     pub compression: Compression,
     /// Properties passed to librdkafka as they are, for consumer and producer.
     pub properties: Properties,
+    /// Encryption; `None` for plain text.
+    pub tls: Option<TlsConfig>,
+    /// Authentication by password; `None` for none.
+    pub sasl: Option<SaslConfig>,
 }
 
 impl Default for KafkaConfig {
@@ -170,6 +187,8 @@ impl Default for KafkaConfig {
             linger: Duration::from_millis(20),
             compression: Compression::Lz4,
             properties: Properties::default(),
+            tls: None,
+            sasl: None,
         }
     }
 }
@@ -259,12 +278,16 @@ fn is_log_directive(directive: &str) -> bool {
 
 impl Config {
     /// Fills in the defaults and checks everything.
-    pub(super) fn check(raw: Raw, origins: &Origins) -> Result<Config, ConfigError> {
+    pub(super) fn check(
+        raw: Raw,
+        origins: &Origins,
+        environment: &Environment,
+    ) -> Result<Config, ConfigError> {
         let mut check = Check {
             origins,
             problems: Vec::new(),
         };
-        let kafka = check.kafka(raw.kafka);
+        let kafka = check.kafka(raw.kafka, environment);
         let scan = check.scan(raw.scan);
         let ops = check.ops(raw.ops);
         check.require(
@@ -283,13 +306,20 @@ impl Config {
     }
 }
 
-struct Check<'a> {
+/// Collects what is wrong.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn require(&mut self, holds: bool, path: &str, what: impl FnOnce() -> String, remedy: &str) {
+    pub(super) fn require(
+        &mut self,
+        holds: bool,
+        path: &str,
+        what: impl FnOnce() -> String,
+        remedy: &str,
+    ) {
         if !holds {
             self.problems.push(Problem {
                 subject: path.to_owned(),
@@ -304,7 +334,7 @@ impl Check<'_> {
         }
     }
 
-    fn kafka(&mut self, raw: RawKafka) -> KafkaConfig {
+    fn kafka(&mut self, raw: RawKafka, environment: &Environment) -> KafkaConfig {
         let default = KafkaConfig::default();
         let kafka = KafkaConfig {
             brokers: raw.brokers.unwrap_or(default.brokers),
@@ -343,6 +373,8 @@ impl Check<'_> {
             linger: raw.linger.map_or(default.linger, |span| span.0),
             compression: raw.compression.unwrap_or(default.compression),
             properties: raw.properties.map_or(default.properties, Properties),
+            tls: self.tls(raw.tls, environment),
+            sasl: self.sasl(raw.sasl, environment),
         };
 
         self.require(
@@ -363,6 +395,10 @@ impl Check<'_> {
         );
         self.topics(&kafka);
         self.times(&kafka);
+        self.undecided(
+            kafka.tls.is_some() || kafka.sasl.is_some(),
+            &kafka.properties,
+        );
         self.require(
             kafka.max_partitions > 0,
             "kafka.max_partitions",

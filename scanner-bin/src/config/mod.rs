@@ -12,16 +12,21 @@ mod flags;
 mod properties;
 mod raw;
 mod secret;
+mod security;
 mod show;
 mod sources;
 mod units;
 
 use std::collections::BTreeMap;
 
-pub use checked::{Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, ScanConfig};
+pub use checked::{
+    Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, SaslMechanism, ScanConfig,
+};
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
 pub use properties::Properties;
+pub use secret::{Secret, SecretSource};
+pub use security::{ClientCertificate, SaslConfig, TlsConfig};
 pub use show::show;
 pub use sources::Origins;
 
@@ -55,7 +60,7 @@ pub fn load_with_origins(
     environment: &Environment,
 ) -> Result<(Config, Origins), ConfigError> {
     let layers = sources::collect(flags, environment)?;
-    let config = Config::check(layers.raw, &layers.origins)?;
+    let config = Config::check(layers.raw, &layers.origins, environment)?;
     Ok((config, layers.origins))
 }
 

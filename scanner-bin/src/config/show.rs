@@ -1,11 +1,14 @@
 //! The effective configuration as a file that could have been given, with where each value came from.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::checked::{Config, KafkaConfig, OpsConfig, ScanConfig};
-use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
+use super::checked::{Config, KafkaConfig, OpsConfig, SaslMechanism, ScanConfig};
+use super::raw::{Raw, RawFields, RawKafka, RawOps, RawSasl, RawScan, RawTls};
+use super::secret::{Secret, SecretSource};
+use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 use super::units::{Bytes, Paths, Span, Views};
 
@@ -99,6 +102,8 @@ impl From<&KafkaConfig> for RawKafka {
             inflight_bytes: Some(Bytes(kafka.inflight_bytes)),
             linger: Some(Span(kafka.linger)),
             compression: Some(kafka.compression),
+            tls: raw_tls(kafka.tls.as_ref()),
+            sasl: raw_sasl(kafka.sasl.as_ref()),
             properties: Some(
                 shown
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -106,6 +111,51 @@ impl From<&KafkaConfig> for RawKafka {
             ),
         }
     }
+}
+
+fn raw_tls(tls: Option<&TlsConfig>) -> RawTls {
+    let Some(tls) = tls else {
+        return RawTls {
+            enabled: Some(false),
+            verify_hostname: Some(true),
+            ..RawTls::default()
+        };
+    };
+    let client = tls.client.as_ref();
+    let (key_password_file, key_password_variable) =
+        source(client.and_then(|client| client.key_password.as_ref()));
+    RawTls {
+        enabled: Some(true),
+        ca_file: tls.ca_file.as_deref().map(text),
+        certificate_file: client.map(|client| text(&client.certificate_file)),
+        key_file: client.map(|client| text(&client.key_file)),
+        key_password_file,
+        key_password_variable,
+        verify_hostname: Some(tls.verify_hostname),
+    }
+}
+
+fn raw_sasl(sasl: Option<&SaslConfig>) -> RawSasl {
+    let (password_file, password_variable) = source(sasl.map(|sasl| &sasl.password));
+    RawSasl {
+        mechanism: Some(sasl.map_or(SaslMechanism::None, |sasl| sasl.mechanism)),
+        username: sasl.map(|sasl| sasl.username.clone()),
+        password_file,
+        password_variable,
+    }
+}
+
+/// Where a secret comes from: the file or the variable.
+fn source(secret: Option<&Secret>) -> (Option<String>, Option<String>) {
+    match secret.map(Secret::source) {
+        Some(SecretSource::File(path)) => (Some(text(path)), None),
+        Some(SecretSource::Variable(name)) => (None, Some(name.clone())),
+        None => (None, None),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 impl From<&ScanConfig> for RawScan {
@@ -117,10 +167,7 @@ impl From<&ScanConfig> for RawScan {
             max_message_bytes: Some(Bytes(scan.max_message_bytes)),
             views: Some(Views(scan.views)),
             rules: Some(scan.rules),
-            tmp_dir: scan
-                .tmp_dir
-                .as_ref()
-                .map(|dir| dir.to_string_lossy().into_owned()),
+            tmp_dir: scan.tmp_dir.as_deref().map(text),
             retries: Some(scan.retries),
             bytecode_unsigned: Some(scan.bytecode_unsigned),
             reload_interval: Some(Span(scan.reload_interval)),

@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 
 /// How long one question to the brokers may take.
 const ASK: Duration = Duration::from_secs(2);
+/// What a client has to say about one failed question, at the most.
+const MAX_SAYINGS: usize = 32;
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same trouble is logged again only after this long.
@@ -41,7 +43,8 @@ pub struct Cluster {
 
 struct Asking {
     errors: client::Errors,
-    /// What the client said last about its connections: more than a call that fails can tell.
+    /// What the client logged last about a connection that failed: a call that fails for want of one
+    /// cannot tell why.
     reason: Mutex<Option<String>>,
 }
 
@@ -52,31 +55,41 @@ impl Asking {
             reason: Mutex::default(),
         }
     }
+}
 
-    /// Why the brokers could not be asked, in the words that help most.
-    fn explain(asking: &BaseConsumer<Asking>, error: &KafkaError) -> String {
-        // Serves what the client has to say.
+/// Why the brokers could not be asked, in the words that help most.
+fn explain(asking: &BaseConsumer<Asking>, error: &KafkaError) -> String {
+    // Serves what the client has to say, one thing at a time.
+    for _ in 0..MAX_SAYINGS {
         let _no_record = asking.poll(Duration::ZERO);
-        let reason = &asking.context().reason;
-        let reason = reason.lock().unwrap_or_else(PoisonError::into_inner);
-        reason
-            .as_ref()
-            .map_or_else(|| error.to_string(), |reason| format!("{error}; {reason}"))
     }
+    let reason = &asking.context().reason;
+    let reason = reason.lock().unwrap_or_else(PoisonError::into_inner);
+    let reason = reason.as_ref().map(|reason| format!("; {reason}"));
+    format!("{error}{}", reason.unwrap_or_default())
+}
+
+/// What librdkafka says about a connection, without its thread and without a time that differs with
+/// each attempt.
+fn connection_error(message: &str) -> &str {
+    let message = match message.strip_prefix("[thrd:") {
+        Some(rest) => rest.split_once("]: ").map_or(message, |(_, rest)| rest),
+        None => message,
+    };
+    message.split(" (after ").next().unwrap_or(message)
 }
 
 impl ClientContext for Asking {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+            *reason = Some(connection_error(message).to_owned());
+        }
         client::log("metadata", level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.errors.note("metadata", &error, reason);
-        // That all brokers are down follows from what was said before it.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            let mut last = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some(reason.to_owned());
-        }
     }
 }
 
@@ -114,7 +127,7 @@ pub fn wait(
             Err(Trouble::Unreachable(error)) => format!(
                 "the brokers {} cannot be asked for their topics: {}",
                 config.brokers,
-                Asking::explain(&asking, &error)
+                explain(&asking, &error)
             ),
             Err(Trouble::Missing(missing)) if config.create_topics => {
                 match create(config, &missing) {
@@ -231,7 +244,7 @@ pub fn survey(config: &KafkaConfig, patience: Duration) -> Result<Survey, String
             Ok(metadata) => break Some(metadata),
             Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => break None,
             Err(error) => {
-                let reason = Asking::explain(&asking, &error);
+                let reason = explain(&asking, &error);
                 if Instant::now() >= until {
                     return Err(reason);
                 }
@@ -246,7 +259,7 @@ pub fn survey(config: &KafkaConfig, patience: Duration) -> Result<Survey, String
             },
             None => Err("not there".to_owned()),
         },
-        Err(error) => Err(Asking::explain(&asking, &error)),
+        Err(error) => Err(explain(&asking, &error)),
     };
     let names = [
         &config.input_topic,
