@@ -34,22 +34,14 @@ pub enum ConfigCommand {
 /// Runs the subcommand.
 pub fn run(command: &ConfigCommand) -> ExitCode {
     let (flags, is_check) = match command {
-        ConfigCommand::Sample => return print(config::SAMPLE),
+        ConfigCommand::Sample => return super::print(config::SAMPLE.as_bytes()),
         ConfigCommand::Show(flags) => (flags, false),
         ConfigCommand::Check(flags) => (flags, true),
     };
     match config::load_with_origins(flags, &config::process_environment()) {
         Err(error) => super::fail(&error),
         Ok((config, _)) if is_check => check(&config),
-        Ok((config, origins)) => print(&config::show(&config, &origins)),
-    }
-}
-
-/// A reader that closes the pipe early has seen enough.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => super::fail(&error),
-        _ => ExitCode::SUCCESS,
+        Ok((config, origins)) => super::print(config::show(&config, &origins).as_bytes()),
     }
 }
 
