@@ -10,6 +10,7 @@ pub mod json;
 pub mod kafka;
 pub mod log;
 pub mod ops;
+pub mod reload;
 pub mod result;
 pub mod service;
 pub mod shutdown;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// A request to stop, shared by everybody who may make it and everybody who must heed it.
@@ -32,6 +32,16 @@ impl Shutdown {
             flag::register(signal, Arc::clone(&self.requested))?;
         }
         Ok(())
+    }
+
+    /// From now on SIGHUP does not end the process: it sets what is returned.
+    ///
+    /// # Errors
+    /// The operating system refused the handler.
+    pub fn hangups() -> io::Result<Arc<AtomicBool>> {
+        let asked = Arc::new(AtomicBool::new(false));
+        flag::register(SIGHUP, Arc::clone(&asked))?;
+        Ok(asked)
     }
 
     /// Asks for an orderly stop.

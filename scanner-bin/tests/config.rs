@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
-use scanner_bin::config::{self, Config, ConfigError, Environment, RunFlags};
+use clap::{CommandFactory, Parser};
+use scanner_bin::config::{
+    self, ClientCertificate, Config, ConfigError, Environment, RunFlags, SaslConfig, Secret,
+    SecretSource, TlsConfig,
+};
 
 /// A command line that holds nothing but the flags of `run`.
 #[derive(Parser)]
@@ -62,16 +65,18 @@ fn given() -> Given {
     Given::default()
 }
 
-/// A setting that has a flag: its path and how to read it from a configuration.
+/// A setting: its path and how to read it from a configuration.
 struct Setting {
     path: &'static str,
+    /// Name of its flag; empty for none.
     short: &'static str,
     /// Three values, as text: for the file, the environment and the flag.
     values: [&'static str; 3],
     read: fn(&Config) -> String,
 }
 
-const WITH_A_FLAG: &[Setting] = &[
+/// Every setting but `kafka.properties`, which has a test of its own.
+const SETTINGS: &[Setting] = &[
     Setting {
         path: "kafka.brokers",
         short: "brokers",
@@ -170,7 +175,298 @@ const WITH_A_FLAG: &[Setting] = &[
         values: ["warn", "debug,hyper=off", "trace"],
         read: |c| c.ops.log.clone(),
     },
+    Setting {
+        path: "kafka.create_topics",
+        short: "create-topics",
+        values: ["true", "false", "true"],
+        read: |c| c.kafka.create_topics.to_string(),
+    },
+    Setting {
+        path: "kafka.drain_timeout",
+        short: "",
+        values: ["20s", "7s", ""],
+        read: |c| seconds(c.kafka.drain_timeout),
+    },
+    Setting {
+        path: "kafka.revoke_timeout",
+        short: "",
+        values: ["2s", "3s", ""],
+        read: |c| seconds(c.kafka.revoke_timeout),
+    },
+    Setting {
+        path: "kafka.session_timeout",
+        short: "",
+        values: ["40s", "50s", ""],
+        read: |c| seconds(c.kafka.session_timeout),
+    },
+    Setting {
+        path: "kafka.max_poll_interval",
+        short: "",
+        values: ["100s", "200s", ""],
+        read: |c| seconds(c.kafka.max_poll_interval),
+    },
+    Setting {
+        path: "kafka.commit_interval",
+        short: "",
+        values: ["2s", "3s", ""],
+        read: |c| seconds(c.kafka.commit_interval),
+    },
+    Setting {
+        path: "kafka.linger",
+        short: "",
+        values: ["1s", "2s", ""],
+        read: |c| seconds(c.kafka.linger),
+    },
+    Setting {
+        path: "kafka.fetch_memory_bytes",
+        short: "",
+        values: ["33554432", "16777216", ""],
+        read: |c| c.kafka.fetch_memory_bytes.to_string(),
+    },
+    Setting {
+        path: "kafka.max_partitions",
+        short: "",
+        values: ["32", "16", ""],
+        read: |c| c.kafka.max_partitions.to_string(),
+    },
+    Setting {
+        path: "kafka.inflight_messages_per_partition",
+        short: "",
+        values: ["32", "16", ""],
+        read: |c| c.kafka.inflight_messages_per_partition.to_string(),
+    },
+    Setting {
+        path: "kafka.inflight_bytes",
+        short: "",
+        values: ["33554432", "16777216", ""],
+        read: |c| c.kafka.inflight_bytes.to_string(),
+    },
+    Setting {
+        path: "kafka.compression",
+        short: "",
+        values: ["zstd", "none", ""],
+        read: |c| c.kafka.compression.to_string(),
+    },
+    Setting {
+        path: "scan.max_message_bytes",
+        short: "",
+        values: ["2048", "1024", ""],
+        read: |c| c.scan.max_message_bytes.to_string(),
+    },
+    Setting {
+        path: "scan.tmp_dir",
+        short: "",
+        values: ["/one", "/two", ""],
+        read: |c| {
+            let dir = c.scan.tmp_dir.as_ref();
+            dir.map_or_else(String::new, |dir| dir.to_str().unwrap().to_owned())
+        },
+    },
+    Setting {
+        path: "scan.retries",
+        short: "",
+        values: ["1", "2", ""],
+        read: |c| c.scan.retries.to_string(),
+    },
+    Setting {
+        path: "scan.bytecode_unsigned",
+        short: "",
+        values: ["true", "false", ""],
+        read: |c| c.scan.bytecode_unsigned.to_string(),
+    },
+    Setting {
+        path: "scan.reload_interval",
+        short: "",
+        values: ["1s", "0s", ""],
+        read: |c| seconds(c.scan.reload_interval),
+    },
+    Setting {
+        path: "scan.fields.message",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.message.clone(),
+    },
+    Setting {
+        path: "scan.fields.source_ip",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.source_ip.clone(),
+    },
+    Setting {
+        path: "scan.fields.source_host",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.source_host.clone(),
+    },
+    Setting {
+        path: "scan.fields.source_port",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.source_port.clone(),
+    },
+    Setting {
+        path: "scan.fields.facility",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.facility.clone(),
+    },
+    Setting {
+        path: "scan.fields.priority",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.priority.clone(),
+    },
+    Setting {
+        path: "scan.fields.level",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.level.clone(),
+    },
+    Setting {
+        path: "scan.fields.program",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.program.clone(),
+    },
+    Setting {
+        path: "scan.fields.pid",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.pid.clone(),
+    },
+    Setting {
+        path: "scan.fields.timestamp",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.scan.fields.timestamp.clone(),
+    },
+    Setting {
+        path: "kafka.tls.enabled",
+        short: "",
+        values: ["true", "false", ""],
+        read: |c| c.kafka.tls.is_some().to_string(),
+    },
+    Setting {
+        path: "kafka.tls.ca_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| tls(c, |tls| path(tls.ca_file.as_deref())),
+    },
+    Setting {
+        path: "kafka.tls.certificate_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| own(c, |own| path(Some(&own.certificate_file))),
+    },
+    Setting {
+        path: "kafka.tls.key_file",
+        short: "",
+        values: ["/dev/null", "/etc/passwd", ""],
+        read: |c| own(c, |own| path(Some(&own.key_file))),
+    },
+    Setting {
+        path: "kafka.tls.key_password_file",
+        short: "",
+        values: ["/etc/passwd", "/proc/version", ""],
+        read: |c| own(c, |own| place(own.key_password.as_ref())),
+    },
+    Setting {
+        path: "kafka.tls.key_password_variable",
+        short: "",
+        values: ["ONE", "TWO", ""],
+        read: |c| own(c, |own| place(own.key_password.as_ref())),
+    },
+    Setting {
+        path: "kafka.tls.verify_hostname",
+        short: "",
+        values: ["false", "true", ""],
+        read: |c| tls(c, |tls| tls.verify_hostname.to_string()),
+    },
+    Setting {
+        path: "kafka.sasl.mechanism",
+        short: "",
+        values: ["plain", "scram-sha-256", ""],
+        read: |c| sasl(c, |sasl| sasl.mechanism.to_string()),
+    },
+    Setting {
+        path: "kafka.sasl.username",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| sasl(c, |sasl| sasl.username.clone()),
+    },
+    Setting {
+        path: "kafka.sasl.password_file",
+        short: "",
+        values: ["/etc/passwd", "/proc/version", ""],
+        read: |c| sasl(c, |sasl| place(Some(&sasl.password))),
+    },
+    Setting {
+        path: "kafka.sasl.password_variable",
+        short: "",
+        values: ["ONE", "TWO", ""],
+        read: |c| sasl(c, |sasl| place(Some(&sasl.password))),
+    },
 ];
+
+fn tls(config: &Config, read: impl Fn(&TlsConfig) -> String) -> String {
+    config.kafka.tls.as_ref().map_or_else(String::new, read)
+}
+
+fn own(config: &Config, read: impl Fn(&ClientCertificate) -> String) -> String {
+    tls(config, |tls| {
+        tls.client.as_ref().map_or_else(String::new, &read)
+    })
+}
+
+fn sasl(config: &Config, read: impl Fn(&SaslConfig) -> String) -> String {
+    config.kafka.sasl.as_ref().map_or_else(String::new, read)
+}
+
+fn path(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.to_str().unwrap().to_owned())
+}
+
+/// Where a secret was read, after a look at whether it was.
+fn place(secret: Option<&Secret>) -> String {
+    let Some(secret) = secret else {
+        return String::new();
+    };
+    match secret.source() {
+        SecretSource::File(file) => {
+            let content = std::fs::read_to_string(file).unwrap();
+            assert_eq!(secret.expose(), content.strip_suffix('\n').unwrap());
+            path(Some(file))
+        }
+        SecretSource::Variable(name) => {
+            assert_eq!(secret.expose(), format!("secret {name}"));
+            name.clone()
+        }
+    }
+}
+
+/// What other settings a setting needs to be of use: variables of the environment.
+fn context(path: &str) -> Vec<(&'static str, &'static str)> {
+    const SECRETS: [(&str, &str); 2] = [("ONE", "secret ONE"), ("TWO", "secret TWO")];
+    const TLS: (&str, &str) = ("SCANNER_KAFKA__TLS__ENABLED", "true");
+    const CERTIFICATE: (&str, &str) = ("SCANNER_KAFKA__TLS__CERTIFICATE_FILE", "/dev/null");
+    const KEY: (&str, &str) = ("SCANNER_KAFKA__TLS__KEY_FILE", "/dev/null");
+    const MECHANISM: (&str, &str) = ("SCANNER_KAFKA__SASL__MECHANISM", "scram-sha-512");
+    const USER: (&str, &str) = ("SCANNER_KAFKA__SASL__USERNAME", "somebody");
+    const PASSWORD: (&str, &str) = ("SCANNER_KAFKA__SASL__PASSWORD_VARIABLE", "ONE");
+    let needed: &[(&str, &str)] = match path {
+        "kafka.tls.ca_file" | "kafka.tls.verify_hostname" => &[TLS],
+        "kafka.tls.certificate_file" => &[TLS, KEY],
+        "kafka.tls.key_file" => &[TLS, CERTIFICATE],
+        "kafka.tls.key_password_file" | "kafka.tls.key_password_variable" => {
+            &[TLS, CERTIFICATE, KEY]
+        }
+        "kafka.sasl.mechanism" => &[USER, PASSWORD],
+        "kafka.sasl.username" => &[MECHANISM, PASSWORD],
+        "kafka.sasl.password_file" | "kafka.sasl.password_variable" => &[MECHANISM, USER],
+        _ => return Vec::new(),
+    };
+    needed.iter().chain(&SECRETS).copied().collect()
+}
 
 impl Setting {
     fn long_variable(&self) -> String {
@@ -181,10 +477,10 @@ impl Setting {
         format!("SCANNER_{}", self.short.replace('-', "_").to_uppercase())
     }
 
-    fn file(&self) -> String {
-        let (section, key) = self.path.split_once('.').unwrap();
-        let value = self.values[0];
-        let value = if self.path == "scan.threads" {
+    fn file(&self, value: &str) -> String {
+        let (section, key) = self.path.rsplit_once('.').unwrap();
+        let is_bare = value.parse::<u64>().is_ok() || value.parse::<bool>().is_ok();
+        let value = if is_bare {
             value.to_owned()
         } else {
             format!("{value:?}")
@@ -192,60 +488,106 @@ impl Setting {
         format!("[{section}]\n{key} = {value}\n")
     }
 
-    fn flag(&self) -> [String; 2] {
-        [format!("--{}", self.short), self.values[2].to_owned()]
+    fn variables(&self) -> Vec<String> {
+        let short = (!self.short.is_empty()).then(|| self.short_variable());
+        [self.long_variable()].into_iter().chain(short).collect()
+    }
+
+    /// The flag with its value; a switch has none. `None` if the setting has no flag.
+    fn flag(&self, value: &str) -> Option<Vec<String>> {
+        let flag = format!("--{}", self.short);
+        match self.short {
+            "" => None,
+            "create-topics" => Some(vec![flag]),
+            _ => Some(vec![flag, value.to_owned()]),
+        }
+    }
+
+    /// The value for a layer, or another one if that is the default: nobody would see it arrive.
+    fn telling(&self, layer: usize) -> &'static str {
+        let default = (self.read)(&Config::default());
+        let others = self.values.iter().cycle().skip(layer).copied();
+        others
+            .filter(|value| !value.is_empty())
+            .find(|value| *value != default)
+            .unwrap()
+    }
+
+    fn assert(&self, mut given: Given, expected: &str, what: &str) {
+        for (name, value) in context(self.path) {
+            given = given.variable(name, value);
+        }
+        let config = given
+            .load()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!((self.read)(&config), expected, "{} by {what}", self.path);
     }
 }
 
-#[test]
-fn every_flag_can_be_set_in_the_file_and_in_the_environment_too() {
-    for setting in WITH_A_FLAG {
-        let [in_file, in_environment, on_line] = setting.values;
-        let flag = setting.flag();
-        let flag = [flag[0].as_str(), flag[1].as_str()];
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs_f64())
+}
 
-        let config = given().file(&setting.file()).load().unwrap();
-        assert_eq!(
-            (setting.read)(&config),
-            in_file,
-            "{} in the file",
-            setting.path
-        );
-        for name in [setting.long_variable(), setting.short_variable()] {
-            let config = given().variable(&name, in_environment).load().unwrap();
-            assert_eq!((setting.read)(&config), in_environment, "{name}");
+fn words(flag: &[String]) -> Vec<&str> {
+    flag.iter().map(String::as_str).collect()
+}
+
+/// A new setting without a case here fails.
+#[test]
+fn every_setting_is_in_the_table_of_this_test() {
+    let mut cases: Vec<_> = SETTINGS.iter().map(|setting| setting.path).collect();
+    cases.push("kafka.properties");
+    cases.sort_unstable();
+    let mut known = config::settings();
+    known.sort_unstable();
+    assert_eq!(cases, known);
+
+    // And every flag of a setting.
+    let command = CommandLine::command();
+    let mut flags: Vec<_> = command
+        .get_arguments()
+        .filter_map(|flag| flag.get_long())
+        .filter(|flag| !["config", "property"].contains(flag))
+        .collect();
+    let mut shorts: Vec<_> = SETTINGS
+        .iter()
+        .map(|setting| setting.short)
+        .filter(|short| !short.is_empty())
+        .collect();
+    flags.sort_unstable();
+    shorts.sort_unstable();
+    assert_eq!(shorts, flags);
+}
+
+#[test]
+fn every_setting_can_be_set_in_the_file_in_the_environment_and_by_its_flag() {
+    for setting in SETTINGS {
+        let value = setting.telling(0);
+        setting.assert(given().file(&setting.file(value)), value, "the file");
+        let value = setting.telling(1);
+        for name in setting.variables() {
+            setting.assert(given().variable(&name, value), value, &name);
         }
-        let config = given().flags(&flag).load().unwrap();
-        assert_eq!((setting.read)(&config), on_line, "{flag:?}");
+        let value = setting.telling(2);
+        if let Some(flag) = setting.flag(value) {
+            setting.assert(given().flags(&words(&flag)), value, &flag[0]);
+        }
     }
 }
 
 #[test]
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
-    for setting in WITH_A_FLAG {
-        let [_, in_environment, on_line] = setting.values;
-        let flag = setting.flag();
-        let flag = [flag[0].as_str(), flag[1].as_str()];
-        for name in [setting.long_variable(), setting.short_variable()] {
-            let config = given()
-                .file(&setting.file())
-                .variable(&name, in_environment)
-                .load()
-                .unwrap();
-            assert_eq!(
-                (setting.read)(&config),
-                in_environment,
-                "{name} over the file"
-            );
-            let config = given()
-                .variable(&name, in_environment)
-                .flags(&flag)
-                .load()
-                .unwrap();
-            assert_eq!((setting.read)(&config), on_line, "{flag:?} over {name}");
+    for setting in SETTINGS {
+        let [in_file, in_environment, on_line] = setting.values;
+        let file = || given().file(&setting.file(in_file));
+        for name in setting.variables() {
+            let both = file().variable(&name, in_environment);
+            setting.assert(both, in_environment, &format!("{name} over the file"));
+            if let Some(flag) = setting.flag(on_line) {
+                let all = file().variable(&name, in_environment).flags(&words(&flag));
+                setting.assert(all, on_line, &format!("{flag:?} over {name}"));
+            }
         }
-        let config = given().file(&setting.file()).flags(&flag).load().unwrap();
-        assert_eq!((setting.read)(&config), on_line, "{flag:?} over the file");
     }
 }
 
@@ -668,4 +1010,215 @@ fn the_example_file_shows_every_setting_with_its_default() {
     let mut known = config::settings();
     known.sort();
     assert_eq!(shown, known);
+}
+
+/// The page of `config show` for what was given.
+fn shown(given: &Given, flags: &[&str]) -> String {
+    let arguments = ["run"].iter().chain(flags);
+    let flags = CommandLine::try_parse_from(arguments).unwrap().flags;
+    let (config, origins) = config::load_with_origins(&flags, &given.environment).unwrap();
+    config::show(&config, &origins)
+}
+
+#[test]
+fn what_show_prints_is_the_same_configuration_again_with_the_origin_of_each_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.toml");
+    std::fs::write(
+        &path,
+        "[kafka]\ngroup = \"odd \\\"name\\\" \\u007f\"\nlinger = \"1500ms\"\n[kafka.properties]\n\"client.id\" = \"x\"\n",
+    )
+    .unwrap();
+    let flags = [
+        "--config",
+        path.to_str().unwrap(),
+        "--threads",
+        "3",
+        "-X",
+        "client.rack=r1",
+    ];
+    let environment = given()
+        .variable("SCANNER_DATABASE", "/db/one:/db/two")
+        .variable("SCANNER_SCAN__TMP_DIR", "/dev/shm");
+    let page = shown(&environment, &flags);
+
+    let all = CommandLine::try_parse_from(["run"].iter().chain(&flags)).unwrap();
+    let effective = config::load(&all.flags, &environment.environment).unwrap();
+    assert_eq!(given().file(&page).load().unwrap(), effective, "{page}");
+
+    let origin = |start: &str| {
+        let line = page.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("{start} is missing:\n{page}"));
+        line.rsplit_once(" # ").unwrap().1.to_owned()
+    };
+    assert_eq!(origin("group = "), format!("file {}", path.display()));
+    assert_eq!(
+        origin("linger = \"1500ms\""),
+        format!("file {}", path.display())
+    );
+    assert_eq!(
+        origin("\"client.id\" = "),
+        format!("file {}", path.display())
+    );
+    assert_eq!(origin("\"client.rack\" = "), "flag --property");
+    assert_eq!(origin("threads = 3"), "flag --threads");
+    assert_eq!(
+        origin("database = [\"/db/one\",\"/db/two\"]"),
+        "variable SCANNER_DATABASE"
+    );
+    assert_eq!(origin("brokers = "), "default");
+    // A setting that is nowhere set and has no default is named all the same.
+    let shown = shown(&given(), &[]);
+    assert!(shown.contains("# tmp_dir is not set"), "{shown}");
+    for path in config::settings() {
+        let key = path.rsplit('.').next().unwrap();
+        assert!(page.contains(key), "{path} is not shown");
+    }
+}
+
+#[test]
+fn secrets_among_the_properties_are_shown_nowhere() {
+    let secret = "correct horse battery staple";
+    for name in [
+        "sasl.password",
+        "ssl.key.password",
+        "ssl.keystore.password",
+        "ssl.key.pem",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.config",
+    ] {
+        let property = format!("{name}={secret}");
+        let flags = ["-X", property.as_str(), "-X", "ssl.key.location=/run/key"];
+        let page = shown(&given(), &flags);
+        assert!(page.contains(name) && !page.contains(secret), "{page}");
+        assert!(page.contains("/run/key"), "a path is no secret: {page}");
+        let config = given().flags(&flags).load().unwrap();
+        assert_eq!(config.kafka.properties[name], secret);
+        let debug = format!("{config:?}");
+        assert!(debug.contains(name) && !debug.contains(secret), "{debug}");
+    }
+}
+
+const TLS_ON: &str = "[kafka.tls]\nenabled = true\n";
+const SASL_ON: &str = "[kafka.sasl]\nmechanism = \"plain\"\nusername = \"u\"\n";
+
+#[test]
+fn a_secret_is_named_by_its_place_and_shown_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = "correct horse battery staple";
+    let file = directory.path().join("password");
+    std::fs::write(&file, format!("{secret}\r\n")).unwrap();
+    let by_file = given()
+        .file(SASL_ON)
+        .variable("SCANNER_KAFKA__SASL__PASSWORD_FILE", file.to_str().unwrap());
+    let by_variable = given()
+        .file(SASL_ON)
+        .variable("SCANNER_KAFKA__SASL__PASSWORD_VARIABLE", "PASSWORD")
+        .variable("PASSWORD", secret);
+    for (given, place) in [(by_file, file.to_str().unwrap()), (by_variable, "PASSWORD")] {
+        let config = given.load().unwrap();
+        assert_eq!(
+            config.kafka.sasl.as_ref().unwrap().password.expose(),
+            secret
+        );
+        let page = config::show(&config, &config::Origins::new());
+        for text in [format!("{config:?}"), format!("{config:#?}"), page] {
+            assert!(text.contains(place), "the place is not named: {text}");
+            assert!(!text.contains("horse"), "the secret is shown: {text}");
+        }
+    }
+}
+
+#[test]
+fn security_settings_that_do_not_fit_together_are_refused() {
+    for (text, subject, what) in [
+        (
+            "[kafka.tls]\nca_file = \"/dev/null\"".to_owned(),
+            "kafka.tls.ca_file",
+            "not enabled",
+        ),
+        (
+            "[kafka.tls]\nverify_hostname = false".to_owned(),
+            "kafka.tls.verify_hostname",
+            "not enabled",
+        ),
+        (
+            format!("{TLS_ON}ca_file = \"/no/such/ca\""),
+            "kafka.tls.ca_file",
+            "/no/such/ca cannot be read",
+        ),
+        (
+            format!("{TLS_ON}key_file = \"/dev/null\""),
+            "kafka.tls.certificate_file",
+            "go together",
+        ),
+        (
+            format!("{TLS_ON}certificate_file = \"/dev/null\""),
+            "kafka.tls.key_file",
+            "go together",
+        ),
+        (
+            format!("{TLS_ON}key_password_file = \"/etc/passwd\""),
+            "kafka.tls.key_file",
+            "password for it",
+        ),
+        (
+            "[kafka.sasl]\nusername = \"u\"".to_owned(),
+            "kafka.sasl.username",
+            "no SASL mechanism",
+        ),
+        (
+            SASL_ON.to_owned(),
+            "kafka.sasl.password_file",
+            "neither this nor",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/no/such/file\""),
+            "kafka.sasl.password_file",
+            "/no/such/file cannot be read",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/dev/null\""),
+            "kafka.sasl.password_file",
+            "empty",
+        ),
+        (
+            format!("{SASL_ON}password_variable = \"NOBODY_SET_THIS\""),
+            "kafka.sasl.password_variable",
+            "NOBODY_SET_THIS is not set",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/etc/passwd\"\npassword_variable = \"X\""),
+            "kafka.sasl.password_file",
+            "is set too",
+        ),
+        (
+            format!("{TLS_ON}[kafka.properties]\n\"security.protocol\" = \"plaintext\""),
+            "kafka.properties.security.protocol",
+            "are in use",
+        ),
+        (
+            format!("{TLS_ON}[kafka.properties]\n\"sasl.username\" = \"u\""),
+            "kafka.properties.sasl.username",
+            "are in use",
+        ),
+        (
+            "[kafka.sasl]\nmechanism = \"md5\"".to_owned(),
+            "kafka.sasl.mechanism",
+            "scram-sha-512",
+        ),
+        (
+            "[kafka.sasl]\npassword = \"x\"".to_owned(),
+            "kafka.sasl.password",
+            "unknown key",
+        ),
+    ] {
+        let error = given().file(&text).load().expect_err(&text);
+        let problem = error
+            .problems()
+            .iter()
+            .find(|problem| problem.subject == subject);
+        let problem = problem.unwrap_or_else(|| panic!("{text}: {error}"));
+        assert!(problem.what.contains(what), "{text}: {error}");
+    }
 }

@@ -1,9 +1,13 @@
 //! The command line: one file or folder a subcommand.
 
+pub mod completions;
+pub mod config;
 pub mod demo;
+pub mod man;
 pub mod run;
 pub mod scan;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,6 +17,13 @@ use crate::config::RunFlags;
 /// Scans Kafka records, files and lines with libclamav in this process.
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  scanner-bin demo
+  scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
+  scanner-bin scan -r /srv/uploads
+
+'scanner-bin COMMAND --help' says more.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,11 +34,26 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scan a Kafka topic and write a verdict for each record to another
+    #[command(after_help = "\
+Every setting can stand in the file or the environment too: see 'scanner-bin config sample'.
+
+Examples:
+  scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
+  SCANNER_BROKERS=kafka:9092 scanner-bin run --config /etc/scanner.toml
+
+Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it could not go on.")]
     Run(Box<RunFlags>),
     /// Scan files, or lines of files
     Scan(scan::ScanArgs),
+    /// Show, check or sample the configuration of `run`
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show the whole service at work on an embedded broker, and prove what it found
     Demo(demo::DemoArgs),
+    /// Print what makes a shell complete the commands and flags of this program
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(man::ManArgs),
 }
 
 impl Cli {
@@ -36,13 +62,24 @@ impl Cli {
         match self.command {
             Command::Run(flags) => run::run(&flags),
             Command::Scan(args) => scan::run(&args),
+            Command::Config(command) => config::run(&command),
             Command::Demo(args) => demo::run(&args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
         }
     }
 }
 
 /// Exit status of a command that could not do its work: clamscan's "some error occurred".
 pub const EXIT_ERROR: u8 = 2;
+
+/// Prints on standard output. A reader that closes the pipe early has seen enough.
+fn print(bytes: &[u8]) -> ExitCode {
+    match io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
 
 /// Says on standard error why the command could not do its work.
 fn fail(error: &dyn std::error::Error) -> ExitCode {

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use scanlib::{Detector, DetectorSlot, RuleSet};
+use scanlib::DetectorSlot;
 
-use crate::config::{self, Config, RunFlags};
-use crate::engine::{self, EngineSettings};
+use crate::config::{self, Config, RunFlags, SaslMechanism};
 use crate::log;
-use crate::ops::health::{Check, Health, Limits};
+use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
 use crate::ops::server::Server;
+use crate::reload::{Fingerprint, Loader, Reloading};
 use crate::service::{self, Watch};
 use crate::shutdown::Shutdown;
 
@@ -35,6 +35,7 @@ pub fn run(flags: &RunFlags) -> ExitCode {
 fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
+    let hangup = Shutdown::hangups()?;
     let watch = watch(config);
     // Before the signatures: the probes have to say that they are being loaded.
     let server = Server::start(
@@ -52,8 +53,22 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
         listen = %server.address(),
         "Scanner starts"
     );
-    let detector = detector(config, &watch)?;
-    let report = service::run(config, &DetectorSlot::new(detector), &watch, &shutdown)?;
+    if let (Some(sasl), None) = (&config.kafka.sasl, &config.kafka.tls)
+        && sasl.mechanism == SaslMechanism::Plain
+    {
+        tracing::warn!(
+            "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
+        );
+    }
+    let loader = Loader::new(&config.scan, &watch);
+    // Before the load: what changes while it goes on is a change.
+    let files = Fingerprint::of(&config.scan.database);
+    let slot = DetectorSlot::new(loader.first()?);
+    let reloading = Reloading::start(loader, slot.clone(), files, hangup, shutdown.clone())?;
+    let ended = service::run(config, &slot, &watch, &shutdown);
+    shutdown.request();
+    reloading.wait();
+    let report = ended?;
     tracing::info!(
         abandoned = report.abandoned,
         committed = report.committed,
@@ -72,53 +87,4 @@ pub fn watch(config: &Config) -> Watch {
     let health = Arc::new(Health::new(limits));
     let metrics = Arc::new(Metrics::new(Arc::clone(health.poll_loop())));
     Watch { health, metrics }
-}
-
-/// Loads what records are scanned with, tries it out, and says so to probes, metrics and log.
-fn detector(config: &Config, watch: &Watch) -> Result<Detector, Box<dyn std::error::Error>> {
-    let scan = &config.scan;
-    let engine = engine::build(&EngineSettings {
-        database: scan.database.clone(),
-        bytecode_unsigned: scan.bytecode_unsigned,
-        tmp_dir: scan.tmp_dir.clone(),
-    })?;
-    let info = engine.info();
-    for line in &info.load_log {
-        tracing::warn!(libclamav = line, "A signature file is not perfect");
-    }
-    if info.builtin_only {
-        tracing::warn!(
-            db_mode = "builtin",
-            "No signature database is configured: libclamav knows the built-in EICAR signature \
-             only; set scan.database"
-        );
-    }
-    tracing::info!(
-        signatures = info.signatures,
-        digest = %info.digest,
-        libclamav = info.library.text,
-        tmp_dir = %info.tmp_dir.display(),
-        "Signatures loaded"
-    );
-    let version = if info.builtin_only {
-        "builtin".to_owned()
-    } else {
-        info.digest.to_string()
-    };
-    watch.metrics.set_signatures(&version, info.signatures);
-    let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
-    watch.metrics.set_build(&librdkafka, &info.library.text);
-    watch.health.pass(Check::Engine);
-
-    let rules = scan.rules.then(RuleSet::builtin);
-    let detector = Detector::builder()
-        .engine(engine)
-        .rules(rules)
-        .views(scan.views)
-        .build()?;
-    watch.health.pass(Check::Rules);
-    engine::self_scan(&detector)?;
-    watch.health.pass(Check::SelfScan);
-    watch.metrics.engine_ready.set(1);
-    Ok(detector)
 }

@@ -2,7 +2,6 @@
 //!
 //! The `Default` of each section is the only place where defaults are written down.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,9 +11,11 @@ use std::time::Duration;
 use scanlib::message::{FieldNames, ViewSet};
 use serde::{Deserialize, Serialize};
 
+use super::Environment;
 use super::error::{ConfigError, Problem};
-use super::properties::protected;
+use super::properties::{Properties, protected};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
+use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 
 /// The smallest share of fetch memory that keeps a partition flowing, in bytes.
@@ -38,7 +39,7 @@ macro_rules! words {
     ($( #[doc = $doc:literal] $name:ident { $( #[doc = $word_doc:literal] $variant:ident = $word:literal, )+ } )+) => {$(
         #[doc = $doc]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
+        #[serde(try_from = "String", into = "String")]
         pub enum $name { $( #[doc = $word_doc] $variant, )+ }
 
         impl $name {
@@ -59,6 +60,12 @@ macro_rules! words {
             }
         }
 
+        impl From<$name> for String {
+            fn from(word: $name) -> String {
+                word.as_str().to_owned()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.as_str())
@@ -68,6 +75,17 @@ macro_rules! words {
 }
 
 words! {
+    /// How the password is proven to the brokers.
+    SaslMechanism {
+        /// Not at all: there is no SASL.
+        None = "none",
+        /// It is sent as it is, so only TLS keeps it secret.
+        Plain = "plain",
+        /// SCRAM with SHA-256: it is not sent.
+        ScramSha256 = "scram-sha-256",
+        /// SCRAM with SHA-512: it is not sent.
+        ScramSha512 = "scram-sha-512",
+    }
     /// Which results are written.
     Emit {
         /// One for every record.
@@ -139,7 +157,11 @@ pub struct KafkaConfig {
     /// How results are compressed.
     pub compression: Compression,
     /// Properties passed to librdkafka as they are, for consumer and producer.
-    pub properties: BTreeMap<String, String>,
+    pub properties: Properties,
+    /// Encryption; `None` for plain text.
+    pub tls: Option<TlsConfig>,
+    /// Authentication by password; `None` for none.
+    pub sasl: Option<SaslConfig>,
 }
 
 impl Default for KafkaConfig {
@@ -164,7 +186,9 @@ impl Default for KafkaConfig {
             inflight_bytes: 64 << 20,
             linger: Duration::from_millis(20),
             compression: Compression::Lz4,
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
+            tls: None,
+            sasl: None,
         }
     }
 }
@@ -191,6 +215,8 @@ pub struct ScanConfig {
     pub retries: u32,
     /// Run bytecode signatures that nobody signed.
     pub bytecode_unsigned: bool,
+    /// How often signature files are looked at, to load them anew when they changed; zero for never.
+    pub reload_interval: Duration,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -207,6 +233,7 @@ impl Default for ScanConfig {
             crash_journal: Some(default_journal()),
             retries: 3,
             bytecode_unsigned: false,
+            reload_interval: Duration::from_secs(10),
             fields: FieldNames::default(),
         }
     }
@@ -268,12 +295,16 @@ fn is_log_directive(directive: &str) -> bool {
 
 impl Config {
     /// Fills in the defaults and checks everything.
-    pub(super) fn check(raw: Raw, origins: &Origins) -> Result<Config, ConfigError> {
+    pub(super) fn check(
+        raw: Raw,
+        origins: &Origins,
+        environment: &Environment,
+    ) -> Result<Config, ConfigError> {
         let mut check = Check {
             origins,
             problems: Vec::new(),
         };
-        let kafka = check.kafka(raw.kafka);
+        let kafka = check.kafka(raw.kafka, environment);
         let scan = check.scan(raw.scan);
         let ops = check.ops(raw.ops);
         check.require(
@@ -292,13 +323,20 @@ impl Config {
     }
 }
 
-struct Check<'a> {
+/// Collects what is wrong.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn require(&mut self, holds: bool, path: &str, what: impl FnOnce() -> String, remedy: &str) {
+    pub(super) fn require(
+        &mut self,
+        holds: bool,
+        path: &str,
+        what: impl FnOnce() -> String,
+        remedy: &str,
+    ) {
         if !holds {
             self.problems.push(Problem {
                 subject: path.to_owned(),
@@ -313,7 +351,7 @@ impl Check<'_> {
         }
     }
 
-    fn kafka(&mut self, raw: RawKafka) -> KafkaConfig {
+    fn kafka(&mut self, raw: RawKafka, environment: &Environment) -> KafkaConfig {
         let default = KafkaConfig::default();
         let kafka = KafkaConfig {
             brokers: raw.brokers.unwrap_or(default.brokers),
@@ -351,7 +389,9 @@ impl Check<'_> {
                 .map_or(default.inflight_bytes, |bytes| bytes.0),
             linger: raw.linger.map_or(default.linger, |span| span.0),
             compression: raw.compression.unwrap_or(default.compression),
-            properties: raw.properties.unwrap_or(default.properties),
+            properties: raw.properties.map_or(default.properties, Properties),
+            tls: self.tls(raw.tls, environment),
+            sasl: self.sasl(raw.sasl, environment),
         };
 
         self.require(
@@ -372,6 +412,10 @@ impl Check<'_> {
         );
         self.topics(&kafka);
         self.times(&kafka);
+        self.undecided(
+            kafka.tls.is_some() || kafka.sasl.is_some(),
+            &kafka.properties,
+        );
         self.require(
             kafka.max_partitions > 0,
             "kafka.max_partitions",
@@ -398,7 +442,7 @@ impl Check<'_> {
             if let Some(remedy) = protected(name) {
                 let origin = self
                     .origins
-                    .get("kafka.properties")
+                    .get(&format!("kafka.properties.{name}"))
                     .cloned()
                     .unwrap_or_default();
                 self.problems.push(Problem {
@@ -538,6 +582,9 @@ impl Check<'_> {
             },
             retries: raw.retries.unwrap_or(default.retries),
             bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
+            reload_interval: raw
+                .reload_interval
+                .map_or(default.reload_interval, |span| span.0),
             fields: self.fields(raw.fields, default.fields),
         }
     }

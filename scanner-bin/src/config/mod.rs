@@ -11,14 +11,24 @@ mod error;
 mod flags;
 mod properties;
 mod raw;
+mod secret;
+mod security;
+mod show;
 mod sources;
 mod units;
 
 use std::collections::BTreeMap;
 
-pub use checked::{Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, ScanConfig};
+pub use checked::{
+    Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, SaslMechanism, ScanConfig,
+};
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
+pub use properties::Properties;
+pub use secret::{Secret, SecretSource};
+pub use security::{ClientCertificate, SaslConfig, TlsConfig};
+pub use show::show;
+pub use sources::Origins;
 
 /// Environment variables by name.
 pub type Environment = BTreeMap<String, String>;
@@ -38,9 +48,24 @@ pub fn process_environment() -> Environment {
 /// Everything that is wrong, not only the first: each problem says which setting, where it was set
 /// and what to do.
 pub fn load(flags: &RunFlags, environment: &Environment) -> Result<Config, ConfigError> {
-    let layers = sources::collect(flags, environment)?;
-    Config::check(layers.raw, &layers.origins)
+    load_with_origins(flags, environment).map(|(config, _)| config)
 }
+
+/// The same, and where each setting that is not a default was set.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_with_origins(
+    flags: &RunFlags,
+    environment: &Environment,
+) -> Result<(Config, Origins), ConfigError> {
+    let layers = sources::collect(flags, environment)?;
+    let config = Config::check(layers.raw, &layers.origins, environment)?;
+    Ok((config, layers.origins))
+}
+
+/// A commented file that holds every setting with its default.
+pub const SAMPLE: &str = include_str!("../../../docs/scanner.toml");
 
 /// The dotted path of every setting, for example `kafka.brokers`.
 pub fn settings() -> Vec<String> {

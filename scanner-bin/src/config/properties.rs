@@ -1,4 +1,60 @@
-//! Which properties of librdkafka may be passed through, and which are ours.
+//! The properties that are passed through to librdkafka: which may be, and which are secrets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use super::secret::HIDDEN;
+
+/// Properties by name. What may hold a secret is not shown when they are printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl Deref for Properties {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Properties {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown()).finish()
+    }
+}
+
+impl Properties {
+    /// Names and values as they may be shown.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().map(|(name, value)| {
+            let hidden = is_secret(name);
+            (name.as_str(), if hidden { HIDDEN } else { value.as_str() })
+        })
+    }
+}
+
+/// Whether a property may hold a password, a key or a token. A name that only sounds like it is hidden
+/// too.
+fn is_secret(name: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "password",
+        "secret",
+        ".pem",
+        "token",
+        "credential",
+        "assertion",
+    ];
+    let is_location = name.ends_with(".location") || name.ends_with(".file");
+    let sounds = PARTS.iter().any(|part| name.contains(part));
+    name == "sasl.oauthbearer.config" || (sounds && !is_location)
+}
 
 /// Properties that would break a promise of the service, or that have a setting of their own:
 /// `(property, what to do instead)`.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checked::{Compression, Emit, ResultKey};
+use super::checked::{Compression, Emit, ResultKey, SaslMechanism};
 use super::units::{Bytes, Paths, Span, Views};
 
 /// The whole file.
@@ -42,6 +42,31 @@ pub(super) struct RawKafka {
     pub(super) linger: Option<Span>,
     pub(super) compression: Option<Compression>,
     pub(super) properties: Option<BTreeMap<String, String>>,
+    pub(super) tls: RawTls,
+    pub(super) sasl: RawSasl,
+}
+
+/// `[kafka.tls]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTls {
+    pub(super) enabled: Option<bool>,
+    pub(super) ca_file: Option<String>,
+    pub(super) certificate_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) key_password_file: Option<String>,
+    pub(super) key_password_variable: Option<String>,
+    pub(super) verify_hostname: Option<bool>,
+}
+
+/// `[kafka.sasl]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSasl {
+    pub(super) mechanism: Option<SaslMechanism>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) password_variable: Option<String>,
 }
 
 /// `[scan]`
@@ -57,6 +82,7 @@ pub(super) struct RawScan {
     pub(super) crash_journal: Option<String>,
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
+    pub(super) reload_interval: Option<Span>,
     pub(super) fields: RawFields,
 }
 

@@ -11,7 +11,7 @@ use super::flags::{RunFlags, SHORT_NAMES};
 use super::raw::{Raw, known_paths};
 
 /// Path of a setting → where its value was set.
-pub(super) type Origins = BTreeMap<String, String>;
+pub type Origins = BTreeMap<String, String>;
 
 /// All layers put together.
 pub(super) struct Layers {
@@ -38,7 +38,14 @@ pub(super) fn collect(flags: &RunFlags, environment: &Environment) -> Result<Lay
     let mut builder = config::Config::builder();
     for layer in layers {
         for (path, value) in &layer.0 {
-            origins.insert(path.clone(), value.origin().unwrap_or_default().to_owned());
+            let origin = value.origin().unwrap_or_default();
+            origins.insert(path.clone(), origin.to_owned());
+            if let ValueKind::Table(properties) = &value.kind {
+                for (name, value) in properties {
+                    let origin = value.origin().unwrap_or(origin);
+                    origins.insert(format!("{path}.{name}"), origin.to_owned());
+                }
+            }
         }
         builder = builder.add_source(layer);
     }

@@ -9,11 +9,11 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A span of time: `250ms`, `25s`, `5m`, `1h`. A bare number is refused, as its unit is a guess.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
 /// A size in bytes: a number, or one with `KiB`, `MiB` or `GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
 /// A list of paths: an array, or one string divided as `PATH` is.
@@ -29,6 +29,41 @@ impl Serialize for Views {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&write_span(self.0))
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&write_bytes(self.0))
+    }
+}
+
+/// In the largest unit that leaves nothing over.
+fn write_span(span: Duration) -> String {
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    match seconds {
+        _ if millis > 0 => format!("{}ms", span.as_millis()),
+        0 => "0s".to_owned(),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+fn write_bytes(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units
+        .iter()
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(shift, name)| format!("{}{name}", bytes >> shift),
+    )
 }
 
 fn parse_span(text: &str) -> Option<Duration> {
@@ -122,7 +157,19 @@ impl<'de> Deserialize<'de> for Paths {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(number in 0u64..1 << 40, unit in 0usize..4) {
+            let span = Duration::from_millis(number * [1, 1000, 60_000, 3_600_000][unit]);
+            prop_assert_eq!(parse_span(&write_span(span)), Some(span));
+            let bytes = ((number << (10 * unit)) >> 20).max(number % 5000);
+            prop_assert_eq!(parse_bytes(&write_bytes(bytes)), Some(bytes));
+        }
+    }
 
     #[test]
     fn durations_need_a_unit_and_sizes_may_have_one() {

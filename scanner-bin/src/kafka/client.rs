@@ -1,5 +1,6 @@
 //! What consumer and producer have in common: settings, and librdkafka's log and errors.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,13 +65,50 @@ pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
         }
         Role::Admin => {}
     }
-    for (name, value) in &config.properties {
+    for (name, value) in config.properties.iter() {
         if applies(name, role) {
             client.set(name, value);
         }
     }
     client.set("bootstrap.servers", &config.brokers);
+    secure(&mut client, config);
     client
+}
+
+/// Encryption and authentication. Without either, the properties decide.
+fn secure(client: &mut ClientConfig, config: &KafkaConfig) {
+    let protocol = match (&config.tls, &config.sasl) {
+        (None, None) => return,
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    if let Some(tls) = &config.tls {
+        let mut file = |name: &str, path: &Path| {
+            client.set(name, path.to_string_lossy());
+        };
+        if let Some(path) = &tls.ca_file {
+            file("ssl.ca.location", path);
+        }
+        if let Some(own) = &tls.client {
+            file("ssl.certificate.location", &own.certificate_file);
+            file("ssl.key.location", &own.key_file);
+        }
+        let own = tls.client.as_ref();
+        if let Some(password) = own.and_then(|own| own.key_password.as_ref()) {
+            client.set("ssl.key.password", password.expose());
+        }
+        let names = if tls.verify_hostname { "https" } else { "none" };
+        client.set("ssl.endpoint.identification.algorithm", names);
+    }
+    if let Some(sasl) = &config.sasl {
+        let mechanism = sasl.mechanism.as_str().to_ascii_uppercase();
+        client
+            .set("sasl.mechanism", mechanism)
+            .set("sasl.username", &sasl.username)
+            .set("sasl.password", sasl.password.expose());
+    }
 }
 
 /// Whether librdkafka would take a property for this kind of client; for the other kind it only

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 
 /// How long one question to the brokers may take.
 const ASK: Duration = Duration::from_secs(2);
+/// What a client has to say about one failed question, at the most.
+const MAX_SAYINGS: usize = 32;
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same trouble is logged again only after this long.
@@ -41,10 +43,48 @@ pub struct Cluster {
 
 struct Asking {
     errors: client::Errors,
+    /// What the client logged last about a connection that failed: a call that fails for want of one
+    /// cannot tell why.
+    reason: Mutex<Option<String>>,
+}
+
+impl Asking {
+    fn new(metrics: &Arc<Metrics>) -> Asking {
+        Asking {
+            errors: client::Errors::new(Arc::clone(metrics)),
+            reason: Mutex::default(),
+        }
+    }
+}
+
+/// Why the brokers could not be asked, in the words that help most.
+fn explain(asking: &BaseConsumer<Asking>, error: &KafkaError) -> String {
+    // Serves what the client has to say, one thing at a time.
+    for _ in 0..MAX_SAYINGS {
+        let _no_record = asking.poll(Duration::ZERO);
+    }
+    let reason = &asking.context().reason;
+    let reason = reason.lock().unwrap_or_else(PoisonError::into_inner);
+    let reason = reason.as_ref().map(|reason| format!("; {reason}"));
+    format!("{error}{}", reason.unwrap_or_default())
+}
+
+/// What librdkafka says about a connection, without its thread and without a time that differs with
+/// each attempt.
+fn connection_error(message: &str) -> &str {
+    let message = match message.strip_prefix("[thrd:") {
+        Some(rest) => rest.split_once("]: ").map_or(message, |(_, rest)| rest),
+        None => message,
+    };
+    message.split(" (after ").next().unwrap_or(message)
 }
 
 impl ClientContext for Asking {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+            *reason = Some(connection_error(message).to_owned());
+        }
         client::log("metadata", level, facility, message);
     }
 
@@ -68,9 +108,7 @@ pub fn wait(
 ) -> KafkaResult<Option<Cluster>> {
     let settings = client::config(config, Role::Admin);
     // A consumer without a group: unlike a producer, it never makes a broker create what it asks for.
-    let asking: BaseConsumer<Asking> = settings.create_with_context(Asking {
-        errors: client::Errors::new(Arc::clone(metrics)),
-    })?;
+    let asking: BaseConsumer<Asking> = settings.create_with_context(Asking::new(metrics))?;
     let mut said: Option<(String, Instant)> = None;
     while !shutdown.is_requested() {
         // Serves the client's log and errors.
@@ -87,8 +125,9 @@ pub fn wait(
                 return Ok(Some(cluster));
             }
             Err(Trouble::Unreachable(error)) => format!(
-                "the brokers {} cannot be asked for their topics: {error}",
-                config.brokers
+                "the brokers {} cannot be asked for their topics: {}",
+                config.brokers,
+                explain(&asking, &error)
             ),
             Err(Trouble::Missing(missing)) if config.create_topics => {
                 match create(config, &missing) {
@@ -175,6 +214,62 @@ fn look(asking: &BaseConsumer<Asking>, config: &KafkaConfig) -> Result<Cluster, 
     Ok(Cluster {
         id,
         input_partitions,
+    })
+}
+
+/// What is there of a configuration, asked once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The cluster's own identity; empty if the brokers do not tell.
+    pub id: String,
+    /// Brokers of the cluster.
+    pub brokers: usize,
+    /// Each of the three topics and its number of partitions, or why it cannot be used.
+    pub topics: Vec<(String, Result<usize, String>)>,
+}
+
+/// Asks the brokers once, for up to `patience`.
+///
+/// # Errors
+/// Why they could not be asked.
+pub fn survey(config: &KafkaConfig, patience: Duration) -> Result<Survey, String> {
+    let metrics = Arc::new(Metrics::new(Arc::default()));
+    let settings = client::config(config, Role::Admin);
+    let asking: BaseConsumer<Asking> = settings
+        .create_with_context(Asking::new(&metrics))
+        .map_err(|error| error.to_string())?;
+    let until = Instant::now() + patience;
+    let metadata = loop {
+        match asking.fetch_metadata(Some(&config.input_topic), ASK) {
+            Ok(metadata) => break Some(metadata),
+            Err(error) if error.rdkafka_error_code().is_some_and(is_unknown) => break None,
+            Err(error) => {
+                let reason = explain(&asking, &error);
+                if Instant::now() >= until {
+                    return Err(reason);
+                }
+            }
+        }
+    };
+    let topic = |name: &str| match asking.fetch_metadata(Some(name), ASK) {
+        Ok(metadata) => match metadata.topics().iter().find(|topic| topic.name() == name) {
+            Some(topic) => match topic.error().map(RDKafkaErrorCode::from) {
+                None => Ok(topic.partitions().len()),
+                Some(code) => Err(code.to_string()),
+            },
+            None => Err("not there".to_owned()),
+        },
+        Err(error) => Err(explain(&asking, &error)),
+    };
+    let names = [
+        &config.input_topic,
+        &config.output_topic,
+        &config.dead_letter_topic,
+    ];
+    Ok(Survey {
+        id: asking.client().fetch_cluster_id(ASK).unwrap_or_default(),
+        brokers: metadata.map_or(1, |metadata| metadata.brokers().len()),
+        topics: names.map(|name| (name.clone(), topic(name))).into(),
     })
 }
 

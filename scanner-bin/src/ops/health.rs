@@ -34,10 +34,12 @@ pub enum Check {
     Scans,
     /// The service is not about to stop.
     Running,
+    /// The signatures in use are those of the files; if not, the answer says so and stays ready.
+    Database,
 }
 
 /// Every check: its name in the answer, what it says before anybody passed or failed it.
-const CHECKS: [(Check, &str, Result<(), &str>); 8] = [
+const CHECKS: [(Check, &str, Result<(), &str>); 9] = [
     (
         Check::Engine,
         "engine",
@@ -62,6 +64,7 @@ const CHECKS: [(Check, &str, Result<(), &str>); 8] = [
     (Check::Producer, "producer", Ok(())),
     (Check::Scans, "scans", Ok(())),
     (Check::Running, "running", Ok(())),
+    (Check::Database, "database", Ok(())),
 ];
 
 const STARTUP: &[Check] = &[Check::Engine, Check::Rules];
@@ -72,8 +75,11 @@ const READY: &[Check] = &[
     Check::Producer,
     Check::Scans,
     Check::Running,
+    Check::Database,
 ];
 
+/// What there is to say about a check that passed.
+const OK: &str = "ok";
 /// How long a failed delivery counts if no other follows.
 const PRODUCER_FAILURE_LAPSES: Duration = Duration::from_secs(60);
 
@@ -108,7 +114,8 @@ pub struct Health {
 
 #[derive(Clone, Debug)]
 struct State {
-    outcome: Result<(), String>,
+    /// What to say, passed or not.
+    outcome: Result<String, String>,
     since: Instant,
 }
 
@@ -152,7 +159,7 @@ impl Health {
             poll_loop: Arc::default(),
             workers: Workers::default(),
             checks: Mutex::new(CHECKS.map(|(_, _, outcome)| State {
-                outcome: outcome.map_err(str::to_owned),
+                outcome: outcome.map(|()| OK.to_owned()).map_err(str::to_owned),
                 since: now,
             })),
         }
@@ -171,7 +178,12 @@ impl Health {
 
     /// A check holds.
     pub fn pass(&self, check: Check) {
-        self.set(check, Ok(()));
+        self.set(check, Ok(OK.to_owned()));
+    }
+
+    /// A check holds, but there is something to know about it.
+    pub fn pass_with_note(&self, check: Check, note: impl Into<String>) {
+        self.set(check, Ok(note.into()));
     }
 
     /// A check does not hold, and why: what, where, what to do.
@@ -179,7 +191,7 @@ impl Health {
         self.set(check, Err(reason.into()));
     }
 
-    fn set(&self, check: Check, outcome: Result<(), String>) {
+    fn set(&self, check: Check, outcome: Result<String, String>) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         checks[check as usize] = State {
             outcome,
@@ -207,7 +219,7 @@ impl Health {
             let lapsed =
                 *check == Check::Producer && state.since.elapsed() > PRODUCER_FAILURE_LAPSES;
             let (ok, reason) = match &state.outcome {
-                Ok(()) => (true, "ok".to_owned()),
+                Ok(note) => (true, note.clone()),
                 Err(reason) if lapsed => (true, format!("idle since: {reason}")),
                 Err(reason) => (false, reason.clone()),
             };

@@ -23,8 +23,8 @@ use prometheus_client::registry::Registry;
 
 pub use labels::{
     BuildLabels, CodeLabel, CommitLabels, DetectionLabels, EngineLabel, KindLabel, PartitionLabel,
-    ProduceErrorLabels, QueueLabel, ReasonLabel, ResultLabel, StageLabel, VerdictLabel,
-    VersionLabel,
+    ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel, ResultLabel, StageLabel,
+    VerdictLabel, VersionLabel,
 };
 pub use live::{Age, Rate};
 
@@ -120,6 +120,13 @@ fn scan_buckets() -> Histogram {
 fn broker_buckets() -> Histogram {
     Histogram::new([
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
+}
+
+/// From 10 ms, a few signatures, to 5 minutes: all of them on a slow machine.
+fn load_buckets() -> Histogram {
+    Histogram::new([
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
     ])
 }
 
@@ -222,6 +229,10 @@ catalogue! {
 
     /// 1; the label tells which signatures are loaded.
     signature_db_info: Family<VersionLabel, Gauge> = plain, "signature_db_info", ["version"];
+    /// Reloads of the signatures by result: ok, unchanged, or failed, in which case those of before stay.
+    reloads: Family<ReloadLabel, Counter> = plain, "engine_reloads_total", ["result"];
+    /// Time to load, compile and try out signatures anew, in seconds.
+    reload_duration: Histogram = one(load_buckets), "engine_reload_duration_seconds", [""];
     /// 1 while libclamav is loaded and has passed its self-scan.
     engine_ready: Gauge = plain, "engine_ready", [""];
     /// Signatures that are loaded.
@@ -244,6 +255,9 @@ impl Metrics {
         let metrics = Metrics::register(poll_loop);
         for kind in ["assign", "revoke", "lost"] {
             let _zero = metrics.rebalances.get_or_create(&KindLabel { kind });
+        }
+        for result in ["ok", "unchanged", "failed"] {
+            let _zero = metrics.reloads.get_or_create(&ReloadLabel { result });
         }
         for word in ["clean", "threat", "partial", "skipped", "error"] {
             let _zero = metrics.scans.get_or_create(&VerdictLabel { verdict: word });

@@ -70,6 +70,32 @@ impl Broker {
         }
     }
 
+    /// The same with one more listener that wants TLS, a certificate and a password, see [`Broker::secure`]. `None`, which has
+    /// been announced, if no real broker can be had.
+    pub fn start_secure() -> Option<Self> {
+        if let Err(reason) = jars() {
+            assert!(!in_ci(), "CI must test on a real Apache Kafka: {reason}");
+            announce!(
+                "left out: TLS and SASL, which the embedded broker does not have. Reason: {reason}"
+            );
+            return None;
+        }
+        let real = Real::start_on(free_ports(3), true);
+        let bootstrap = format!("127.0.0.1:{}", real.port);
+        let kind = Kind::Real(real);
+        Some(Self { kind, bootstrap })
+    }
+
+    /// The secure listener, and the directory with what its clients need: see `tests/kafka/run`.
+    pub fn secure(&self) -> (String, PathBuf) {
+        match &self.kind {
+            Kind::Real(real) if real.secure => {
+                (format!("localhost:{}", real.port + 2), real.dir.join("tls"))
+            }
+            _ => panic!("this broker has no secure listener"),
+        }
+    }
+
     /// For `bootstrap.servers`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
@@ -177,16 +203,22 @@ fn jars() -> Result<(), String> {
 
 struct Real {
     port: u16,
+    /// Whether there is a secure listener too, on the second port after this one.
+    secure: bool,
     dir: PathBuf,
     process: Mutex<Option<Child>>,
 }
 
 impl Real {
     fn start() -> Self {
-        let port = free_ports(2); // the controller has the second
+        Self::start_on(free_ports(2), false) // the controller has the second
+    }
+
+    fn start_on(port: u16, secure: bool) -> Self {
         let dir = process::directory().join(format!("broker-{port}"));
         let real = Self {
             port,
+            secure,
             dir,
             process: Mutex::new(None),
         };
@@ -201,6 +233,10 @@ impl Real {
         let errors = fs::File::create(self.dir.join("start.log")).unwrap();
         let mut command = Command::new(workspace().join("tests/kafka/run"));
         command.arg(&self.dir).arg(self.port.to_string());
+        if self.secure {
+            let (controller, secure) = (self.port + 1, self.port + 2);
+            command.args([controller.to_string(), secure.to_string()]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

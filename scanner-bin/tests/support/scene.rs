@@ -105,7 +105,12 @@ impl<'b> Scene<'b> {
 
     /// A replica named `instance`: one thread, and everything that it leaves behind when it is killed goes with the scene.
     pub fn replica(&self, instance: &str) -> Launch {
-        Scanner::launch(self.broker.bootstrap())
+        self.replica_at(self.broker.bootstrap(), instance)
+    }
+
+    /// The same, which connects to another listener of the broker.
+    pub fn replica_at(&self, bootstrap: &str, instance: &str) -> Launch {
+        Scanner::launch(bootstrap)
             .flag("--group", &self.group)
             .flag("--input-topic", &self.input)
             .flag("--output-topic", &self.output)

@@ -1,0 +1,150 @@
+//! `config`: what `run` would do with a configuration, without doing it.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::config::{self, Config, RunFlags};
+use crate::kafka::topics;
+use crate::reload;
+
+/// How long brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Exit status of `config check` if something is not as the service needs it.
+const EXIT_FOUND: u8 = 1;
+
+/// What to do with the configuration. File, environment and flags count as for `run`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the configuration in effect, with where each value was set; secrets are hidden
+    Show(Box<RunFlags>),
+    /// Try signatures, brokers, topics and listen address, and say what was found
+    ///
+    /// Nothing is changed and nothing is read from a topic. Exit status: 0 if the service could start,
+    /// 1 if something is not as it needs it, 2 if the configuration cannot be used.
+    Check(Box<RunFlags>),
+    /// Print a commented file with every setting and its default
+    Sample,
+}
+
+/// Runs the subcommand.
+pub fn run(command: &ConfigCommand) -> ExitCode {
+    let (flags, is_check) = match command {
+        ConfigCommand::Sample => return super::print(config::SAMPLE.as_bytes()),
+        ConfigCommand::Show(flags) => (flags, false),
+        ConfigCommand::Check(flags) => (flags, true),
+    };
+    match config::load_with_origins(flags, &config::process_environment()) {
+        Err(error) => super::fail(&error),
+        Ok((config, _)) if is_check => check(&config),
+        Ok((config, origins)) => super::print(config::show(&config, &origins).as_bytes()),
+    }
+}
+
+/// One line for each thing that was tried.
+#[derive(Default)]
+struct Findings {
+    is_bad: bool,
+}
+
+impl Findings {
+    fn good(&self, what: &str, text: impl Display) {
+        Self::line("ok", what, &text.to_string());
+    }
+
+    fn note(&self, what: &str, text: impl Display) {
+        Self::line("note", what, &text.to_string());
+    }
+
+    fn bad(&mut self, what: &str, text: impl Display) {
+        self.is_bad = true;
+        Self::line("FAIL", what, &text.to_string());
+    }
+
+    fn line(word: &str, what: &str, text: &str) {
+        let text = text.replace(char::is_control, " ");
+        // Somebody who closed the pipe still wants the exit status.
+        let _closed = writeln!(io::stdout(), "{word:<5}{what:<10}{text}");
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    let mut found = Findings::default();
+    found.good("settings", "the configuration can be used");
+    database(config, &mut found);
+    brokers(config, &mut found);
+    match TcpListener::bind(config.ops.listen) {
+        Ok(_) => found.good("listen", format_args!("{} is free", config.ops.listen)),
+        Err(error) => found.bad(
+            "listen",
+            format_args!(
+                "{} cannot be used: {error}; set ops.listen",
+                config.ops.listen
+            ),
+        ),
+    }
+    ExitCode::from(if found.is_bad { EXIT_FOUND } else { 0 })
+}
+
+fn database(config: &Config, found: &mut Findings) {
+    let detector = match reload::detector(&config.scan) {
+        Ok(detector) => detector,
+        Err(error) => return found.bad("database", error),
+    };
+    let Some(engine) = detector.engine() else {
+        return;
+    };
+    let info = engine.info();
+    found.good(
+        "database",
+        format_args!(
+            "{} signatures, digest {}, libclamav {}; the self-scan found what it has to",
+            info.signatures, info.digest, info.library.text
+        ),
+    );
+    if info.builtin_only {
+        found.note(
+            "database",
+            "none is configured: only the built-in EICAR signature; set scan.database",
+        );
+    }
+    for line in &info.load_log {
+        found.note("database", line);
+    }
+}
+
+fn brokers(config: &Config, found: &mut Findings) {
+    let kafka = &config.kafka;
+    let survey = match topics::survey(kafka, PATIENCE) {
+        Ok(survey) => survey,
+        Err(reason) => {
+            return found.bad("brokers", format_args!("{}: {reason}", kafka.brokers));
+        }
+    };
+    found.good(
+        "brokers",
+        format_args!(
+            "{} answers: cluster {}, brokers {}",
+            kafka.brokers, survey.id, survey.brokers
+        ),
+    );
+    for (topic, state) in survey.topics {
+        match state {
+            Ok(partitions) => {
+                found.good("topic", format_args!("{topic}: {partitions} partitions"));
+            }
+            Err(reason) if kafka.create_topics => found.note(
+                "topic",
+                format_args!("{topic}: {reason}; the service will try to create it"),
+            ),
+            Err(reason) => found.bad(
+                "topic",
+                format_args!("{topic}: {reason}; create it, or set kafka.create_topics"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What must not be shown: where it comes from, and that it stays hidden.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use super::Environment;
+
+/// Stands in place of a secret wherever the configuration is printed.
+pub(super) const HIDDEN: &str = "********";
+
+/// Where a secret is to be read. The configuration names the place and never holds the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file that holds it, with or without a line feed behind it.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+}
+
+/// A password. It is not shown when it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    source: SecretSource,
+    value: String,
+}
+
+impl Secret {
+    /// Reads it; an error says why that cannot be done.
+    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Secret, String> {
+        let value = match &source {
+            SecretSource::File(path) => {
+                let text = fs::read_to_string(path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                line.strip_suffix('\r').unwrap_or(line).to_owned()
+            }
+            SecretSource::Variable(name) => environment
+                .get(name)
+                .cloned()
+                .ok_or_else(|| format!("the variable {name} is not set"))?,
+        };
+        match value.is_empty() {
+            true => Err("it names an empty secret".to_owned()),
+            false => Ok(Secret { source, value }),
+        }
+    }
+
+    /// Where it was read.
+    pub fn source(&self) -> &SecretSource {
+        &self.source
+    }
+
+    /// The secret itself. Do not log it.
+    pub fn expose(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("source", &self.source)
+            .field("value", &HIDDEN)
+            .finish()
+    }
+}

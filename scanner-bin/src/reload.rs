@@ -1,0 +1,275 @@
+//! The signatures of a running service: the first load, and every one after it.
+//!
+//! A thread looks at the signature files every few seconds and loads them anew when they changed and
+//! then stood still for one look, or at once on SIGHUP. The next detector is built and tried out beside
+//! the one in use, which stays if anything goes wrong.
+//!
+//! It looks instead of being notified: inotify says nothing of another machine's writes to a network
+//! file system, watches the target of a symlink that Kubernetes swaps rather than its name, and drops
+//! events when its queue is full. A look costs one `stat` for each file.
+
+mod files;
+mod schedule;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use scanlib::{Detector, DetectorSlot, LoadError, NothingEnabled, RuleSet};
+use thiserror::Error;
+
+use crate::config::ScanConfig;
+use crate::engine::{self, EngineSettings, SelfScanError};
+use crate::ops::health::Check;
+use crate::ops::metrics::ReloadLabel;
+use crate::service::Watch;
+use crate::shutdown::Shutdown;
+
+pub use files::Fingerprint;
+use schedule::{Due, Schedule};
+
+/// How often the thread looks for SIGHUP and for the end.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the service waits at its end for a load that is under way.
+const JOIN: Duration = Duration::from_secs(5);
+
+/// Why signatures and rules do not make a detector.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DetectorError {
+    /// libclamav does not load the files.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Neither an engine nor rules are enabled.
+    #[error(transparent)]
+    Nothing(#[from] NothingEnabled),
+    /// What was loaded does not do its work.
+    #[error(transparent)]
+    SelfScan(#[from] SelfScanError),
+    /// The code that loads panicked.
+    #[error("the load panicked")]
+    Panicked,
+}
+
+/// Loads and compiles the signatures that `scan` names, and scans with them once.
+///
+/// # Errors
+/// Anything that keeps records from being scanned.
+pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
+    let engine = engine::build(&EngineSettings {
+        database: scan.database.clone(),
+        bytecode_unsigned: scan.bytecode_unsigned,
+        tmp_dir: scan.tmp_dir.clone(),
+    })?;
+    let detector = Detector::builder()
+        .engine(engine)
+        .rules(scan.rules.then(RuleSet::builtin))
+        .views(scan.views)
+        .build()?;
+    engine::self_scan(&detector)?;
+    Ok(detector)
+}
+
+/// Builds detectors from one configuration, and tells probes, metrics and log about them.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    scan: ScanConfig,
+    watch: Watch,
+}
+
+impl Loader {
+    /// Loads what `scan` names.
+    pub fn new(scan: &ScanConfig, watch: &Watch) -> Loader {
+        Loader {
+            scan: scan.clone(),
+            watch: watch.clone(),
+        }
+    }
+
+    /// The detector to start with. The probes hear of each step.
+    ///
+    /// # Errors
+    /// Anything that keeps records from being scanned.
+    pub fn first(&self) -> Result<Detector, DetectorError> {
+        let detector = detector(&self.scan)?;
+        self.watch.metrics.engine_ready.set(1);
+        self.announce(&detector, "Signatures loaded");
+        for check in [Check::Engine, Check::Rules, Check::SelfScan] {
+            self.watch.health.pass(check);
+        }
+        Ok(detector)
+    }
+
+    /// Says which signatures are in use from now on.
+    fn announce(&self, detector: &Detector, message: &str) {
+        let Some(info) = detector.engine().map(scanlib::Engine::info) else {
+            return;
+        };
+        for line in &info.load_log {
+            tracing::warn!(libclamav = line, "A signature file is not perfect");
+        }
+        if info.builtin_only {
+            tracing::warn!(
+                db_mode = "builtin",
+                "No signature database is configured: libclamav knows the built-in EICAR signature \
+                 only; set scan.database"
+            );
+        }
+        tracing::info!(
+            signatures = info.signatures,
+            digest = %info.digest,
+            libclamav = info.library.text,
+            tmp_dir = %info.tmp_dir.display(),
+            "{message}"
+        );
+        let version = if info.builtin_only {
+            "builtin".to_owned()
+        } else {
+            info.digest.to_string()
+        };
+        let metrics = &self.watch.metrics;
+        metrics.set_signatures(&version, info.signatures);
+        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
+        metrics.set_build(&librdkafka, &info.library.text);
+    }
+
+    /// Puts the files as they are now in place of what `slot` holds, if they make a detector.
+    fn reload(&self, slot: &DetectorSlot) -> Outcome {
+        let start = Instant::now();
+        // Unwind safe: nothing outside is changed before the detector is complete.
+        let built = catch_unwind(AssertUnwindSafe(|| detector(&self.scan)))
+            .unwrap_or(Err(DetectorError::Panicked));
+        let elapsed = start.elapsed();
+        let current = digest(&slot.load());
+        let outcome = match built {
+            Ok(next) if digest(&next) == current => {
+                tracing::info!(digest = current, "Signatures are the same as before");
+                self.watch.health.pass(Check::Database);
+                Outcome::Unchanged
+            }
+            Ok(next) => {
+                // The old one goes with its last user, here or in a worker.
+                drop(slot.swap(next.clone()));
+                self.announce(&next, "Signatures reloaded");
+                self.watch.health.pass(Check::Database);
+                Outcome::Ok
+            }
+            Err(error) => {
+                let error = error.to_string();
+                tracing::error!(
+                    error,
+                    digest = current,
+                    "Signatures not reloaded: those of before stay in use"
+                );
+                self.watch.health.pass_with_note(
+                    Check::Database,
+                    format!(
+                        "the signatures of before ({}) are in use, as the new files cannot be loaded: \
+                         {error}; they are tried again",
+                        current.get(..12).unwrap_or(&current)
+                    ),
+                );
+                Outcome::Failed
+            }
+        };
+        let metrics = &self.watch.metrics;
+        metrics.reload_duration.observe(elapsed.as_secs_f64());
+        metrics
+            .reloads
+            .get_or_create(&ReloadLabel {
+                result: outcome.as_str(),
+            })
+            .inc();
+        outcome
+    }
+}
+
+fn digest(detector: &Detector) -> String {
+    let engine = detector.engine();
+    engine.map_or_else(String::new, |engine| engine.info().digest.to_string())
+}
+
+/// What a reload came to; the words of `scanner_engine_reloads_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    Unchanged,
+    Failed,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// The thread that reloads. It ends when the service is asked to stop.
+#[derive(Debug)]
+pub struct Reloading {
+    thread: JoinHandle<()>,
+}
+
+impl Reloading {
+    /// Looks after `slot` from now on. `loaded` is what the files were when its detector was loaded;
+    /// `hangup` is set by SIGHUP.
+    ///
+    /// # Errors
+    /// The operating system refused the thread.
+    pub fn start(
+        loader: Loader,
+        slot: DetectorSlot,
+        loaded: Fingerprint,
+        hangup: Arc<AtomicBool>,
+        shutdown: Shutdown,
+    ) -> std::io::Result<Reloading> {
+        let thread = thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(move || watch(&loader, &slot, loaded, &hangup, &shutdown))?;
+        Ok(Reloading { thread })
+    }
+
+    /// Waits for the end of the thread, but not for the end of a long load.
+    pub fn wait(self) {
+        let until = Instant::now() + JOIN;
+        while !self.thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if !self.thread.is_finished() {
+            tracing::warn!("signatures are still being loaded; the process ends without them");
+        }
+    }
+}
+
+fn watch(
+    loader: &Loader,
+    slot: &DetectorSlot,
+    loaded: Fingerprint,
+    hangup: &AtomicBool,
+    shutdown: &Shutdown,
+) {
+    let paths = &loader.scan.database;
+    let mut schedule = Schedule::new(loader.scan.reload_interval, loaded, Instant::now());
+    while !shutdown.is_requested() {
+        let asked = hangup.swap(false, Ordering::AcqRel);
+        if asked && paths.is_empty() {
+            tracing::warn!("SIGHUP: no signature database is configured, so there is none to load");
+        } else {
+            if asked {
+                tracing::info!("SIGHUP: loading the signatures anew");
+                schedule.ask();
+            }
+            let look = || Fingerprint::of(paths);
+            if let Due::Load(seen) = schedule.look(Instant::now(), look) {
+                let outcome = loader.reload(slot);
+                schedule.loaded(seen, outcome != Outcome::Failed, Instant::now());
+            }
+        }
+        thread::sleep(TICK);
+    }
+}
