@@ -263,6 +263,15 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "scan.crash_journal",
+        short: "",
+        values: ["/one", "off", ""],
+        read: |c| {
+            let dir = c.scan.crash_journal.as_ref();
+            dir.map_or_else(|| "off".to_owned(), |dir| dir.to_str().unwrap().to_owned())
+        },
+    },
+    Setting {
         path: "scan.retries",
         short: "",
         values: ["1", "2", ""],
