@@ -25,7 +25,7 @@ pub enum Command {
     /// Scan a Kafka topic and write a verdict for each record to another
     Run(Box<RunFlags>),
     /// Scan files, or lines of files
-    Scan(scan::ScanArgs),
+    Scan(Box<scan::ScanArgs>),
     /// Show the whole service at work on an embedded broker, and prove what it found
     Demo(demo::DemoArgs),
 }

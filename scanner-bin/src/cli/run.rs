@@ -81,6 +81,7 @@ fn detector(config: &Config, watch: &Watch) -> Result<Detector, Box<dyn std::err
         database: scan.database.clone(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        ..EngineSettings::default()
     })?;
     let info = engine.info();
     for line in &info.load_log {

@@ -313,7 +313,9 @@ impl Egress {
             if let Some(item) = self.sequencer.item(lease, slot) {
                 self.count(item);
             }
-            if !self.attempts.is_empty() && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest) {
+            if !self.attempts.is_empty()
+                && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest)
+            {
                 self.count_truncated(lease, slot);
             }
             self.sequencer.acked(lease, slot);
@@ -363,12 +365,17 @@ impl Egress {
     }
 
     fn count_truncated(&self, lease: Lease, slot: Slot) {
-        let Some(item) = self.sequencer.item(lease, slot) else { return };
+        let Some(item) = self.sequencer.item(lease, slot) else {
+            return;
+        };
         let kind = match item.part() {
             Part::Result => "result",
             Part::DeadLetter => "dead_letter",
         };
-        self.metrics.results_truncated.get_or_create(&KindLabel { kind }).inc();
+        self.metrics
+            .results_truncated
+            .get_or_create(&KindLabel { kind })
+            .inc();
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {
