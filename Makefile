@@ -4,19 +4,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill bench lint setup
+.PHONY: help build demo test test-kill compare-clamscan bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
 CARGO_FLAGS ?= --locked
 # For `make demo`: e.g. `make demo ARGS='--brokers broker:9092'`. For `make bench`: which bench, e.g. ARGS='--bench engine'.
 ARGS ?=
+# For `make compare-clamscan`: how many files the tree has.
+TREE_FILES ?= 20000
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
 
 help: ## this list
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## release build: leaves target/release/scanner-bin
 	@tests/setup build
@@ -32,6 +34,11 @@ test: ## all tests, on a real Apache Kafka
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
 	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+
+compare-clamscan: build ## scan a tree of TREE_FILES files (20,000) with clamscan and with scanner-bin: same verdicts, and who is faster
+	@tests/setup test
+	SCANNER_TEST_TREE_FILES=$(TREE_FILES) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
+		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan_compare -- --nocapture
 
 bench: ## criterion benches
 	@tests/setup build
