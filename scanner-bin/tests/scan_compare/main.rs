@@ -137,11 +137,13 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// ClamAV's own test files: executables, archives, documents and mail around one harmless program.
+/// ClamAV's own test files: executables, archives, documents and mail around one harmless program; without the
+/// one that is there to meet limits.
 fn samples() -> Vec<PathBuf> {
     let folder = Path::new("/usr/share/clamav-testfiles");
     let entries = fs::read_dir(folder).expect("`tests/setup test` installs clamav-testfiles");
     let mut samples: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    samples.retain(|path| !path.ends_with("clam_cache_emax.tgz"));
     samples.sort();
     assert!(samples.len() >= 40);
     samples

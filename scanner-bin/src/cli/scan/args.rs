@@ -12,24 +12,7 @@ use scanlib::{Limits, ScanOptions, View, ViewSet};
 use super::color::ColorChoice;
 use super::foreign::ForeignFlags;
 
-/// Scan files, or lines of files, with the engine of the service and no Kafka
-///
 /// Scan files, or lines of files, with the engine of the service and no Kafka.
-///
-/// Takes clamscan's flags and prints its lines, `PATH: NAME FOUND` and `PATH: OK`. Different from clamscan:
-///
-/// - What met a limit is PARTIAL with exit status 2, not OK, and what cannot be read is ERROR.
-/// - Nothing is loaded that is not named: without --database, libclamav knows the built-in test signature only.
-/// - The summary goes to standard error; with --stdout it follows the results, as clamscan's does.
-/// - Directories are entered to any depth, unless --max-dir-recursion says otherwise.
-/// - --file-list adds to the paths of the command line.
-/// - Nothing is ever deleted: there is no --remove.
-///
-/// A flag of clamscan that is not listed is refused if it changes what is examined, and ignored with a warning
-/// if it changes only what is shown.
-///
-/// Exit status: 1 if a threat was found (whatever else happened), else 2 if something could not be
-/// examined in full, else 0.
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
@@ -42,6 +25,20 @@ Examples:
   scanner-bin scan --lines --format jsonl --infected /var/log/syslog
   find /home -newer stamp -type f | scanner-bin scan -i --files-from -",
     after_long_help = "\
+clamscan's flags mean what they mean there, and lines look as they do there: PATH: NAME FOUND, PATH: OK.
+What differs from clamscan:
+  - What met a limit is PARTIAL, with exit status 2, and not OK; what cannot be read is ERROR.
+  - Nothing is loaded that is not named: without --database, only the built-in test signature.
+  - The summary goes to standard error; with --stdout it follows the results, as clamscan's does.
+  - Directories are entered to any depth, unless --max-dir-recursion is given.
+  - --file-list adds to the paths of the command line, and may be standard input.
+  - Nothing is ever deleted (there is no --remove); a terminal obeys no name, as all are escaped.
+  - Another flag of clamscan is refused if it changes what is examined or done, and ignored with a
+    warning if it changes what is shown or kept.
+
+Exit status: 1 if a threat was found (whatever else happened), else 2 if something could not be
+examined in full, else 0.
+
 Examples:
   scanner-bin scan -ri /srv/uploads --database /var/lib/clamav
   scanner-bin scan -r --exclude '\\.iso$' --exclude-dir '/\\.git$' --move /srv/quarantine /srv/uploads
@@ -132,13 +129,15 @@ pub struct FileArgs {
     pub file_list: Option<PathBuf>,
 
     /// Leave out files whose path matches; repeatable
+    ///
+    /// The path of a file is its real one here: absolute and without symbolic links, as with clamscan.
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<Regex>,
 
     /// Leave out directories whose path matches, and all in them; repeatable
     ///
-    /// An expression that ends with / sees a path that ends with one, so `/cache/` matches directories of just
-    /// that name.
+    /// The path of a directory is the one by which it is reached from the command line. An expression that ends
+    /// with / sees a path that ends with one, so `/cache/` matches directories of just that name.
     #[arg(long, value_name = "REGEX")]
     pub exclude_dir: Vec<Regex>,
 

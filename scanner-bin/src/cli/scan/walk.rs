@@ -147,7 +147,16 @@ impl<'a> Walk<'a> {
         path: &Path,
         visit: &mut impl FnMut(Found<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if wanted(path, &self.files.include, &self.files.exclude) {
+        let FileArgs {
+            include, exclude, ..
+        } = self.files;
+        // As clamscan does: a file is judged by its real path, a directory by the one it is reached by.
+        let real = if include.is_empty() && exclude.is_empty() {
+            None
+        } else {
+            path.canonicalize().ok()
+        };
+        if wanted(real.as_deref().unwrap_or(path), include, exclude) {
             visit(Found::File(path))
         } else {
             visit(Found::LeftOut(path, LeftOut::Excluded))
