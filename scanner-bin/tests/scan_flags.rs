@@ -718,6 +718,33 @@ fn a_terminal_gets_colours_and_a_progress_bar_and_a_pipe_gets_neither() {
 }
 
 #[test]
+fn nobody_has_to_listen_on_either_output() {
+    let scene = Scene::new();
+    let arguments = ["-r", "--remove=no", "-v", "--bell", "tree", "missing"];
+    let mut command = scene.command(&arguments);
+    // Pipes whose other ends are closed before anything is written.
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    // 101 would be a panic; what was found until the pipe broke decides.
+    let code = child.wait().unwrap().code();
+    assert!(matches!(code, Some(0..=2)), "{code:?}");
+    for flags in [&["--quiet"][..], &["--stdout"], &["--stats=json"]] {
+        let mut command = scene.command(&[flags, &["-r", "tree", "missing"]].concat());
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{flags:?}");
+    }
+}
+
+#[test]
 fn a_bell_sounds_for_a_threat_only() {
     let scene = Scene::new();
     assert!(

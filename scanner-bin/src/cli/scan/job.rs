@@ -281,3 +281,28 @@ pub(super) fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_has_become_a_fifo_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        // Nobody will ever write to it.
+        assert!(open(&path).is_err());
+        std::fs::write(dir.path().join("file"), "text").unwrap();
+        assert!(open(&dir.path().join("file")).is_ok());
+        assert!(open(dir.path()).is_err());
+    }
+}

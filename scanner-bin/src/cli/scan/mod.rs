@@ -16,8 +16,9 @@ mod source;
 mod totals;
 mod walk;
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,7 +56,9 @@ pub fn run(args: &ScanArgs) -> ExitCode {
 fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
     args.check()?;
     for flag in args.foreign.ignored() {
-        eprintln!("scanner-bin: warning: clamscan's --{flag} is ignored");
+        say(format_args!(
+            "scanner-bin: warning: clamscan's --{flag} is ignored"
+        ));
     }
     // Before the engine, whose signatures may take long to load: what is wrong is said at once.
     let targets = Targets::open(args)?;
@@ -136,9 +139,9 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         official_only: args.signatures.official_db_only,
     })?;
     if args.database.is_empty() {
-        eprintln!(
+        say(format_args!(
             "scanner-bin: no --database given: libclamav knows the built-in test signature only"
-        );
+        ));
     }
     let rules = args.rules().then(RuleSet::builtin);
     Ok(Detector::builder()
@@ -146,6 +149,11 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         .rules(rules)
         .views(args.views())
         .build()?)
+}
+
+/// Says something on standard error. That nobody listens there is no reason to stop.
+fn say(text: fmt::Arguments<'_>) {
+    writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// The file with more paths.

@@ -16,6 +16,7 @@ use super::color;
 use super::job::{Outcome, Row};
 use super::progress::Progress;
 use super::quarantine::{Placed, Quarantine};
+use super::say;
 use super::totals::Totals;
 use super::walk::LeftOut;
 use crate::escape::Escaped;
@@ -159,7 +160,8 @@ impl<W: Write> Printer<W> {
         }
         if self.show.quiet {
             if matches!(status, Status::Partial | Status::Error) {
-                self.progress.without(|| eprintln!("{name}: {text}"));
+                self.progress
+                    .without(|| say(format_args!("{name}: {text}")));
             }
         } else if self.show.format == Format::Table {
             if self.show.color {
@@ -176,7 +178,8 @@ impl<W: Write> Printer<W> {
     fn threat(&mut self, row: &Row) -> io::Result<()> {
         if self.show.bell {
             self.flush()?;
-            self.progress.without(|| eprint!("\x07"));
+            self.progress
+                .without(|| io::stderr().write_all(b"\x07").ok());
         }
         let Some(quarantine) = &self.quarantine else {
             return Ok(());
@@ -200,7 +203,7 @@ impl<W: Write> Printer<W> {
         if self.show.format == Format::Jsonl && status == Status::Error {
             // The objects on standard output say what was found, not what was done about it.
             self.progress
-                .without(|| eprintln!("scanner-bin: {name}: {text}"));
+                .without(|| say(format_args!("scanner-bin: {name}: {text}")));
         }
         self.text(status, &name, &text)
     }
