@@ -11,7 +11,7 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() || is_bidi_control(c) || c == '\\' {
+                if c.is_control() || is_deceptive(c) || c == '\\' {
                     write!(f, "{}", c.escape_default())?;
                 } else {
                     fmt::Write::write_char(f, c)?;
@@ -25,10 +25,11 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The explicit directional characters of Unicode (UAX #9), which can show text in another order
-/// than it has.
-fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that are allowed in text, in JSON too, and change what a reader sees: DEL, the C1
+/// controls, line separators, and the marks that turn the direction of text (Unicode, UAX #9).
+pub(crate) fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

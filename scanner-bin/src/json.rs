@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
+use crate::escape::is_deceptive;
+
 /// Appends a value to the buffer.
 ///
 /// # Errors
@@ -13,12 +15,6 @@ use serde_json::ser::Formatter;
 /// Only what the value's own `Serialize` reports; writing to memory does not fail.
 pub fn append(out: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaping))
-}
-
-/// Characters that JSON allows in a string and that change what a reader sees: DEL, the C1 controls,
-/// line separators and the marks that turn the direction of text.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 struct Escaping;

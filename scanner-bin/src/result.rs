@@ -312,26 +312,23 @@ impl<'a> Judged<'a> {
     }
 
     fn scanned(&mut self, verdict: &Verdict, type_ignored: bool) {
+        self.status = Status::of(verdict);
         if type_ignored {
             self.limits.push("type_ignored");
+            if self.status == Status::Clean {
+                self.status = Status::Partial;
+            }
         }
         match verdict {
-            Verdict::Clean if !type_ignored => self.status = Status::Clean,
             Verdict::Incomplete {
                 cause: cause @ Incomplete::EngineError { .. },
                 ..
             } => {
-                self.status = Status::Error;
                 self.clamav_failed = true;
                 self.reason = Some(text::cut_field(&cause.to_string()).to_owned());
             }
             Verdict::Incomplete { cause, .. } => self.limits.push(cause.reason()),
-            // Also what a later version of the library may add: not clean before it is known here.
             _ => {}
-        }
-        // A threat stays one, whatever else was not looked at; `limits` and `reason` still tell.
-        if !self.detections.is_empty() {
-            self.status = Status::Threat;
         }
     }
 }

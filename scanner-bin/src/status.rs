@@ -1,6 +1,6 @@
 //! The one word that sums up what became of a record, file or line.
 
-use scanlib::{Incomplete, Report, Verdict};
+use scanlib::{Incomplete, Verdict};
 use serde::Serialize;
 
 /// The verdict of a scan, as results and the command line name it.
@@ -31,15 +31,16 @@ impl Status {
         }
     }
 
-    /// Sums up a report.
-    pub fn of(report: &Report) -> Status {
-        match &report.verdict {
+    /// Sums up a verdict. A threat stays one, whatever else was not examined.
+    pub fn of(verdict: &Verdict) -> Status {
+        match verdict {
             Verdict::Clean => Status::Clean,
             verdict if !verdict.detections().is_empty() => Status::Threat,
             Verdict::Incomplete {
                 cause: Incomplete::EngineError { .. },
                 ..
             } => Status::Error,
+            // Also what a later version of the library may add: not clean before it is known here.
             _ => Status::Partial,
         }
     }

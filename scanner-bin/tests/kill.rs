@@ -8,19 +8,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use support::broker::Broker;
+use support::metrics::Scrape;
 use support::process::Scanner;
-use support::scene::{Answer, Place, Scene, assert_all_answered, duplicates, load};
+use support::scene::{Answer, Place, Scene, assert_all_answered, duplicates, heavy_load};
 use support::{announce, wait_for};
 
 const PARTITIONS: i32 = 6;
 /// Records of each round.
-const LOAD: usize = 9_000;
+const LOAD: usize = 12_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What one kill may cost: the records behind the committed offsets of the killed replica's partitions that it had answered.
 struct Kill {
     instance: String,
-    /// In flight by its own account, just before.
+    /// In flight by its own account, just before: read and not answered.
     in_flight: u64,
     owned: BTreeSet<i32>,
     /// From where its successors go on.
@@ -43,20 +44,41 @@ impl Kill {
     }
 }
 
-/// Kill one of the replicas in the middle of its work.
-fn kill_one(scene: &Scene<'_>, victim: &mut Scanner, instance: String) -> Kill {
-    let in_flight = wait_for("records in flight", PATIENCE, || {
+/// What a replica has read and not answered, from counters that are true at every moment; its gauge is up to a second old. Holds
+/// for differences while it keeps its partitions.
+fn unanswered(metrics: &Scrape) -> f64 {
+    metrics.sum("scanner_messages_consumed_total") - metrics.sum("scanner_results_produced_total")
+}
+
+/// Kill one of the replicas in the middle of its work, which begins after `idle` was scraped.
+fn kill_one(
+    scene: &Scene<'_>,
+    victim: &mut Scanner,
+    instance: String,
+    idle: &Scrape,
+    delay: Duration,
+) -> Kill {
+    let in_flight = |metrics: &Scrape| unanswered(metrics) - unanswered(idle);
+    let working = || {
         let metrics = victim.scrape();
-        let in_flight = metrics.get("scanner_inflight_messages");
-        let works = metrics.sum("scanner_results_produced_total") > 0.0;
-        (in_flight > 0.0 && works).then_some((in_flight as u64, metrics))
-    });
-    let (in_flight, metrics) = in_flight;
+        (in_flight(&metrics) >= 100.0).then_some(metrics)
+    };
+    wait_for("records in flight", PATIENCE, working);
+    // Commits have a beat; another moment in each round finds more or less uncommitted.
+    std::thread::sleep(delay);
+    let metrics = wait_for("records in flight", PATIENCE, working);
     victim.kill();
+    let in_flight = in_flight(&metrics) as u64;
     let owned: BTreeSet<i32> = metrics
         .by_partition("scanner_partition_owned")
         .into_keys()
         .collect();
+    assert_eq!(
+        owned,
+        idle.by_partition("scanner_partition_owned")
+            .into_keys()
+            .collect()
+    );
     // Its session has seconds to go: nobody has taken its partitions yet, and what it had committed stands still.
     std::thread::sleep(Duration::from_millis(500));
     let committed = scene
@@ -92,9 +114,15 @@ fn a_killed_replica_loses_no_record_and_repeats_only_what_it_had_not_committed()
     for round in 1..=rounds {
         let all: Vec<_> = replicas.iter().map(|(replica, _)| replica).collect();
         scene.wait_until_shared(&all, &[2, 2, 2], PATIENCE);
-        scene.produce(load(LOAD, PARTITIONS));
         let (mut victim, instance) = replicas.remove(0);
-        let kill = kill_one(&scene, &mut victim, instance);
+        let idle = victim.scrape();
+        let delay = Duration::from_millis(150 + 170 * (round as u64 % 5));
+        let kill = std::thread::scope(|scope| {
+            let producer = scope.spawn(|| scene.produce(heavy_load(LOAD, PARTITIONS)));
+            let kill = kill_one(&scene, &mut victim, instance, &idle, delay);
+            producer.join().unwrap();
+            kill
+        });
         replicas.push(start());
         let answers = scene.wait_until_answered(PATIENCE);
 

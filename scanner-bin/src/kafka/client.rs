@@ -25,6 +25,12 @@ pub(super) enum Role {
 /// not be.
 pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
     let mut client = ClientConfig::new();
+    // By default rdkafka asks another logging framework, which we do not use, and keeps silent.
+    client.set_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Info
+    });
     client
         .set("client.id", "scanner-bin")
         .set("socket.keepalive.enable", "true")

@@ -27,6 +27,7 @@ use super::client;
 use super::commit::{Committer, Mode};
 use super::egress::Command;
 use super::flow::{Budget, Flow};
+use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
 use crate::config::KafkaConfig;
@@ -119,6 +120,7 @@ pub struct PollLoop<S> {
     generation: u64,
     handover: Option<handover::Handover>,
     committer: Committer,
+    nudger: Nudger,
     last_commit: Instant,
     /// Records taken since the last commit.
     since_commit: u64,
@@ -183,10 +185,13 @@ impl<S: Scanning> PollLoop<S> {
             Arc::clone(&wiring.metrics),
         )
         .map_err(PollError::Thread)?;
+        let nudger = Nudger::start(Arc::clone(&consumer), config.input_topic.clone())
+            .map_err(PollError::Thread)?;
         let now = Instant::now();
         Ok(PollLoop {
             inline: AnswerInline(Arc::clone(&consumer)),
             committer,
+            nudger,
             config: config.clone(),
             consumer,
             partitions: BTreeMap::new(),
@@ -260,11 +265,11 @@ impl<S: Scanning> PollLoop<S> {
     fn serve(&mut self) -> Result<u64, PollError> {
         let consumer = Arc::clone(&self.consumer);
         let mut taken = 0;
-        // A served event reads like an empty queue, so an empty one is asked once more.
-        let mut empty = 0;
-        while empty < 2 {
+        loop {
+            let served = consumer.context().served();
             match consumer.poll(Duration::ZERO) {
-                None => empty += 1,
+                None if consumer.context().served() == served => break,
+                None => {}
                 Some(Err(error)) => self.client_error(error)?,
                 Some(Ok(message)) => {
                     // Queues are split off before a partition is assigned, so this is not expected. A

@@ -14,6 +14,7 @@ pub mod consumer;
 pub mod dead_letter;
 pub mod egress;
 pub mod flow;
+mod nudge;
 mod partition;
 mod producer;
 mod rebalance;

@@ -7,7 +7,7 @@
 //! ever, so [`GroupContext::close`] makes the handler answer at once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -86,6 +86,8 @@ pub(super) struct Ends {
 /// same thread; the locks are for the type system.
 pub(super) struct GroupContext {
     topic: String,
+    /// Events that were served inside polls.
+    served: AtomicU64,
     closing: AtomicBool,
     events: Mutex<VecDeque<Event>>,
     ends: Mutex<HashMap<i32, Ends>>,
@@ -96,11 +98,22 @@ impl GroupContext {
     pub(super) fn new(topic: &str, errors: client::Errors) -> GroupContext {
         GroupContext {
             topic: topic.to_owned(),
+            served: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             events: Mutex::default(),
             ends: Mutex::default(),
             errors,
         }
+    }
+
+    /// Grows with every event that a poll serves. To its caller such a poll looks like one of an empty
+    /// queue.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    fn serve(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn next_event(&self) -> Option<Event> {
@@ -132,14 +145,17 @@ fn report(answer: KafkaResult<()>) {
 
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.serve();
         client::log("consumer", level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.serve();
         self.errors.note("consumer", &error, reason);
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.serve();
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
@@ -166,6 +182,7 @@ impl ConsumerContext for GroupContext {
         err: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        self.serve();
         let kind = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Kind::Assign,
             _ if consumer.assignment_lost() => Kind::Lost,

@@ -284,6 +284,15 @@ pub fn load(count: usize, partitions: i32) -> impl Iterator<Item = Outgoing> {
     lines.map(|(partition, number)| Outgoing::of(line(number)).partition(partition))
 }
 
+/// The same with lines of 1 kB, so that full batches are as much work as they can be, and a replica is busy long enough to be interrupted.
+pub fn heavy_load(count: usize, partitions: i32) -> impl Iterator<Item = Outgoing> {
+    load(count, partitions).map(|mut record| {
+        let line = record.payload.take().unwrap();
+        record.payload = Some(line.iter().copied().cycle().take(1000).collect());
+        record
+    })
+}
+
 /// The planted messages, each with the name under which it must be found.
 pub fn planted() -> Vec<(Vec<u8>, &'static str)> {
     let behind = |text: &str| format!("Oct 20 02:44:02 test-host test-app: {text}").into_bytes();

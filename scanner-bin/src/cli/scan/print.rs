@@ -341,7 +341,7 @@ impl Row {
     /// The row in a word.
     fn status(&self) -> Status {
         match &self.outcome {
-            Outcome::Scanned(report) => Status::of(report),
+            Outcome::Scanned(report) => Status::of(&report.verdict),
             Outcome::Empty | Outcome::LeftOut(_) | Outcome::Directory => Status::Skipped,
             Outcome::TooLong { .. } | Outcome::TooDeep => Status::Partial,
             Outcome::Error(_) => Status::Error,

@@ -217,6 +217,7 @@ impl<S: Scanning> PollLoop<S> {
                 kind: event.kind.as_str(),
                 error,
             })?;
+        self.nudger.nudge(self.partitions.keys().copied().collect());
         self.wiring
             .metrics
             .rebalance_duration

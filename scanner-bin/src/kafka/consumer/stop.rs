@@ -79,10 +79,11 @@ impl<S: Scanning> PollLoop<S> {
             inline,
             consumer,
             committer,
+            nudger,
             partitions,
             ..
         } = self;
-        // These hold the consumer, as the committer does.
+        // These hold the consumer, as the two helper threads do.
         drop(inline);
         drop(partitions);
         let (done, closed) = crossbeam_channel::bounded::<()>(0);
@@ -90,6 +91,7 @@ impl<S: Scanning> PollLoop<S> {
             .name("leave".to_owned())
             .spawn(move || {
                 committer.stop();
+                nudger.stop();
                 drop(consumer);
                 drop(done);
             });
