@@ -4,19 +4,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare bench lint setup
+.PHONY: help build demo test test-kill compare compare-clamscan bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
 CARGO_FLAGS ?= --locked
 # For `make demo`: e.g. `make demo ARGS='--brokers broker:9092'`. For `make bench`: which bench, e.g. ARGS='--bench engine'.
 ARGS ?=
+# For `make compare-clamscan`: how many files the tree has.
+TREE_FILES ?= 20000
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
 
 help: ## this list
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## release build: leaves target/release/scanner-bin
 	@tests/setup build
@@ -36,6 +38,11 @@ test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUND
 compare: ## every finding of clamscan in 33,392 real messages, name for name (needs the test data)
 	@tests/setup test
 	SCANNER_TEST_FULL=1 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan every_finding -- --nocapture
+
+compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-bin: same verdicts, and faster
+	@tests/setup test
+	SCANNER_TEST_TREE_FILES=$(TREE_FILES) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
+		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan_compare -- --nocapture
 
 bench: ## criterion benches
 	@tests/setup build

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use scanlib::{
-    DatabaseOptions, Detector, Engine, EngineBuilder, Incomplete, Library, LoadError, Payload,
-    Request, ScanError, Verdict, eicar,
+    DatabaseOptions, Detector, Engine, EngineBuilder, Incomplete, Library, Limits, LoadError,
+    Payload, Request, ScanError, Verdict, eicar,
 };
 
 /// Which engine to build.
@@ -16,6 +16,12 @@ pub struct EngineSettings {
     pub bytecode_unsigned: bool,
     /// Where libclamav puts temporary files; `None` for the library's own choice.
     pub tmp_dir: Option<PathBuf>,
+    /// How much of one object is examined.
+    pub limits: Limits,
+    /// Use signatures of possibly unwanted applications too.
+    pub pua: bool,
+    /// Use only what carries the official signature.
+    pub official_only: bool,
 }
 
 /// Loads and compiles the signatures.
@@ -25,10 +31,14 @@ pub struct EngineSettings {
 pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
     let options = DatabaseOptions {
         bytecode_unsigned: settings.bytecode_unsigned,
+        pua: settings.pua,
+        official_only: settings.official_only,
         ..DatabaseOptions::default()
     };
     let library = Library::init()?;
-    let mut builder = EngineBuilder::new(library)?.database_options(options);
+    let mut builder = EngineBuilder::new(library)?
+        .database_options(options)
+        .limits(settings.limits);
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }

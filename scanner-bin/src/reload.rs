@@ -62,6 +62,7 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
         database: scan.database.clone(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        ..EngineSettings::default()
     })?;
     let detector = Detector::builder()
         .engine(engine)

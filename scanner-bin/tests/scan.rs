@@ -63,7 +63,7 @@ fn a_threat_is_named_as_clamscan_names_it_and_the_exit_status_is_one() {
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert_eq!(code(&output), 1);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("Infected: 1"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Infected files: 1\n"));
     assert_eq!(code(&scan(&[good.to_str().unwrap()])), 0);
 }
 

@@ -44,7 +44,7 @@ Examples:
 Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it could not go on.")]
     Run(Box<RunFlags>),
     /// Scan files, or lines of files
-    Scan(scan::ScanArgs),
+    Scan(Box<scan::ScanArgs>),
     /// Show, check or sample the configuration of `run`
     #[command(subcommand)]
     Config(config::ConfigCommand),

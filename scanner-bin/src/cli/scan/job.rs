@@ -1,7 +1,8 @@
 //! One file, or one batch of lines, on its way through the pool.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use scanlib::{
 };
 
 use super::lines::LineBatch;
+use super::quarantine::FileId;
+use super::walk::LeftOut;
 
 /// What every job needs to know.
 #[derive(Debug)]
@@ -62,6 +65,29 @@ pub(super) struct Row {
     pub line: Option<u64>,
     /// What became of it.
     pub outcome: Outcome,
+    /// Its share of the input, in bytes.
+    pub bytes: u64,
+    /// Which file was scanned under that path.
+    pub file: Option<FileId>,
+}
+
+impl Row {
+    /// A row about something that needs no scan.
+    pub(super) fn plain(path: Arc<Path>, outcome: Outcome) -> Row {
+        Row {
+            path,
+            line: None,
+            outcome,
+            bytes: 0,
+            file: None,
+        }
+    }
+
+    /// Whether it is about standard input.
+    pub(super) fn is_stdin(&self) -> bool {
+        // A file of that name is ./- here.
+        self.path.as_os_str() == "-"
+    }
 }
 
 /// What became of a file or line.
@@ -78,8 +104,14 @@ pub(super) enum Outcome {
         /// The limit in bytes.
         max: u64,
     },
+    /// A directory that lies too deep to be entered.
+    TooDeep,
     /// It could not be scanned.
     Error(String),
+    /// It was not to be scanned.
+    LeftOut(LeftOut),
+    /// A directory that was entered.
+    Directory,
 }
 
 impl Work for Job {
@@ -107,9 +139,9 @@ impl Work for Job {
             Item::Lines(path, batch) => batch
                 .iter()
                 .map(|(number, line, len)| Row {
-                    path: Arc::clone(&path),
                     line: Some(number),
-                    outcome: self::line(worker, settings, line, len),
+                    bytes: len + 1,
+                    ..Row::plain(Arc::clone(&path), self::line(worker, settings, line, len))
                 })
                 .collect(),
         };
@@ -123,59 +155,83 @@ impl Work for Job {
         let outcome = Outcome::Error(format!("the scan panicked: {message}"));
         Answer {
             number,
-            rows: vec![Row {
-                path,
-                line: None,
-                outcome,
-            }],
+            rows: vec![Row::plain(path, outcome)],
         }
     }
 }
 
 /// Scans one file, or what stands for it.
 fn object(worker: &mut Worker, settings: &Settings, path: Arc<Path>, bytes: Option<&[u8]>) -> Row {
+    let (mut len, mut id) = (0, None);
     let outcome = worker.scan(|scanner| match bytes {
         Some([]) => Ok(None),
-        Some(bytes) => whole(scanner, settings, bytes).map(Some),
-        None => file(scanner, settings, &path),
+        Some(bytes) => {
+            len = bytes.len() as u64;
+            whole(scanner, settings, bytes).map(Some)
+        }
+        None => {
+            let file = open(&path).map_err(|source| read_error(&path, source))?;
+            let metadata = file
+                .metadata()
+                .map_err(|source| read_error(&path, source))?;
+            (len, id) = (metadata.len(), Some(FileId::of(&metadata)));
+            if len == 0 {
+                return Ok(None);
+            }
+            self::file(scanner, settings, &path, &file).map(Some)
+        }
     });
     let outcome = match outcome {
         Ok(Some(report)) => Outcome::Scanned(report),
         Ok(None) => Outcome::Empty,
+        // The row names the file already.
+        Err(ScanError::Read { source, .. }) => Outcome::Error(source.to_string()),
         Err(error) => Outcome::Error(error.to_string()),
     };
     Row {
-        path,
-        line: None,
-        outcome,
+        bytes: len,
+        file: id,
+        ..Row::plain(path, outcome)
     }
 }
 
-/// `None` for an empty file.
+/// Opens a regular file. What has become a FIFO since it was found must not keep the thread waiting for a writer.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("is not a regular file any more"))
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ScanError {
+    ScanError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 fn file(
     scanner: &mut Scanner,
     settings: &Settings,
     path: &Path,
-) -> Result<Option<Report>, ScanError> {
-    let read_error = |source| ScanError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(read_error)?;
-    if file.metadata().map_err(read_error)?.len() == 0 {
-        return Ok(None);
-    }
+    file: &File,
+) -> Result<Report, ScanError> {
     let views = scanner.detector().views();
     if !views.contains(View::Body) && !views.contains(View::Decoded) {
         // libclamav reads the file itself, however large.
-        let payload = Payload::File { file: &file, path };
+        let payload = Payload::File { file, path };
         let report = scanner.scan(payload, &Request::new().options(settings.options))?;
         if !(report.type_ignored && views.contains(View::Guarded)) {
-            return Ok(Some(report));
+            return Ok(report);
         }
     }
-    let bytes = read(&file, path, max_object_bytes(scanner.detector()))?;
-    whole(scanner, settings, &bytes).map(Some)
+    let bytes = read(file, path, max_object_bytes(scanner.detector()))?;
+    whole(scanner, settings, &bytes)
 }
 
 /// Scans an object in memory, in every view that is asked for.
@@ -223,5 +279,30 @@ pub(super) fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u
             path: PathBuf::from(path),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_has_become_a_fifo_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        // Nobody will ever write to it.
+        assert!(open(&path).is_err());
+        std::fs::write(dir.path().join("file"), "text").unwrap();
+        assert!(open(&dir.path().join("file")).is_ok());
+        assert!(open(dir.path()).is_err());
     }
 }

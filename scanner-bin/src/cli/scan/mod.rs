@@ -4,27 +4,40 @@
 //! memory does not grow with the input.
 
 mod args;
+mod color;
+mod foreign;
 mod job;
 mod lines;
 mod order;
 mod print;
+mod progress;
+mod quarantine;
 mod source;
+mod totals;
+mod walk;
 
-use std::io::{self, Write};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use scanlib::{Detector, DetectorSlot, Parser, Pool, RuleSet, ScanOptions, Shutdown};
+use scanlib::{Detector, DetectorSlot, Parser, Pool, RuleSet, Shutdown};
 
 pub use args::{Format, ScanArgs, Switch};
 
 use crate::engine::{self, EngineSettings};
 use job::{Answer, Job, Settings};
 use order::Tickets;
-use print::{Printer, Totals};
+use print::{Printer, Targets};
+use progress::Progress;
 use source::{Feeder, PrinterGone};
+use totals::{About, Totals, Unit};
+use walk::Walk;
 
 /// Jobs that each thread may be ahead of the printer.
 const WINDOW_PER_THREAD: usize = 64;
@@ -41,7 +54,18 @@ pub fn run(args: &ScanArgs) -> ExitCode {
 }
 
 fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
+    args.check()?;
+    for flag in args.foreign.ignored() {
+        say(format_args!(
+            "scanner-bin: warning: clamscan's --{flag} is ignored"
+        ));
+    }
+    // Before the engine, whose signatures may take long to load: what is wrong is said at once.
+    let targets = Targets::open(args)?;
+    let list = FileList::open(args)?;
+    let loading = Instant::now();
     let detector = detector(args)?;
+    let loaded = loading.elapsed();
     let threads = args
         .threads
         .or_else(|| std::thread::available_parallelism().ok())
@@ -52,43 +76,72 @@ fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
         .workers(threads)
         .start(answers.clone())?;
 
-    let mut printer = Printer::new(io::stdout().lock(), args.format, args.infected);
+    let stdout = io::stdout().lock();
+    let color = args.output.color.for_stream(&stdout);
+    let progress = Progress::new(!args.output.no_progress && !args.output.quiet);
+    let totals = Totals::new(about(args, &detector, threads, loaded));
+    let mut printer = Printer::new(stdout, color, args, targets, progress.clone(), totals)?;
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(move || feed(args, &detector, pool, tickets, &answers));
+        if progress.is_shown() {
+            scope.spawn(|| {
+                let counted = walk::count(args, || done.load(Ordering::Relaxed));
+                if let Some(bytes) = counted {
+                    progress.total(bytes);
+                }
+            });
+        }
+        scope.spawn(move || feed(args, list, &detector, pool, tickets, &answers));
         // Both are dropped on the way out: that is what stops the reader, and after it the pool.
         let (arriving, mut ordered) = (arriving, ordered);
-        for answer in &arriving {
-            for answer in ordered.accept(answer.number, answer) {
-                answer.rows.iter().try_for_each(|row| printer.row(row))?;
+        let printed = (|| {
+            for answer in &arriving {
+                for answer in ordered.accept(answer.number, answer) {
+                    answer.rows.iter().try_for_each(|row| printer.row(row))?;
+                }
+                if arriving.is_empty() {
+                    printer.flush()?;
+                }
             }
-            if arriving.is_empty() {
-                printer.flush()?;
-            }
-        }
-        printer.flush()
+            printer.flush()
+        })();
+        done.store(true, Ordering::Relaxed);
+        printed
     })
-    .or_else(|error| match error.kind() {
+    .or_else(|error: io::Error| match error.kind() {
         // Whoever reads has seen enough.
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(error),
     })?;
-    let totals = printer.into_totals();
-    if args.format == Format::Table {
-        write!(io::stderr().lock(), "{totals}")?;
+    Ok(printer.finish(args)?)
+}
+
+/// What the summary says of the scanner itself.
+fn about(args: &ScanArgs, detector: &Detector, threads: NonZeroUsize, loaded: Duration) -> About {
+    let info = detector.engine().map(scanlib::Engine::info);
+    About {
+        known_signatures: info.map_or(0, |info| info.signatures),
+        builtin_only: info.is_some_and(|info| info.builtin_only),
+        engine_version: info.map_or_else(String::new, |info| info.library.text.to_string()),
+        load_seconds: loaded.as_secs_f64(),
+        threads: threads.get(),
+        unit: if args.lines { Unit::Lines } else { Unit::Files },
     }
-    Ok(totals)
 }
 
 fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
     let engine = engine::build(&EngineSettings {
         database: args.database.clone(),
-        bytecode_unsigned: args.bytecode_unsigned,
+        bytecode_unsigned: args.signatures.bytecode_unsigned,
         tmp_dir: args.tmp_dir.clone(),
+        limits: args.limits.limits(),
+        pua: args.signatures.detect_pua,
+        official_only: args.signatures.official_db_only,
     })?;
     if args.database.is_empty() {
-        eprintln!(
+        say(format_args!(
             "scanner-bin: no --database given: libclamav knows the built-in test signature only"
-        );
+        ));
     }
     let rules = args.rules().then(RuleSet::builtin);
     Ok(Detector::builder()
@@ -98,20 +151,43 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         .build()?)
 }
 
+/// Says something on standard error. That nobody listens there is no reason to stop.
+fn say(text: fmt::Arguments<'_>) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// The file with more paths.
+#[derive(Debug)]
+enum FileList {
+    None,
+    Stdin,
+    File(BufReader<File>),
+}
+
+impl FileList {
+    fn open(args: &ScanArgs) -> Result<FileList, String> {
+        match &args.files.file_list {
+            None => Ok(FileList::None),
+            Some(path) if path.as_os_str() == "-" => Ok(FileList::Stdin),
+            Some(path) => match File::open(path) {
+                Ok(file) => Ok(FileList::File(BufReader::new(file))),
+                Err(error) => Err(format!("--file-list {}: {error}", path.display())),
+            },
+        }
+    }
+}
+
 /// The reader thread: everything on the command line, in order.
 fn feed(
     args: &ScanArgs,
+    list: FileList,
     detector: &Detector,
     pool: Pool<Job>,
     tickets: Tickets,
     answers: &Sender<Answer>,
 ) {
-    let options = ScanOptions {
-        all_matches: args.allmatch,
-        ..ScanOptions::default()
-    };
     let settings = Settings {
-        options,
+        options: args.scan_options(),
         parser: Parser::default(),
         max_message_bytes: MAX_MESSAGE_BYTES,
     };
@@ -121,12 +197,26 @@ fn feed(
         tickets,
         settings: Arc::new(settings),
         lines: args.lines,
-        recursive: args.recursive,
         max_object_bytes: job::max_object_bytes(detector),
     };
-    let fed = args.paths.iter().try_for_each(|path| feeder.path(path));
+    let fed = feed_all(args, list, &mut feeder);
     pool.shutdown(match fed {
         Ok(()) => Shutdown::FinishQueued,
         Err(PrinterGone) => Shutdown::DropQueued,
     });
+}
+
+fn feed_all(args: &ScanArgs, list: FileList, feeder: &mut Feeder<'_>) -> Result<(), PrinterGone> {
+    let walk = Walk::new(args);
+    let mut visit = |found: walk::Found<'_>| feeder.feed(found);
+    for path in &args.paths {
+        walk.argument(path, &mut visit)?;
+    }
+    let lines: Box<dyn BufRead> = match list {
+        FileList::None => return Ok(()),
+        FileList::Stdin => Box::new(io::stdin().lock()),
+        FileList::File(file) => Box::new(file),
+    };
+    let name = args.files.file_list.as_deref().unwrap_or("-".as_ref());
+    walk.list(name, lines, &mut visit)
 }

@@ -1,17 +1,16 @@
-//! Turns the paths on the command line into jobs, one at a time.
+//! Turns what the walk finds into jobs, one at a time.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use scanlib::Pool;
-use walkdir::WalkDir;
 
 use super::job::{self, Answer, Item, Job, Outcome, Row, Settings};
 use super::lines::LineBatches;
 use super::order::Tickets;
+use super::walk::Found;
 
 /// How much of a file is read at once for its lines, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -33,58 +32,33 @@ pub(super) struct Feeder<'a> {
     pub settings: Arc<Settings>,
     /// Lines are messages.
     pub lines: bool,
-    /// Descend into directories.
-    pub recursive: bool,
     /// Most of standard input that is scanned as one object, in bytes.
     pub max_object_bytes: u64,
 }
 
 impl Feeder<'_> {
-    /// Feeds one path of the command line.
+    /// Feeds what was found.
     ///
     /// # Errors
     /// There is no use in going on.
-    pub(super) fn path(&mut self, path: &Path) -> Result<(), PrinterGone> {
-        if path.as_os_str() == "-" {
-            return self.stdin(&Arc::from(path));
+    pub(super) fn feed(&mut self, found: Found<'_>) -> Result<(), PrinterGone> {
+        match found {
+            Found::File(path) => self.file(Arc::from(path)),
+            Found::Stdin => self.stdin(&Arc::from(Path::new("-"))),
+            Found::Directory(path) => self.answer(path, Outcome::Directory),
+            Found::LeftOut(path, why) => self.answer(path, Outcome::LeftOut(why)),
+            Found::TooDeep(path) => self.answer(path, Outcome::TooDeep),
+            Found::Refused(path, error) => self.answer(path, Outcome::Error(error)),
         }
-        match path.metadata() {
-            Err(error) => self.refuse(Arc::from(path), error.to_string()),
-            Ok(metadata) if metadata.is_dir() => self.directory(path),
-            Ok(metadata) if metadata.is_file() => self.file(Arc::from(path)),
-            Ok(_) => self.refuse(
-                Arc::from(path),
-                "is neither a file nor a directory".to_owned(),
-            ),
-        }
-    }
-
-    fn directory(&mut self, root: &Path) -> Result<(), PrinterGone> {
-        // As clamscan does: symbolic links are followed on the command line, not inside.
-        let depth = if self.recursive { usize::MAX } else { 1 };
-        for entry in WalkDir::new(root).follow_root_links(true).max_depth(depth) {
-            match entry {
-                Ok(entry) if entry.file_type().is_file() => self.file(Arc::from(entry.path()))?,
-                Ok(_) => {}
-                Err(error) => {
-                    let path = error.path().unwrap_or(root);
-                    let what = error
-                        .io_error()
-                        .map_or_else(|| error.to_string(), ToString::to_string);
-                    self.refuse(Arc::from(path), what)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn file(&mut self, path: Arc<Path>) -> Result<(), PrinterGone> {
         if !self.lines {
             return self.submit(Item::File(path));
         }
-        match File::open(&path) {
+        match job::open(&path) {
             Ok(file) => self.line_batches(&path, BufReader::with_capacity(READ_BYTES, file)),
-            Err(error) => self.refuse(path, error.to_string()),
+            Err(error) => self.answer(&path, Outcome::Error(error.to_string())),
         }
     }
 
@@ -95,7 +69,7 @@ impl Feeder<'_> {
         }
         match job::read(stdin, path, self.max_object_bytes) {
             Ok(bytes) => self.submit(Item::Bytes(Arc::clone(path), bytes)),
-            Err(error) => self.refuse(Arc::clone(path), error.to_string()),
+            Err(error) => self.answer(path, Outcome::Error(error.to_string())),
         }
     }
 
@@ -105,7 +79,7 @@ impl Feeder<'_> {
             match batches.next_batch() {
                 Ok(Some(batch)) => self.submit(Item::Lines(Arc::clone(path), batch))?,
                 Ok(None) => return Ok(()),
-                Err(error) => return self.refuse(Arc::clone(path), error.to_string()),
+                Err(error) => return self.answer(path, Outcome::Error(error.to_string())),
             }
         }
     }
@@ -120,13 +94,9 @@ impl Feeder<'_> {
         self.pool.submit(job).map_err(|_| PrinterGone)
     }
 
-    fn refuse(&mut self, path: Arc<Path>, error: String) -> Result<(), PrinterGone> {
+    fn answer(&mut self, path: &Path, outcome: Outcome) -> Result<(), PrinterGone> {
         let number = self.tickets.take().ok_or(PrinterGone)?;
-        let rows = vec![Row {
-            path,
-            line: None,
-            outcome: Outcome::Error(error),
-        }];
+        let rows = vec![Row::plain(Arc::from(path), outcome)];
         self.answers
             .send(Answer { number, rows })
             .map_err(|_| PrinterGone)
