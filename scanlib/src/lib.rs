@@ -39,8 +39,8 @@ mod signature;
 mod slot;
 
 pub use clam::{
-    CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan, Library,
-    LibraryVersion, Limits, Payload, Request, ScanOptions,
+    BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
+    Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
 };
 pub use database::Digest;
 pub use detector::{Detector, DetectorBuilder};
