@@ -54,5 +54,5 @@ pub use report::{
     ThreatType, Verdict, View, headline,
 };
 pub use rules::RuleSet;
-pub use scanner::Scanner;
+pub use scanner::{Scanner, ScannerStats};
 pub use slot::DetectorSlot;
