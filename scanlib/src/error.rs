@@ -162,6 +162,14 @@ pub enum ScanError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no room for an object that has to be held until it is complete.
+    #[error("{}: cannot hold what is to be scanned: {source}; make room, or use another directory", .dir.display())]
+    Spool {
+        /// The directory for temporary files.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The code that scanned it panicked; the worker went on with a new scanner.
     #[error("the scan panicked: {message}")]
     Panicked {
@@ -173,7 +181,7 @@ pub enum ScanError {
 impl ScanError {
     /// True if the same object may be judged when it is tried again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ScanError::Read { .. })
+        matches!(self, ScanError::Read { .. } | ScanError::Spool { .. })
     }
 }
 

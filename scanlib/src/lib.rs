@@ -37,10 +37,11 @@ pub mod rules;
 mod scanner;
 mod signature;
 mod slot;
+mod spool;
 
 pub use clam::{
     BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
-    Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
+    FileMap, Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
 };
 pub use database::Digest;
 pub use detector::{Detector, DetectorBuilder};
@@ -56,3 +57,4 @@ pub use report::{
 pub use rules::RuleSet;
 pub use scanner::{Scanner, ScannerStats};
 pub use slot::DetectorSlot;
+pub use spool::Spool;

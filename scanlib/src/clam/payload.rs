@@ -8,6 +8,14 @@ use std::path::Path;
 use crate::error::ScanError;
 
 /// What is scanned.
+///
+/// | you have | use |
+/// |---|---|
+/// | bytes | [`Payload::Bytes`] |
+/// | a path | [`Payload::Path`] |
+/// | an open file, a pipe | [`Payload::File`] |
+/// | a reader, or pieces over time | [`Spool::payload`](crate::Spool::payload) |
+/// | a file in shared memory | [`FileMap`](crate::FileMap), as bytes |
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'d> {
     /// Bytes in memory; they are not copied.
