@@ -39,7 +39,7 @@ pub enum InitError {
         running: String,
     },
     /// libclamav gave no engine: out of memory.
-    #[error("libclamav could not allocate an engine")]
+    #[error("libclamav could not allocate an engine: memory is short")]
     NoEngine,
 }
 
@@ -75,6 +75,14 @@ pub enum LoadErrorKind {
         /// libclamav's answer.
         code: ClamCode,
     },
+    /// A bound of [`crate::Limits`] is out of range.
+    #[error("the setting {setting} cannot be used: {problem}")]
+    OutOfRange {
+        /// The field of [`crate::Limits`].
+        setting: &'static str,
+        /// Its value, in libclamav's unit, and the range.
+        problem: String,
+    },
     /// The signatures loaded but did not compile.
     #[error("the loaded signatures do not compile: {0}")]
     Compile(ClamCode),
@@ -82,7 +90,7 @@ pub enum LoadErrorKind {
     #[error("changed while it was loaded: write a new directory and switch to it instead")]
     Changed,
     /// The directory for temporary files cannot be used.
-    #[error("cannot be used for temporary files: {0}")]
+    #[error("cannot be used for temporary files: {0}; choose another with EngineBuilder::tmp_dir")]
     TmpDir(#[source] std::io::Error),
     /// The library itself is not usable.
     #[error(transparent)]
@@ -154,6 +162,14 @@ pub enum ScanError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no room for an object that has to be held until it is complete.
+    #[error("{}: cannot hold what is to be scanned: {source}; make room, or use another directory", .dir.display())]
+    Spool {
+        /// The directory for temporary files.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The code that scanned it panicked; the worker went on with a new scanner.
     #[error("the scan panicked: {message}")]
     Panicked {
@@ -165,7 +181,7 @@ pub enum ScanError {
 impl ScanError {
     /// True if the same object may be judged when it is tried again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ScanError::Read { .. })
+        matches!(self, ScanError::Read { .. } | ScanError::Spool { .. })
     }
 }
 

@@ -37,10 +37,11 @@ pub mod rules;
 mod scanner;
 mod signature;
 mod slot;
+mod spool;
 
 pub use clam::{
-    CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan, Library,
-    LibraryVersion, Limits, Payload, Request, ScanOptions,
+    BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
+    FileMap, Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
 };
 pub use database::Digest;
 pub use detector::{Detector, DetectorBuilder};
@@ -54,5 +55,6 @@ pub use report::{
     ThreatType, Verdict, View, headline,
 };
 pub use rules::RuleSet;
-pub use scanner::Scanner;
+pub use scanner::{Scanner, ScannerStats};
 pub use slot::DetectorSlot;
+pub use spool::Spool;

@@ -1,11 +1,8 @@
 //! One thread's scanner: rules, then the prefilter, then libclamav, over each view.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::time::Instant;
 
-use crate::clam::{Engine, EngineScan, Payload, Request};
+use crate::clam::{CancelToken, Engine, EngineScan, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{Message, ViewBuffers, ViewRef, ViewSet};
@@ -20,6 +17,24 @@ pub struct Scanner {
     detector: Detector,
     buffers: ViewBuffers,
     eyes: Eyes,
+    stop: Option<CancelToken>,
+    stats: ScannerStats,
+}
+
+/// What a scanner has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScannerStats {
+    /// Objects and messages that were given a verdict.
+    pub scans: u64,
+    /// Their length together, in bytes.
+    pub scanned_bytes: u64,
+    /// Calls of libclamav.
+    pub engine_calls: u64,
+    /// Verdicts that are [`Verdict::Infected`].
+    pub infected: u64,
+    /// Verdicts that are [`Verdict::Incomplete`].
+    pub incomplete: u64,
 }
 
 /// The buffers that looking at one view needs, apart from the views themselves.
@@ -35,7 +50,20 @@ impl Scanner {
             detector,
             buffers: ViewBuffers::default(),
             eyes: Eyes::default(),
+            stop: None,
+            stats: ScannerStats::default(),
         }
+    }
+
+    /// Lets another thread stop every scan of this scanner, beside what each [`Request`] says.
+    pub fn stop_with(mut self, token: CancelToken) -> Scanner {
+        self.stop = Some(token);
+        self
+    }
+
+    /// What this scanner has done.
+    pub fn stats(&self) -> ScannerStats {
+        self.stats
     }
 
     /// The detector that this scanner scans with.
@@ -46,7 +74,8 @@ impl Scanner {
     /// Scans one object as it is: libclamav's answer for exactly these bytes, and the rules if
     /// the detector has any.
     ///
-    /// With rules, a file is read into memory, up to the engine's limit on an object's size.
+    /// With rules, a file is read into memory, up to [`Limits::max_file_bytes`] of the engine (the default without
+    /// one); a larger one is [`Incomplete::FileTooLarge`].
     ///
     /// # Errors
     /// The object cannot be read. Limits and cancellations are verdicts.
@@ -55,34 +84,48 @@ impl Scanner {
         payload: Payload<'_>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
+        let report = self.look_at(payload, request)?;
+        Ok(self.counted(report))
+    }
+
+    fn look_at(
+        &mut self,
+        payload: Payload<'_>,
+        request: &Request<'_>,
+    ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
-        match (payload, self.detector.rules()) {
-            (Payload::Bytes(bytes), _) => {
-                let detector = &self.detector;
-                self.eyes.look(
-                    detector,
-                    View::Raw,
-                    bytes,
-                    request,
-                    ViewSet::RAW,
-                    &mut tally,
-                )?;
-                Ok(tally.finish(detector, bytes.len() as u64))
-            }
-            (payload, None) => {
+        let request = &request.stop(self.stop.as_ref());
+        let detector = &self.detector;
+        let held;
+        let bytes = match (payload, detector.engine()) {
+            (Payload::Bytes(bytes), _) => bytes,
+            (payload, Some(engine)) if detector.rules().is_none() => {
                 let len = payload.len_bytes()?;
-                if let Some(engine) = self.detector.engine() {
-                    tally.engine(View::Raw, engine.scan(payload, request)?);
-                }
+                tally.engine(View::Raw, engine.scan(payload, request)?);
                 tally.views = 1;
-                Ok(tally.finish(&self.detector, len))
+                return Ok(tally.finish(detector, len));
             }
-            (Payload::Path(path), Some(_)) => {
-                let file = File::open(path).map_err(|source| read_error(path, source))?;
-                self.scan_read(&file, path, request)
+            (payload, engine) => {
+                let limits = engine.map_or_else(Limits::default, |engine| *engine.limits());
+                let max = limits.max_file_bytes;
+                held = payload.read(max)?;
+                let len = held.len() as u64;
+                if len > max {
+                    tally.incomplete = Some(Incomplete::FileTooLarge { len, max });
+                }
+                &held
             }
-            (Payload::File { file, path }, Some(_)) => self.scan_read(file, path, request),
-        }
+        };
+        let eyes = &mut self.eyes;
+        eyes.look(
+            detector,
+            View::Raw,
+            bytes,
+            request,
+            ViewSet::RAW,
+            &mut tally,
+        )?;
+        Ok(tally.finish(detector, bytes.len() as u64))
     }
 
     /// Scans a message: every view of the detector's set, with rules and libclamav.
@@ -101,7 +144,10 @@ impl Scanner {
             detector,
             buffers,
             eyes,
+            stop,
+            ..
         } = self;
+        let request = &request.stop(stop.as_ref());
         let set = detector.views();
         let views = buffers.views(message, set);
         let left_out = views.payloads_left_out();
@@ -111,25 +157,18 @@ impl Scanner {
         if left_out {
             tally.incomplete.get_or_insert(Incomplete::DecodedPayloads);
         }
-        Ok(tally.finish(detector, message.raw.len() as u64))
+        let report = tally.finish(detector, message.raw.len() as u64);
+        Ok(self.counted(report))
     }
 
-    fn scan_read(
-        &mut self,
-        file: &File,
-        path: &Path,
-        request: &Request<'_>,
-    ) -> Result<Report, ScanError> {
-        let max = self
-            .detector
-            .engine()
-            .map_or(u64::MAX, |engine| engine.limits().max_file_bytes);
-        let mut bytes = Vec::new();
-        // One byte more than the limit tells "too large" from "just fits".
-        file.take(max.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|source| read_error(path, source))?;
-        self.scan(Payload::Bytes(&bytes), request)
+    fn counted(&mut self, report: Report) -> Report {
+        let stats = &mut self.stats;
+        stats.scans += 1;
+        stats.scanned_bytes += report.input_bytes;
+        stats.engine_calls += u64::from(report.engine_calls);
+        stats.infected += u64::from(matches!(report.verdict, Verdict::Infected(_)));
+        stats.incomplete += u64::from(matches!(report.verdict, Verdict::Incomplete { .. }));
+        report
     }
 }
 
@@ -259,12 +298,5 @@ impl Tally {
             type_ignored: self.type_ignored,
             elapsed: self.started.elapsed(),
         }
-    }
-}
-
-fn read_error(path: &Path, source: io::Error) -> ScanError {
-    ScanError::Read {
-        path: path.to_owned(),
-        source,
     }
 }

@@ -125,27 +125,99 @@ const ARCHIVE_LAYERS: u32 = 42;
 #[test]
 fn our_default_limits_are_those_of_libclamav() {
     let raw = RawEngine::new(Callbacks::default(), &[]);
-    let limits = Limits::default();
-    assert_eq!(
-        raw.number(sys::CL_ENGINE_MAX_FILESIZE),
-        limits.max_file_bytes as i64
+    let Limits {
+        max_file_bytes,
+        max_scan_bytes,
+        max_recursion,
+        max_files,
+        max_scan_time,
+        max_embedded_pe_bytes,
+        max_html_normalize_bytes,
+        max_html_no_tags_bytes,
+        max_script_normalize_bytes,
+        max_zip_type_recognition_bytes,
+        max_partitions,
+        max_icons_pe,
+        max_recursion_hwp3,
+        pcre_match_limit,
+        pcre_recursion_limit,
+        pcre_max_file_bytes,
+        bytecode_timeout,
+    } = Limits::default();
+    let millis = |time: Duration| time.as_millis() as u64;
+    for (field, ours) in [
+        (sys::CL_ENGINE_MAX_FILESIZE, max_file_bytes),
+        (sys::CL_ENGINE_MAX_SCANSIZE, max_scan_bytes),
+        (sys::CL_ENGINE_MAX_RECURSION, max_recursion.into()),
+        (sys::CL_ENGINE_MAX_FILES, max_files.into()),
+        (sys::CL_ENGINE_MAX_SCANTIME, millis(max_scan_time)),
+        (sys::CL_ENGINE_MAX_EMBEDDEDPE, max_embedded_pe_bytes),
+        (sys::CL_ENGINE_MAX_HTMLNORMALIZE, max_html_normalize_bytes),
+        (sys::CL_ENGINE_MAX_HTMLNOTAGS, max_html_no_tags_bytes),
+        (
+            sys::CL_ENGINE_MAX_SCRIPTNORMALIZE,
+            max_script_normalize_bytes,
+        ),
+        (
+            sys::CL_ENGINE_MAX_ZIPTYPERCG,
+            max_zip_type_recognition_bytes,
+        ),
+        (sys::CL_ENGINE_MAX_PARTITIONS, max_partitions.into()),
+        (sys::CL_ENGINE_MAX_ICONSPE, max_icons_pe.into()),
+        (sys::CL_ENGINE_MAX_RECHWP3, max_recursion_hwp3.into()),
+        (sys::CL_ENGINE_PCRE_MATCH_LIMIT, pcre_match_limit.into()),
+        (
+            sys::CL_ENGINE_PCRE_RECMATCH_LIMIT,
+            pcre_recursion_limit.into(),
+        ),
+        (sys::CL_ENGINE_PCRE_MAX_FILESIZE, pcre_max_file_bytes),
+        (sys::CL_ENGINE_BYTECODE_TIMEOUT, millis(bytecode_timeout)),
+    ] {
+        assert_eq!(raw.number(field), ours as i64, "field {field}");
+    }
+}
+
+#[test]
+fn a_limit_on_a_step_leaves_that_step_out_and_libclamav_does_not_say_so() {
+    // Only normalised HTML is in lower case; the signature wants HTML.
+    let page = format!("<html><body>{}</body></html>", " ".repeat(3000));
+    let page = page.replace("<body>", "<body>NORMALISED-ONLY-MARKER");
+    let dir = memory_dir();
+    fs::write(
+        dir.path().join("html.ndb"),
+        format!(
+            "Html:3:*:{}\n",
+            support::hex(b"<body>normalised-only-marker")
+        ),
+    )
+    .unwrap();
+    let scan_with = |limits| {
+        let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        let engine = builder
+            .database(dir.path())
+            .unwrap()
+            .limits(limits)
+            .compile()
+            .unwrap();
+        scan(&engine, page.as_bytes())
+    };
+    assert_found(&scan_with(Limits::default()), &["Html.UNOFFICIAL"]);
+    assert_found(
+        &scan_with(Limits {
+            max_script_normalize_bytes: 1000,
+            max_html_no_tags_bytes: 1000,
+            max_zip_type_recognition_bytes: 1000,
+            max_embedded_pe_bytes: 1000,
+            pcre_max_file_bytes: 1000,
+            ..Limits::default()
+        }),
+        &["Html.UNOFFICIAL"],
     );
-    assert_eq!(
-        raw.number(sys::CL_ENGINE_MAX_SCANSIZE),
-        limits.max_scan_bytes as i64
-    );
-    assert_eq!(
-        raw.number(sys::CL_ENGINE_MAX_RECURSION),
-        i64::from(limits.max_recursion)
-    );
-    assert_eq!(
-        raw.number(sys::CL_ENGINE_MAX_FILES),
-        i64::from(limits.max_files)
-    );
-    assert_eq!(
-        raw.number(sys::CL_ENGINE_MAX_SCANTIME),
-        limits.max_scan_time.as_millis() as i64
-    );
+    let unsaid = scan_with(Limits {
+        max_html_normalize_bytes: 1000,
+        ..Limits::default()
+    });
+    assert_found(&unsaid, &[]);
 }
 
 #[test]
@@ -175,12 +247,24 @@ fn limits_that_libclamav_would_read_as_no_limit_are_refused() {
             max_file_bytes: Limits::MAX_FILE_BYTES + 1,
             ..Limits::default()
         },
+        Limits {
+            max_html_normalize_bytes: 0,
+            ..Limits::default()
+        },
+        Limits {
+            max_partitions: 0,
+            ..Limits::default()
+        },
+        Limits {
+            max_scan_time: Duration::from_secs(50 * 24 * 60 * 60),
+            ..Limits::default()
+        },
     ];
     for limits in zero {
         let (builder, _database) = builder();
         let error = builder.limits(limits).compile().unwrap_err();
         assert!(
-            error.to_string().contains("refused the setting max_"),
+            error.to_string().starts_with("Limits: the setting max_"),
             "{error}"
         );
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use scanlib::rules::RuleSet;
 use scanlib::{
-    Detector, DetectorSlot, Generation, Parser, Pool, Request, ScanError, Shutdown, TrySubmitError,
-    Work, Worker,
+    Detector, DetectorSlot, EngineBuilder, Generation, Library, Parser, Payload, Pool, Request,
+    ScanError, Shutdown, TrySubmitError, Verdict, Work, Worker,
 };
 
 /// What a job does.
@@ -22,6 +22,8 @@ enum Deed {
     Panic,
     /// Scans a message.
     Scan(&'static str),
+    /// Scans again and again, until the pool cancels a scan.
+    ScanForEver,
 }
 
 struct Job {
@@ -62,6 +64,13 @@ impl Work for Job {
                 .scan(|scanner| scanner.scan_message(&message(text), &Request::new()))
                 .map(|report| report.verdict.detections().len())
                 .map_err(|error| error.to_string()),
+            Deed::ScanForEver => loop {
+                let payload = Payload::Bytes(b"nothing to see here");
+                let report = worker.scan(|scanner| scanner.scan(payload, &Request::new()));
+                if let Verdict::Incomplete { cause, .. } = report.unwrap().verdict {
+                    break Err(cause.to_string());
+                }
+            },
         };
         Answer {
             number: self.number,
@@ -244,4 +253,64 @@ fn a_pool_that_nobody_listens_to_takes_no_more_jobs() {
             _ => std::thread::yield_now(),
         }
     }
+}
+
+#[test]
+fn a_shutdown_that_cancels_ends_scans_under_way_and_gives_back_what_waits() {
+    let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
+    let engine = engine.builtin_signatures().unwrap().compile().unwrap();
+    let detector = Detector::builder().engine(engine).build().unwrap();
+    let (answers, arriving) = unbounded();
+    let pool: Pool<Job> = Pool::builder(DetectorSlot::new(detector))
+        .workers(NonZeroUsize::MIN)
+        .queue_jobs(10)
+        .start(answers)
+        .unwrap();
+    pool.submit(job(0, Deed::ScanForEver)).unwrap();
+    while pool.stats().busy == 0 {
+        std::thread::yield_now();
+    }
+    for number in 1..=3 {
+        pool.submit(job(number, Deed::Scan("x"))).unwrap();
+    }
+    let (stats, left) = pool.shutdown_returning(Shutdown::CancelRunning);
+    let numbers: Vec<u64> = left.iter().map(|job| job.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    let answers: Vec<Answer> = arriving.try_iter().collect();
+    assert_eq!(answers.len(), 1);
+    assert_eq!(
+        answers[0].outcome.as_ref().unwrap_err(),
+        "the scan was cancelled"
+    );
+    assert_eq!((stats.done, stats.dropped, stats.queued_bytes), (1, 3, 0));
+    assert_eq!(stats.incomplete, 1);
+}
+
+#[test]
+fn statistics_count_every_scan_also_of_scanners_that_were_replaced() {
+    let (answers, arriving) = unbounded();
+    let slot = DetectorSlot::new(detector());
+    let pool: Pool<Job> = Pool::builder(slot.clone())
+        .workers(NonZeroUsize::MIN)
+        .start(answers)
+        .unwrap();
+    let bad = "'; DROP TABLE users; --";
+    for (number, deed) in [
+        Deed::Scan("x"),
+        Deed::Panic,
+        Deed::Scan(bad),
+        Deed::PanicInScan,
+        Deed::Scan("x"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        pool.submit(job(number as u64, deed)).unwrap();
+        arriving.recv().unwrap();
+        slot.swap(detector());
+    }
+    let stats = pool.shutdown(Shutdown::FinishQueued);
+    assert_eq!((stats.done, stats.scans, stats.infected), (5, 3, 1));
+    assert_eq!(stats.scanned_bytes, 2 + bad.len() as u64);
+    assert_eq!((stats.engine_calls, stats.incomplete), (0, 0), "rules only");
 }

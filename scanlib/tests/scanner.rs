@@ -216,3 +216,48 @@ fn a_detector_that_examines_nothing_cannot_be_built() {
     let error = Detector::builder().build().unwrap_err();
     assert!(error.to_string().contains("neither libclamav nor rules"));
 }
+
+#[test]
+fn an_open_file_is_scanned_from_its_beginning_with_rules_too() {
+    let mut file = tempfile::tempfile().unwrap();
+    write!(file, "see {}", eicar::text()).unwrap();
+    for rules in [false, true] {
+        // The cursor stands at the end.
+        let payload = Payload::File {
+            file: &file,
+            path: "upload".as_ref(),
+        };
+        let mut scanner = detector(rules, ViewSet::ALL).scanner();
+        let report = scanner.scan(payload, &Request::new()).unwrap();
+        assert!(
+            seen(&report).contains(&(SIGNATURE, View::Raw)),
+            "{rules}: {report:?}"
+        );
+        assert_eq!(scanner.stats().infected, 1);
+    }
+}
+
+#[test]
+fn either_token_stops_a_scan_and_leaves_the_other_alone() {
+    let [own, of_request] = [CancelToken::new(), CancelToken::new()];
+    let mut scanner = detector(false, ViewSet::ALL)
+        .scanner()
+        .stop_with(own.clone());
+    let request = Request::new().cancel(&of_request);
+    let mut verdict = || {
+        scanner
+            .scan(Payload::Bytes(b"harmless"), &request)
+            .unwrap()
+            .verdict
+    };
+    assert_eq!(verdict(), Verdict::Clean);
+    own.cancel();
+    assert!(matches!(
+        verdict(),
+        Verdict::Incomplete {
+            cause: Incomplete::Cancelled,
+            ..
+        }
+    ));
+    assert!(!of_request.is_cancelled());
+}

@@ -8,6 +8,7 @@ use super::handle::{RawEngine, c_path};
 use super::library::Library;
 use super::limits::Limits;
 use super::log;
+use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
@@ -75,6 +76,7 @@ pub struct EngineBuilder {
     limits: Limits,
     tmp_base: Option<PathBuf>,
     cache_entries: Option<u32>,
+    listener: Listener,
 }
 
 impl EngineBuilder {
@@ -93,6 +95,7 @@ impl EngineBuilder {
             limits: Limits::default(),
             tmp_base: None,
             cache_entries: None,
+            listener: Listener::default(),
         })
     }
 
@@ -152,6 +155,26 @@ impl EngineBuilder {
         self
     }
 
+    /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
+    /// runs, and is called often for a large database: draw every tenth of a second, not every time.
+    ///
+    /// A panic in it goes on in [`EngineBuilder::compile`] after libclamav has returned.
+    ///
+    /// ```
+    /// use scanlib::{EngineBuilder, Library};
+    ///
+    /// let builder = EngineBuilder::new(Library::init()?)?.builtin_signatures()?;
+    /// let engine = builder.progress(|at| eprint!("\r{:?}: {} of {}", at.step, at.done, at.total)).compile()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn progress(
+        mut self,
+        callback: impl FnMut(Progress<'_>) + Send + 'static,
+    ) -> EngineBuilder {
+        self.listener = Listener::new(callback);
+        self
+    }
+
     /// Loads the signatures and freezes the engine.
     ///
     /// # Errors
@@ -197,7 +220,10 @@ impl EngineBuilder {
             });
         }
 
-        let (compiled, log) = log::capture(|| self.engine.compile());
+        let (compiled, log) = log::capture(|| {
+            self.listener
+                .during(BuildStep::Compile, &mut self.engine, RawEngine::compile)
+        });
         load_log.extend(log.lines);
         if let Err(code) = compiled {
             let path = paths.first().map_or(tmp_dir.path(), PathBuf::as_path);
@@ -243,14 +269,17 @@ impl EngineBuilder {
         let refused =
             |setting, code| LoadError::new(tmp_dir, LoadErrorKind::Setting { setting, code });
 
-        let settings = self
-            .limits
-            .settings()
-            .map_err(|setting| refused(setting, ClamCode::new(sys::CL_EARG)))?;
-        for (setting, field, value) in settings {
+        for setting in self.limits.settings() {
+            if let Some(problem) = setting.problem() {
+                let kind = LoadErrorKind::OutOfRange {
+                    setting: setting.name,
+                    problem,
+                };
+                return Err(LoadError::new(Path::new("Limits"), kind));
+            }
             self.engine
-                .set_number(field, value)
-                .map_err(|code| refused(setting, code))?;
+                .set_number(setting.field, setting.value)
+                .map_err(|code| refused(setting.name, code))?;
         }
         match self.cache_entries {
             None => self.engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
@@ -271,7 +300,12 @@ impl EngineBuilder {
             LoadError::new(path, LoadErrorKind::Io(problem))
         })?;
         let options = self.database_options.to_c();
-        let (loaded, log) = log::capture(|| self.engine.load(&c_path, options));
+        let (loaded, log) = log::capture(|| {
+            self.listener
+                .during(BuildStep::Load(path), &mut self.engine, |engine| {
+                    engine.load(&c_path, options)
+                })
+        });
         match loaded {
             Ok(signatures) => {
                 load_log.extend(log.lines);

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use clamav_sys as sys;
 
+use super::cancel::CancelToken;
 use super::code::string;
 use super::engine::EngineScan;
 use super::handle::RawEngine;
@@ -246,7 +247,8 @@ unsafe extern "C" fn on_found(name: *const c_char, user: *mut c_void) {
 }
 
 fn stop_reason(request: &Request<'_>) -> Option<Incomplete> {
-    if request.cancel.is_some_and(|token| token.is_cancelled()) {
+    let tokens = [request.cancel, request.stop];
+    if tokens.into_iter().flatten().any(CancelToken::is_cancelled) {
         Some(Incomplete::Cancelled)
     } else if request.deadline.is_some_and(|at| Instant::now() >= at) {
         Some(Incomplete::Deadline)

@@ -1,9 +1,8 @@
 //! The frozen engine, shared by every thread.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use super::handle::RawEngine;
 use super::library::LibraryVersion;
 use super::limits::Limits;
 use super::map::MemoryMap;
-use super::payload::Payload;
+use super::payload::{Payload, read_file};
 use super::reaper;
 use super::request::Request;
 use super::tmp::ScratchDir;
@@ -197,12 +196,8 @@ impl Engine {
         let name = Some(request.name.unwrap_or(&path_name));
         // Pipes and the files of /proc have no length, and libclamav would call them clean.
         if !metadata.is_file() || metadata.len() <= NOT_LOOKED_AT_BYTES {
-            let data = if metadata.is_file() {
-                self.spool(FromStart { file, offset: 0 })
-            } else {
-                self.spool(file)
-            };
-            let data = data.map_err(|source| read_error(path, source))?;
+            let data = read_file(file, self.0.limits.max_file_bytes)
+                .map_err(|source| read_error(path, source))?;
             return Ok(self.scan_bytes(&data, name, request));
         }
         if let Some(answer) = self.without_looking(metadata.len()) {
@@ -245,28 +240,6 @@ impl Engine {
         } else {
             None
         }
-    }
-
-    /// Reads into memory, one byte more than allowed at most.
-    fn spool(&self, from: impl Read) -> io::Result<Vec<u8>> {
-        let mut data = Vec::new();
-        from.take(self.0.limits.max_file_bytes.saturating_add(1))
-            .read_to_end(&mut data)?;
-        Ok(data)
-    }
-}
-
-/// A regular file, wherever its cursor stands.
-struct FromStart<'f> {
-    file: &'f File,
-    offset: u64,
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }
 

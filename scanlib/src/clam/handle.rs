@@ -1,12 +1,29 @@
 //! The C engine itself: one owner, freed once.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
 use clamav_sys as sys;
 
 use crate::error::ClamCode;
+
+/// What libclamav calls with the number of all items, of those done, and the pointer it was given.
+type ProgressCallback = unsafe extern "C" fn(usize, usize, *mut c_void) -> sys::cl_error_t;
+
+// As `clamav.h` of 1.0 to 1.5 has them; `clamav_sys` declares what scans need.
+unsafe extern "C" {
+    fn cl_engine_set_clcb_sigload_progress(
+        engine: *mut sys::cl_engine,
+        callback: Option<ProgressCallback>,
+        context: *mut c_void,
+    );
+    fn cl_engine_set_clcb_engine_compile_progress(
+        engine: *mut sys::cl_engine,
+        callback: Option<ProgressCallback>,
+        context: *mut c_void,
+    );
+}
 
 /// An engine of libclamav and the only handle to it.
 #[derive(Debug)]
@@ -45,6 +62,14 @@ impl RawEngine {
     pub(super) fn set_cache_entries(&mut self, entries: u32) -> Result<(), ClamCode> {
         // SAFETY: as above.
         ClamCode::check(unsafe { sys::clamshim_set_cache_size(self.0.as_ptr(), entries) })
+    }
+
+    /// Has libclamav call back while it loads and compiles; `None` ends that. `context` must live until then.
+    pub(super) fn listen(&mut self, callback: Option<ProgressCallback>, context: *mut c_void) {
+        // SAFETY: a living engine that, by `&mut`, nobody else uses; libclamav only stores the two.
+        unsafe { cl_engine_set_clcb_sigload_progress(self.0.as_ptr(), callback, context) };
+        // SAFETY: as above.
+        unsafe { cl_engine_set_clcb_engine_compile_progress(self.0.as_ptr(), callback, context) };
     }
 
     /// Loads a file or a directory and returns the number of signatures.

@@ -26,13 +26,21 @@ thread_local! {
     static CURRENT: RefCell<Option<Log>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` and returns what libclamav logged meanwhile on this thread.
-///
-/// Does not nest: an inner capture would take the lines of the outer one, and nothing here needs it.
+/// Runs `f` and returns what libclamav logged meanwhile on this thread. What runs inside of another capture (a
+/// callback that scans, for example) keeps its lines to itself.
 pub(super) fn capture<T>(f: impl FnOnce() -> T) -> (T, Log) {
-    CURRENT.set(Some(Log::default()));
+    let _outer = Outer(CURRENT.replace(Some(Log::default())));
     let result = f();
     (result, CURRENT.take().unwrap_or_default())
+}
+
+/// The capture around this one; goes on when this is dropped, after a panic too.
+struct Outer(Option<Log>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
 }
 
 /// True if libclamav logged an error during the capture that is running on this thread.

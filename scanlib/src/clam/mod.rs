@@ -7,7 +7,7 @@
 //! 3. **A compiled engine does not change.** Setters want `&mut RawEngine`; after `compile` the handle is behind an
 //!    `Arc` and only `&` remains. This is what makes [`Engine`] `Sync`.
 //! 4. **C borrows, it does not keep.** Data, name, options and observer of a scan are locals of the caller and outlive the
-//!    call. libclamav copies settings that are strings.
+//!    call. libclamav copies settings that are strings. Who listens to a load is taken back before the call is left.
 //! 5. **Callbacks run inside the call**, on the thread that scans, one at a time, and reach nothing but that scan's
 //!    own observation. No panic leaves one; it goes on after C returned.
 //! 6. **A string from C may be NULL** and lives until the next call into the library; it is copied at once.
@@ -21,6 +21,7 @@ mod call;
 mod cancel;
 mod code;
 mod engine;
+mod file_map;
 mod handle;
 mod library;
 mod limits;
@@ -28,6 +29,7 @@ mod log;
 mod map;
 mod options;
 mod payload;
+mod progress;
 mod reaper;
 mod request;
 mod tmp;
@@ -35,8 +37,10 @@ mod tmp;
 pub use builder::{DatabaseOptions, EngineBuilder};
 pub use cancel::CancelToken;
 pub use engine::{Engine, EngineInfo, EngineScan};
+pub use file_map::FileMap;
 pub use library::{Library, LibraryVersion};
 pub use limits::Limits;
 pub use options::ScanOptions;
 pub use payload::Payload;
+pub use progress::{BuildStep, Progress};
 pub use request::Request;

@@ -1,11 +1,21 @@
 //! What is scanned.
 
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::ScanError;
 
 /// What is scanned.
+///
+/// | you have | use |
+/// |---|---|
+/// | bytes | [`Payload::Bytes`] |
+/// | a path | [`Payload::Path`] |
+/// | an open file, a pipe | [`Payload::File`] |
+/// | a reader, or pieces over time | [`Spool::payload`](crate::Spool::payload) |
+/// | a file in shared memory | [`FileMap`](crate::FileMap), as bytes |
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'d> {
     /// Bytes in memory; they are not copied.
@@ -36,5 +46,49 @@ impl Payload<'_> {
                 path: path.to_owned(),
                 source,
             })
+    }
+
+    /// The object in memory, or its first `max_bytes` and one more, which tells "too large" from "just fits".
+    pub(crate) fn read(&self, max_bytes: u64) -> Result<Vec<u8>, ScanError> {
+        let (data, path) = match *self {
+            Payload::Bytes(bytes) => return Ok(bytes.to_owned()),
+            Payload::File { file, path } => (read_file(file, max_bytes), path),
+            Payload::Path(path) => {
+                let file = File::open(path);
+                (file.and_then(|file| read_file(&file, max_bytes)), path)
+            }
+        };
+        data.map_err(|source| ScanError::Read {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// As [`Payload::read`], for an open file.
+pub(super) fn read_file(file: &File, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let max = max_bytes.saturating_add(1);
+    let mut data = Vec::new();
+    if file.metadata()?.is_file() {
+        FromStart { file, offset: 0 }
+            .take(max)
+            .read_to_end(&mut data)?;
+    } else {
+        file.take(max).read_to_end(&mut data)?;
+    }
+    Ok(data)
+}
+
+/// A regular file, wherever its cursor stands.
+struct FromStart<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }

@@ -24,6 +24,8 @@ pub struct Request<'a> {
     pub(super) options: ScanOptions,
     pub(super) deadline: Option<Instant>,
     pub(super) cancel: Option<&'a CancelToken>,
+    /// Of whoever runs the scanner.
+    pub(super) stop: Option<&'a CancelToken>,
 }
 
 impl<'a> Request<'a> {
@@ -53,6 +55,12 @@ impl<'a> Request<'a> {
     /// Lets another thread stop the scan.
     pub fn cancel(mut self, token: &'a CancelToken) -> Request<'a> {
         self.cancel = Some(token);
+        self
+    }
+
+    /// As [`Request::cancel`], for the scanner's own token: either one stops the scan.
+    pub(crate) fn stop(mut self, token: Option<&'a CancelToken>) -> Request<'a> {
+        self.stop = token;
         self
     }
 

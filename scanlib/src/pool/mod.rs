@@ -21,6 +21,7 @@ pub use queue::{SubmitError, TrySubmitError};
 pub use stats::PoolStats;
 pub use worker::Worker;
 
+use crate::clam::CancelToken;
 use crate::slot::DetectorSlot;
 use queue::Queue;
 use stats::Counters;
@@ -103,16 +104,17 @@ impl<W: Work> PoolBuilder<W> {
         let mut pool = Pool {
             queue,
             counters,
+            stop: CancelToken::new(),
             workers: Vec::with_capacity(self.workers.get()),
         };
         for index in 0..self.workers.get() {
             let queue = Arc::clone(&pool.queue);
             let counters = Arc::clone(&pool.counters);
-            let (slot, results) = (self.slot.clone(), results.clone());
+            let (slot, stop, results) = (self.slot.clone(), pool.stop.clone(), results.clone());
             // On an error the pool is dropped here, which stops the threads before this one.
             let thread = std::thread::Builder::new()
                 .name(format!("{}-{index}", self.name))
-                .spawn(move || worker::work(&queue, &counters, &slot, &results))?;
+                .spawn(move || worker::work(&queue, &counters, &slot, &stop, &results))?;
             pool.workers.push(thread);
         }
         Ok(pool)
@@ -124,8 +126,12 @@ impl<W: Work> PoolBuilder<W> {
 pub enum Shutdown {
     /// They are run and answered.
     FinishQueued,
-    /// They are dropped, and counted in [`PoolStats::dropped`]. Jobs under way still finish.
+    /// They are left, and counted in [`PoolStats::dropped`]. Jobs under way still finish.
     DropQueued,
+    /// They are left as by [`Shutdown::DropQueued`], and the scans under way are cancelled: each is answered as
+    /// [`crate::Incomplete::Cancelled`] as soon as it notices (see [`crate::CancelToken`]), and no cache remembers it
+    /// as clean.
+    CancelRunning,
 }
 
 /// The worker threads. Dropping it is [`Shutdown::DropQueued`].
@@ -133,6 +139,7 @@ pub enum Shutdown {
 pub struct Pool<W: Work> {
     queue: Arc<Queue<W>>,
     counters: Arc<Counters>,
+    stop: CancelToken,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -175,23 +182,33 @@ impl<W: Work> Pool<W> {
 
     /// Stops the workers and waits for them. The receivers of the results must go on receiving
     /// meanwhile.
-    pub fn shutdown(mut self, mode: Shutdown) -> PoolStats {
-        self.stop(mode);
-        self.stats()
+    pub fn shutdown(self, mode: Shutdown) -> PoolStats {
+        self.shutdown_returning(mode).0
     }
 
-    fn stop(&mut self, mode: Shutdown) {
-        let dropped = self.queue.close(mode == Shutdown::DropQueued);
-        self.counters.dropped(dropped);
+    /// As [`Pool::shutdown`]; the jobs that nobody ran come back, oldest first, so that they can be answered or handed
+    /// to another pool.
+    pub fn shutdown_returning(mut self, mode: Shutdown) -> (PoolStats, Vec<W>) {
+        let left = self.stop(mode);
+        (self.stats(), left)
+    }
+
+    fn stop(&mut self, mode: Shutdown) -> Vec<W> {
+        let left = self.queue.close(mode != Shutdown::FinishQueued);
+        self.counters.dropped(left.len());
+        if mode == Shutdown::CancelRunning {
+            self.stop.cancel();
+        }
         for thread in self.workers.drain(..) {
             // Workers catch the panics of jobs; one of their own has been printed by the hook.
             let _panic = thread.join();
         }
+        left
     }
 }
 
 impl<W: Work> Drop for Pool<W> {
     fn drop(&mut self) {
-        self.stop(Shutdown::DropQueued);
+        drop(self.stop(Shutdown::DropQueued));
     }
 }

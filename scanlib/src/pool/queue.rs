@@ -68,15 +68,18 @@ impl<W: Work> Queue<W> {
         Some(job)
     }
 
-    /// Lets no further job in. Returns how many waiting ones were dropped, if they were to be.
-    pub(super) fn close(&self, drop_waiting: bool) -> u64 {
+    /// Lets no further job in. Takes the waiting ones out, oldest first, if asked to.
+    pub(super) fn close(&self, take_waiting: bool) -> Vec<W> {
         *self.sender.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.budget.close();
-        let mut dropped = 0;
-        while drop_waiting && self.receiver.try_recv().is_ok() {
-            dropped += 1;
+        let mut taken = Vec::new();
+        if take_waiting {
+            while let Ok(job) = self.receiver.try_recv() {
+                self.budget.give(job.cost_bytes());
+                taken.push(job);
+            }
         }
-        dropped
+        taken
     }
 
     /// Jobs and bytes that wait.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::scanner::ScannerStats;
+
 /// What a pool has done since it started, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,8 +20,18 @@ pub struct PoolStats {
     pub done: u64,
     /// Panics caught, in scans and in jobs.
     pub panics: u64,
-    /// Waiting jobs dropped by a shutdown.
+    /// Waiting jobs that nobody ran, because the pool was shut down.
     pub dropped: u64,
+    /// Objects and messages given a verdict, by jobs that have been answered.
+    pub scans: u64,
+    /// Their length together, in bytes.
+    pub scanned_bytes: u64,
+    /// Calls of libclamav for them.
+    pub engine_calls: u64,
+    /// Verdicts that are [`crate::Verdict::Infected`].
+    pub infected: u64,
+    /// Verdicts that are [`crate::Verdict::Incomplete`].
+    pub incomplete: u64,
 }
 
 /// Monotonic, and read only for statistics: no ordering between them is promised.
@@ -29,6 +41,11 @@ pub(super) struct Counters {
     done: AtomicU64,
     panics: AtomicU64,
     dropped: AtomicU64,
+    scans: AtomicU64,
+    scanned_bytes: AtomicU64,
+    engine_calls: AtomicU64,
+    infected: AtomicU64,
+    incomplete: AtomicU64,
 }
 
 impl Counters {
@@ -45,8 +62,25 @@ impl Counters {
         self.panics.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn dropped(&self, jobs: u64) {
-        self.dropped.fetch_add(jobs, Relaxed);
+    pub(super) fn dropped(&self, jobs: usize) {
+        self.dropped.fetch_add(jobs as u64, Relaxed);
+    }
+
+    /// What a scanner did between two looks at it.
+    pub(super) fn scanned(&self, before: ScannerStats, after: ScannerStats) {
+        for (counter, before, after) in [
+            (&self.scans, before.scans, after.scans),
+            (
+                &self.scanned_bytes,
+                before.scanned_bytes,
+                after.scanned_bytes,
+            ),
+            (&self.engine_calls, before.engine_calls, after.engine_calls),
+            (&self.infected, before.infected, after.infected),
+            (&self.incomplete, before.incomplete, after.incomplete),
+        ] {
+            counter.fetch_add(after - before, Relaxed);
+        }
     }
 
     pub(super) fn read(&self, workers: usize, queued_jobs: usize, queued_bytes: u64) -> PoolStats {
@@ -58,6 +92,11 @@ impl Counters {
             done: self.done.load(Relaxed),
             panics: self.panics.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            scans: self.scans.load(Relaxed),
+            scanned_bytes: self.scanned_bytes.load(Relaxed),
+            engine_calls: self.engine_calls.load(Relaxed),
+            infected: self.infected.load(Relaxed),
+            incomplete: self.incomplete.load(Relaxed),
         }
     }
 }

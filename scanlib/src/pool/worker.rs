@@ -9,16 +9,21 @@ use crossbeam_channel::Sender;
 use super::Work;
 use super::queue::Queue;
 use super::stats::Counters;
+use crate::clam::CancelToken;
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::scanner::Scanner;
+use crate::scanner::{Scanner, ScannerStats};
 use crate::slot::DetectorSlot;
 
 /// What a job has at hand while it runs: this thread's scanner.
 #[derive(Debug)]
 pub struct Worker {
     scanner: Scanner,
+    /// What of the scanner's work has been counted.
+    counted: ScannerStats,
     counters: Arc<Counters>,
+    /// Cancelled by a shutdown that does not wait for scans.
+    stop: CancelToken,
 }
 
 impl Worker {
@@ -36,7 +41,7 @@ impl Worker {
         let scanner = &mut self.scanner;
         catch_unwind(AssertUnwindSafe(|| scan(scanner))).unwrap_or_else(|panic| {
             self.counters.panicked();
-            self.scanner = self.scanner.detector().scanner();
+            self.renew(self.scanner.detector().clone());
             Err(ScanError::Panicked {
                 message: panic_message(&*panic),
             })
@@ -47,6 +52,25 @@ impl Worker {
     pub fn detector(&self) -> &Detector {
         self.scanner.detector()
     }
+
+    /// Cancelled by [`super::Shutdown::CancelRunning`]. Scans obey it by themselves; it is for jobs that do something
+    /// else for long.
+    pub fn stop_token(&self) -> &CancelToken {
+        &self.stop
+    }
+
+    /// A new scanner; what the old one did is counted.
+    fn renew(&mut self, detector: Detector) {
+        self.count();
+        self.scanner = detector.scanner().stop_with(self.stop.clone());
+        self.counted = ScannerStats::default();
+    }
+
+    fn count(&mut self) {
+        let done = self.scanner.stats();
+        self.counters.scanned(self.counted, done);
+        self.counted = done;
+    }
 }
 
 /// The life of a worker thread.
@@ -54,29 +78,33 @@ pub(super) fn work<W: Work>(
     queue: &Queue<W>,
     counters: &Arc<Counters>,
     slot: &DetectorSlot,
+    stop: &CancelToken,
     results: &Sender<W::Output>,
 ) {
     let mut worker = Worker {
-        scanner: slot.load().scanner(),
+        scanner: slot.load().scanner().stop_with(stop.clone()),
+        counted: ScannerStats::default(),
         counters: Arc::clone(counters),
+        stop: stop.clone(),
     };
     while let Some(job) = queue.pop() {
         counters.started();
         let current = slot.load();
         if current.generation() != worker.detector().generation() {
-            worker.scanner = current.scanner();
+            worker.renew(current);
         }
         let receipt = job.receipt();
         let answer =
             catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
                 counters.panicked();
-                worker.scanner = worker.detector().scanner();
+                worker.renew(worker.detector().clone());
                 W::panicked(receipt, panic_message(&*panic))
             });
+        worker.count();
         counters.finished();
         if results.send(answer).is_err() {
             // Nobody is left to answer to.
-            counters.dropped(queue.close(true));
+            counters.dropped(queue.close(true).len());
             return;
         }
     }
