@@ -381,6 +381,7 @@ impl LimitArgs {
             }),
             max_recursion: self.max_recursion.unwrap_or(default.max_recursion),
             max_files: self.max_files.map_or(default.max_files, or_all),
+            ..default
         }
     }
 }
