@@ -99,6 +99,14 @@ impl<W: Work> PoolBuilder<W> {
     /// # Errors
     /// The operating system refused a thread. Those already started are stopped again.
     pub fn start(self, results: Sender<W::Output>) -> std::io::Result<Pool<W>> {
+        self.start_with(move |answer| results.send(answer).is_ok())
+    }
+
+    /// `answer` takes what a job returned, and says whether there may be more.
+    fn start_with(
+        self,
+        answer: impl Fn(W::Output) -> bool + Clone + Send + 'static,
+    ) -> std::io::Result<Pool<W>> {
         let queue = Arc::new(Queue::new(self.queue_jobs, self.queue_bytes));
         let counters = Arc::new(Counters::default());
         let mut pool = Pool {
@@ -110,14 +118,25 @@ impl<W: Work> PoolBuilder<W> {
         for index in 0..self.workers.get() {
             let queue = Arc::clone(&pool.queue);
             let counters = Arc::clone(&pool.counters);
-            let (slot, stop, results) = (self.slot.clone(), pool.stop.clone(), results.clone());
+            let (slot, stop, answer) = (self.slot.clone(), pool.stop.clone(), answer.clone());
             // On an error the pool is dropped here, which stops the threads before this one.
             let thread = std::thread::Builder::new()
                 .name(format!("{}-{index}", self.name))
-                .spawn(move || worker::work(&queue, &counters, &slot, &stop, &results))?;
+                .spawn(move || worker::work(&queue, &counters, &slot, &stop, &answer))?;
             pool.workers.push(thread);
         }
         Ok(pool)
+    }
+}
+
+impl<W: Work<Output = ()>> PoolBuilder<W> {
+    /// Starts the workers for jobs that answer by themselves, each to whoever asked: through a channel or a socket of
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`PoolBuilder::start`].
+    pub fn start_detached(self) -> std::io::Result<Pool<W>> {
+        self.start_with(|()| true)
     }
 }
 

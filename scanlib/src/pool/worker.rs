@@ -4,8 +4,6 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use super::Work;
 use super::queue::Queue;
 use super::stats::Counters;
@@ -79,7 +77,7 @@ pub(super) fn work<W: Work>(
     counters: &Arc<Counters>,
     slot: &DetectorSlot,
     stop: &CancelToken,
-    results: &Sender<W::Output>,
+    answer: &impl Fn(W::Output) -> bool,
 ) {
     let mut worker = Worker {
         scanner: slot.load().scanner().stop_with(stop.clone()),
@@ -94,7 +92,7 @@ pub(super) fn work<W: Work>(
             worker.renew(current);
         }
         let receipt = job.receipt();
-        let answer =
+        let output =
             catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
                 counters.panicked();
                 worker.renew(worker.detector().clone());
@@ -102,7 +100,7 @@ pub(super) fn work<W: Work>(
             });
         worker.count();
         counters.finished();
-        if results.send(answer).is_err() {
+        if !answer(output) {
             // Nobody is left to answer to.
             counters.dropped(queue.close(true).len());
             return;
