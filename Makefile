@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare compare-clamscan bench lint setup
+.PHONY: help build demo test test-kill compare compare-clamscan soak bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -15,6 +15,8 @@ ARGS ?=
 TREE_FILES ?= 20000
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
+# For `make soak`: how long it runs; from 240 on it is held to its bounds.
+SOAK_SECONDS ?= 300
 
 help: ## this list
 	@echo 'usage: make TARGET'
@@ -43,6 +45,10 @@ compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-
 	@tests/setup test
 	SCANNER_TEST_TREE_FILES=$(TREE_FILES) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
 		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan_compare -- --nocapture
+
+soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
+	@tests/setup test
+	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test soak -- --nocapture
 
 bench: ## criterion benches
 	@tests/setup build

@@ -1,7 +1,7 @@
 //! A scenario's own topics and group on a broker, and what the service has answered there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,11 @@ impl<'b> Scene<'b> {
             .env("SCANNER_SCAN__TMP_DIR", self.tmp.path())
             .env("SCANNER_SCAN__CRASH_JOURNAL", self.journal())
             .env("SCANNER_KAFKA__SESSION_TIMEOUT", "6s")
+    }
+
+    /// Where libclamav's temporary files and the notes of replicas are.
+    pub fn tmp(&self) -> &Path {
+        self.tmp.path()
     }
 
     /// Where replicas note what they are scanning.
