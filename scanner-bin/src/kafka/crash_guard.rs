@@ -4,7 +4,7 @@
 //! not committed, so the next process reads the same record, and crashes as well. Therefore each
 //! worker notes the record it is about to scan in a small file that outlives the process. What
 //! stands there at the next start was being scanned at the end. A record that was under way in
-//! [`CRASHES`] ends in a row is not scanned again: it is answered as an error, and the original goes
+//! two ends in a row is not scanned again: it is answered as an error, and the original goes
 //! to the dead-letter topic.
 //!
 //! The notes are written without `fsync`: they have to survive this process, not the machine. An
