@@ -20,6 +20,8 @@ enum Deed {
     PanicInScan,
     /// Panics outside of a scan.
     Panic,
+    /// Scans a message, then panics.
+    ScanAndPanic,
     /// Scans a message.
     Scan(&'static str),
     /// Scans again and again, until the pool cancels a scan.
@@ -60,6 +62,11 @@ impl Work for Job {
                 .scan(|_| -> Result<usize, ScanError> { panic!("inside") })
                 .map_err(|error| error.to_string()),
             Deed::Panic => panic!("outside"),
+            Deed::ScanAndPanic => {
+                let _report =
+                    worker.scan(|scanner| scanner.scan_message(&message("x"), &Request::new()));
+                panic!("afterwards")
+            }
             Deed::Scan(text) => worker
                 .scan(|scanner| scanner.scan_message(&message(text), &Request::new()))
                 .map(|report| report.verdict.detections().len())
@@ -297,7 +304,7 @@ fn statistics_count_every_scan_also_of_scanners_that_were_replaced() {
     let bad = "'; DROP TABLE users; --";
     for (number, deed) in [
         Deed::Scan("x"),
-        Deed::Panic,
+        Deed::ScanAndPanic,
         Deed::Scan(bad),
         Deed::PanicInScan,
         Deed::Scan("x"),
@@ -310,7 +317,7 @@ fn statistics_count_every_scan_also_of_scanners_that_were_replaced() {
         slot.swap(detector());
     }
     let stats = pool.shutdown(Shutdown::FinishQueued);
-    assert_eq!((stats.done, stats.scans, stats.infected), (5, 3, 1));
-    assert_eq!(stats.scanned_bytes, 2 + bad.len() as u64);
+    assert_eq!((stats.done, stats.scans, stats.infected), (5, 4, 1));
+    assert_eq!(stats.scanned_bytes, 3 + bad.len() as u64);
     assert_eq!((stats.engine_calls, stats.incomplete), (0, 0), "rules only");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -222,7 +222,8 @@ fn an_open_file_is_scanned_from_its_beginning_with_rules_too() {
     let mut file = tempfile::tempfile().unwrap();
     write!(file, "see {}", eicar::text()).unwrap();
     for rules in [false, true] {
-        // The cursor stands at the end.
+        // libclamav moves the cursor.
+        file.seek(SeekFrom::End(0)).unwrap();
         let payload = Payload::File {
             file: &file,
             path: "upload".as_ref(),
