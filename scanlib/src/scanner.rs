@@ -193,30 +193,24 @@ impl Eyes {
         let Some(engine) = detector.engine() else {
             return Ok(());
         };
-        if ask(detector, engine, view, buffer, request, tally)? {
-            if !views.contains(View::Guarded) {
-                tally.type_ignored = true;
-                return Ok(());
-            }
+        let ignored_before = std::mem::take(&mut tally.type_ignored);
+        ask(detector, engine, view, buffer, request, tally)?;
+        if tally.type_ignored && views.contains(View::Guarded) {
             self.guarded.clear();
             self.guarded.push(b'\n');
             self.guarded.extend_from_slice(buffer);
-            // Typed as something else now; were it ignored again, it would have to be said.
-            tally.type_ignored |= ask(
-                detector,
-                engine,
-                View::Guarded,
-                &self.guarded,
-                request,
-                tally,
-            )?;
+            // Typed as something else now; were it ignored again, it would be said.
+            tally.type_ignored = false;
+            let guarded = &self.guarded;
+            ask(detector, engine, View::Guarded, guarded, request, tally)?;
         }
+        tally.type_ignored |= ignored_before;
         Ok(())
     }
 }
 
 /// Has libclamav examine a buffer, unless it would certainly call it clean or the answer is
-/// settled. True if it gave the buffer's type no examination.
+/// settled.
 fn ask(
     detector: &Detector,
     engine: &Engine,
@@ -224,15 +218,13 @@ fn ask(
     buffer: &[u8],
     request: &Request<'_>,
     tally: &mut Tally,
-) -> Result<bool, ScanError> {
+) -> Result<(), ScanError> {
     let settled = !request.all_matches() && tally.found.iter().any(Detection::is_clamav);
     if settled || detector.prefilter().check(buffer) == Gate::Cleared {
-        return Ok(false);
+        return Ok(());
     }
-    let scan = engine.scan(Payload::Bytes(buffer), request)?;
-    let ignored = scan.type_ignored;
-    tally.engine(view, scan);
-    Ok(ignored)
+    tally.engine(view, engine.scan(Payload::Bytes(buffer), request)?);
+    Ok(())
 }
 
 /// What is known about an object so far.
@@ -274,6 +266,7 @@ impl Tally {
         }
         // The first cause is the one to report: later ones often follow from it.
         self.incomplete = self.incomplete.take().or(scan.incomplete);
+        self.type_ignored |= scan.type_ignored;
     }
 
     fn finish(self, detector: &Detector, input_bytes: u64) -> Report {

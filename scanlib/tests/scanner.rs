@@ -262,3 +262,24 @@ fn either_token_stops_a_scan_and_leaves_the_other_alone() {
     ));
     assert!(!of_request.is_cancelled());
 }
+
+#[test]
+fn a_type_that_libclamav_ignores_is_told_of_files_and_bytes_alike() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!("ID3 {}", eicar::text());
+    file.write_all(text.as_bytes()).unwrap();
+    let opened = File::open(file.path()).unwrap();
+    let mut scanner = detector(false, ViewSet::RAW).scanner();
+    for payload in [
+        Payload::Bytes(text.as_bytes()),
+        Payload::Path(file.path()),
+        Payload::File {
+            file: &opened,
+            path: file.path(),
+        },
+    ] {
+        let report = scanner.scan(payload, &Request::new()).unwrap();
+        assert_eq!(report.verdict, Verdict::Clean, "libclamav's own answer");
+        assert!(report.type_ignored, "which says nothing: {payload:?}");
+    }
+}

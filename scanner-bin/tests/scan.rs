@@ -68,6 +68,31 @@ fn a_threat_is_named_as_clamscan_names_it_and_the_exit_status_is_one() {
 }
 
 #[test]
+fn a_file_whose_type_libclamav_ignores_is_examined_all_the_same_or_it_is_said() {
+    let dir = directory();
+    let song = dir.path().join("song.mp3");
+    fs::write(&song, format!("ID3 {}", eicar())).unwrap();
+    let song = song.to_str().unwrap();
+
+    let output = scan(&["--format", "jsonl", song]);
+    let row = &rows(&output)[0];
+    assert_eq!(
+        row["clamav_result"], "Embedded.Test.Eicar.UNOFFICIAL",
+        "{row}"
+    );
+    assert_eq!(row["matches"][0]["view"], "guarded");
+    assert_eq!(code(&output), 1);
+
+    // Exactly libclamav's answer, when that is asked for; and that it says nothing.
+    let row = &rows(&scan(&["--format", "jsonl", "--views", "raw", song]))[0];
+    assert_eq!(row["status"], "clean");
+    assert_eq!(row["type_ignored"], true, "{row}");
+    let shown = scan(&["--views", "raw", song]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("does not examine this type"), "{shown}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_an_error_in_its_place_and_hides_no_threat() {
     let dir = directory();
     let bad = dir.path().join("bad");
