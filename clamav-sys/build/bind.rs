@@ -4,12 +4,13 @@
 use std::panic;
 use std::path::{Path, PathBuf};
 
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     // The library itself.
     "cl_(init|retver|retflevel|strerror|set_clcb_msg)",
     // An engine and its settings.
     "cl_engine_(new|compile|free|addref|set_num|get_num|set_str|get_str)",
     "cl_engine_set_clcb_(pre_cache|pre_scan|post_scan|file_inspection|virus_found)",
+    "cl_engine_set_clcb_(sigload|engine_compile)_progress",
     // Signature databases.
     "cl_(load|countsigs)",
     "cl_cvd(head|parse|verify|free)",

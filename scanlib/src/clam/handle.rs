@@ -8,23 +8,6 @@ use clamav_sys as sys;
 
 use crate::error::ClamCode;
 
-/// What libclamav calls with the number of all items, of those done, and the pointer it was given.
-type ProgressCallback = unsafe extern "C" fn(usize, usize, *mut c_void) -> sys::cl_error_t;
-
-// As `clamav.h` of 1.0 to 1.5 has them; `clamav_sys` declares what scans need.
-unsafe extern "C" {
-    fn cl_engine_set_clcb_sigload_progress(
-        engine: *mut sys::cl_engine,
-        callback: Option<ProgressCallback>,
-        context: *mut c_void,
-    );
-    fn cl_engine_set_clcb_engine_compile_progress(
-        engine: *mut sys::cl_engine,
-        callback: Option<ProgressCallback>,
-        context: *mut c_void,
-    );
-}
-
 /// An engine of libclamav and the only handle to it.
 #[derive(Debug)]
 pub(super) struct RawEngine(NonNull<sys::cl_engine>);
@@ -65,11 +48,13 @@ impl RawEngine {
     }
 
     /// Has libclamav call back while it loads and compiles; `None` ends that. `context` must live until then.
-    pub(super) fn listen(&mut self, callback: Option<ProgressCallback>, context: *mut c_void) {
+    pub(super) fn listen(&mut self, callback: sys::clcb_progress, context: *mut c_void) {
         // SAFETY: a living engine that, by `&mut`, nobody else uses; libclamav only stores the two.
-        unsafe { cl_engine_set_clcb_sigload_progress(self.0.as_ptr(), callback, context) };
+        unsafe { sys::cl_engine_set_clcb_sigload_progress(self.0.as_ptr(), callback, context) };
         // SAFETY: as above.
-        unsafe { cl_engine_set_clcb_engine_compile_progress(self.0.as_ptr(), callback, context) };
+        unsafe {
+            sys::cl_engine_set_clcb_engine_compile_progress(self.0.as_ptr(), callback, context)
+        };
     }
 
     /// Loads a file or a directory and returns the number of signatures.
