@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use scanlib::rules::RuleSet;
@@ -320,4 +320,30 @@ fn statistics_count_every_scan_also_of_scanners_that_were_replaced() {
     assert_eq!((stats.done, stats.scans, stats.infected), (5, 4, 1));
     assert_eq!(stats.scanned_bytes, 3 + bad.len() as u64);
     assert_eq!((stats.engine_calls, stats.incomplete), (0, 0), "rules only");
+}
+
+#[test]
+fn a_worker_without_a_job_does_not_keep_a_detector_that_was_replaced() {
+    let engine = || {
+        let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        builder.builtin_signatures().unwrap().compile().unwrap()
+    };
+    let with = |engine| Detector::builder().engine(engine).build().unwrap();
+    let old = engine();
+    // An engine's own directory goes with its last user.
+    let trace = old.info().tmp_dir.clone();
+    let slot = DetectorSlot::new(with(old));
+    let (answers, arriving) = unbounded();
+    let pool: Pool<Job> = Pool::builder(slot.clone())
+        .workers(NonZeroUsize::MIN)
+        .start(answers)
+        .unwrap();
+    pool.submit(job(0, Deed::Scan("x"))).unwrap();
+    arriving.recv().unwrap();
+    drop(slot.swap(with(engine())));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while trace.exists() {
+        assert!(Instant::now() < deadline, "the old engine is still in use");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -6,8 +6,9 @@
 
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::Work;
 
@@ -61,11 +62,11 @@ impl<W: Work> Queue<W> {
         })
     }
 
-    /// The next job; waits for one. `None` once closed and empty.
-    pub(super) fn pop(&self) -> Option<W> {
-        let job = self.receiver.recv().ok()?;
+    /// The next job; waits for one as long as `patience`.
+    pub(super) fn pop(&self, patience: Duration) -> Result<W, RecvTimeoutError> {
+        let job = self.receiver.recv_timeout(patience)?;
         self.budget.give(job.cost_bytes());
-        Some(job)
+        Ok(job)
     }
 
     /// Lets no further job in. Takes the waiting ones out, oldest first, if asked to.

@@ -3,6 +3,9 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
 
 use super::Work;
 use super::queue::Queue;
@@ -12,6 +15,10 @@ use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::scanner::{Scanner, ScannerStats};
 use crate::slot::DetectorSlot;
+
+/// How often a worker without a job looks for a new detector. Else it would keep the old one, which may be a
+/// gigabyte, until the next job.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a job has at hand while it runs: this thread's scanner.
 #[derive(Debug)]
@@ -85,12 +92,18 @@ pub(super) fn work<W: Work>(
         counters: Arc::clone(counters),
         stop: stop.clone(),
     };
-    while let Some(job) = queue.pop() {
-        counters.started();
+    loop {
+        let job = match queue.pop(LOOK) {
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let current = slot.load();
         if current.generation() != worker.detector().generation() {
             worker.renew(current);
         }
+        let Some(job) = job else { continue };
+        counters.started();
         let receipt = job.receipt();
         let output =
             catch_unwind(AssertUnwindSafe(|| job.run(&mut worker))).unwrap_or_else(|panic| {
