@@ -139,25 +139,30 @@ impl Loader {
     /// Puts the files as they are now in place of what `slot` holds, if they make a detector.
     fn reload(&self, slot: &DetectorSlot) -> Outcome {
         let start = Instant::now();
-        // Unwind safe: nothing outside is changed before the detector is complete.
-        let built = catch_unwind(AssertUnwindSafe(|| detector(&self.scan)))
-            .unwrap_or(Err(DetectorError::Panicked));
+        let swapped = slot.reload_with(|current| {
+            // Unwind safe: nothing outside is changed before the detector is complete.
+            match catch_unwind(AssertUnwindSafe(|| detector(&self.scan))) {
+                Ok(Ok(next)) if digest(&next) == digest(current) => Err(Kept::Unchanged),
+                Ok(Ok(next)) => Ok(next),
+                Ok(Err(error)) => Err(Kept::Broken(error)),
+                Err(_) => Err(Kept::Broken(DetectorError::Panicked)),
+            }
+        });
         let elapsed = start.elapsed();
-        let current = digest(&slot.load());
-        let outcome = match built {
-            Ok(next) if digest(&next) == current => {
+        let in_use = slot.load();
+        let current = digest(&in_use);
+        let outcome = match swapped {
+            Err(Kept::Unchanged) => {
                 tracing::info!(digest = current, "Signatures are the same as before");
                 self.watch.health.pass(Check::Database);
                 Outcome::Unchanged
             }
-            Ok(next) => {
-                // The old one goes with its last user, here or in a worker.
-                drop(slot.swap(next.clone()));
-                self.announce(&next, "Signatures reloaded");
+            Ok(_) => {
+                self.announce(&in_use, "Signatures reloaded");
                 self.watch.health.pass(Check::Database);
                 Outcome::Ok
             }
-            Err(error) => {
+            Err(Kept::Broken(error)) => {
                 let error = error.to_string();
                 tracing::error!(
                     error,
@@ -185,6 +190,12 @@ impl Loader {
             .inc();
         outcome
     }
+}
+
+/// Why the detector in use stays.
+enum Kept {
+    Unchanged,
+    Broken(DetectorError),
 }
 
 fn digest(detector: &Detector) -> String {
