@@ -93,6 +93,17 @@ fn a_file_whose_type_libclamav_ignores_is_examined_all_the_same_or_it_is_said() 
 }
 
 #[test]
+fn a_file_that_has_bytes_and_no_length_is_examined() {
+    let row = &rows(&scan(&["--format", "jsonl", "/proc/version"]))[0];
+    assert_eq!(row["status"], "clean", "{row}");
+    let dir = directory();
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    let row = &rows(&scan(&["--format", "jsonl", empty.to_str().unwrap()]))[0];
+    assert_eq!(row["status"], "skipped", "{row}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_an_error_in_its_place_and_hides_no_threat() {
     let dir = directory();
     let bad = dir.path().join("bad");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -175,7 +175,8 @@ fn object(worker: &mut Worker, settings: &Settings, path: Arc<Path>, bytes: Opti
                 .metadata()
                 .map_err(|source| read_error(&path, source))?;
             (len, id) = (metadata.len(), Some(FileId::of(&metadata)));
-            if len == 0 {
+            // Files of /proc and the like have bytes and no length.
+            if len == 0 && file.read_at(&mut [0], 0).is_ok_and(|read| read == 0) {
                 return Ok(None);
             }
             self::file(scanner, settings, &path, &file).map(Some)
