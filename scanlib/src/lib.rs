@@ -17,6 +17,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Objects come as bytes, files or paths ([`Payload`]), from a reader ([`Spool`]) or mapped into memory
+//! ([`FileMap`]). New signatures take over with [`DetectorSlot::reload_with`], while scans go on. The folder
+//! `examples/` has a program for each of these, and one for asynchronous callers.
+//!
 //! A [`Verdict`] is `Clean` only if every enabled engine examined everything. What met a limit,
 //! was cancelled, or could not be looked at is [`Verdict::Incomplete`], with the reason.
 
