@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare compare-clamscan soak bench lint setup
+.PHONY: help build demo test test-kill compare compare-clamscan soak fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -17,6 +17,10 @@ TREE_FILES ?= 20000
 KILL_ROUNDS ?= 5
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300
+# For `make fuzz`: seconds of CPU time for each target, which targets, and --keep to keep the inputs that are worth it.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= message views rules config
+FUZZ_FLAGS ?=
 
 help: ## this list
 	@echo 'usage: make TARGET'
@@ -49,6 +53,14 @@ compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-
 soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
 	@tests/setup test
 	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test soak -- --nocapture
+
+fuzz: ## fuzz each of FUZZ_TARGETS for FUZZ_SECONDS (60) of CPU time; needs a nightly toolchain and cargo-fuzz
+	@tests/setup fuzz
+	@for target in $(FUZZ_TARGETS); do fuzz/run $(FUZZ_FLAGS) $$target $(FUZZ_SECONDS); done
+
+fuzz-plant: ## plant a bug for each of FUZZ_TARGETS and see that the fuzzer finds it
+	@tests/setup fuzz
+	@fuzz/plant $(FUZZ_TARGETS)
 
 bench: ## criterion benches
 	@tests/setup build

@@ -715,6 +715,8 @@ fn the_file_may_be_named_by_a_variable_and_a_flag_names_another() {
         "{error}"
     );
     assert!(error.contains("cannot be read"), "{error}");
+    let error = given().variable("SCANNER_CONFIG", "/dev/zero").error();
+    assert!(error.contains("longer than 1048576 bytes"), "{error}");
     let error = given().file("[kafka\n").error();
     assert!(
         error.contains("scanner.toml (flag --config): not TOML"),
@@ -1185,6 +1187,11 @@ fn security_settings_that_do_not_fit_together_are_refused() {
             format!("{SASL_ON}password_file = \"/no/such/file\""),
             "kafka.sasl.password_file",
             "/no/such/file cannot be read",
+        ),
+        (
+            format!("{SASL_ON}password_file = \"/dev/zero\""),
+            "kafka.sasl.password_file",
+            "longer than 65536 bytes",
         ),
         (
             format!("{SASL_ON}password_file = \"/dev/null\""),

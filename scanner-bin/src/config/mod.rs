@@ -15,6 +15,7 @@ mod secret;
 mod security;
 mod show;
 mod sources;
+mod text;
 mod units;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,12 @@
 //! What must not be shown: where it comes from, and that it stays hidden.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
-use super::Environment;
+use super::{Environment, text};
 
+/// No password is longer.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// Stands in place of a secret wherever the configuration is printed.
 pub(super) const HIDDEN: &str = "********";
 
@@ -30,7 +31,7 @@ impl Secret {
     pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Secret, String> {
         let value = match &source {
             SecretSource::File(path) => {
-                let text = fs::read_to_string(path)
+                let text = text::read(path, MAX_SECRET_BYTES)
                     .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 line.strip_suffix('\r').unwrap_or(line).to_owned()

@@ -9,6 +9,7 @@ use super::Environment;
 use super::error::{ConfigError, Problem};
 use super::flags::{RunFlags, SHORT_NAMES};
 use super::raw::{Raw, known_paths};
+use super::text;
 
 /// Path of a setting → where its value was set.
 pub type Origins = BTreeMap<String, String>;
@@ -19,6 +20,8 @@ pub(super) struct Layers {
     pub(super) origins: Origins,
 }
 
+/// No configuration is longer.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The map of librdkafka properties: below it every key is allowed here.
 const PROPERTIES: &str = "kafka.properties";
 /// Variables that are not settings: the path of the file, and where tests find their data.
@@ -108,7 +111,7 @@ fn file_layer(
         what,
         remedy: remedy.to_owned(),
     };
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = text::read(&path, MAX_FILE_BYTES).map_err(|error| {
         wrong(
             format!("the configuration file cannot be read: {error}"),
             "correct the path or the file's permissions",
