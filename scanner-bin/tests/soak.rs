@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Records of one round of the load, and how many may be on their way.
 const ROUND: usize = 5_000;
 const ON_THE_WAY: f64 = 20_000.0;
+/// Time between two looks at the process.
+const SAMPLING: Duration = Duration::from_millis(250);
 /// Time between two reloads.
 const RELOAD: Duration = Duration::from_secs(20);
 /// What minute five may have of what minute one had.
@@ -184,7 +186,7 @@ fn a_long_run_loses_nothing_and_nothing_grows() {
     while started.elapsed() < Duration::from_secs(seconds) {
         if started.elapsed() >= next_sample {
             samples.push(Sample::of(&scanner, scene.tmp(), started));
-            next_sample += Duration::from_secs(1);
+            next_sample += SAMPLING;
         }
         if started.elapsed() >= RELOAD * (reloads + 1) {
             reloads += 1;
