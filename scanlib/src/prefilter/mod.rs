@@ -4,6 +4,13 @@
 //! libclamav would report nothing; [`Gate::MustScan`] may be said of anything. Where no proof
 //! exists for the loaded signatures, everything is scanned, and [`Prefilter::coverage`] says so.
 
+#[allow(dead_code)]
+mod need;
+#[allow(dead_code)]
+mod signature;
+#[allow(dead_code)]
+mod text;
+
 /// Decides for one generation of signatures.
 #[derive(Clone, Debug)]
 pub struct Prefilter {
