@@ -26,7 +26,7 @@ impl fmt::Display for ClamCode {
 #[non_exhaustive]
 pub enum InitError {
     /// `cl_init` failed.
-    #[error("libclamav did not initialise: {0}")]
+    #[error("libclamav did not initialise: {0}; check that it is installed in full")]
     Init(ClamCode),
     /// The library loaded at run time is of another family than the headers of the build.
     #[error(
@@ -65,10 +65,12 @@ pub enum LoadErrorKind {
     )]
     Empty,
     /// libclamav refused it.
-    #[error("libclamav refused it: {0}")]
+    #[error("libclamav refused it: {0}; correct or remove the file that it names")]
     Refused(ClamCode),
     /// A setting of the engine was refused.
-    #[error("libclamav refused the setting {setting}: {code}")]
+    #[error(
+        "libclamav refused the setting {setting}: {code}; set another value, or none for the default"
+    )]
     Setting {
         /// Name of the setting.
         setting: &'static str,
@@ -84,7 +86,7 @@ pub enum LoadErrorKind {
         problem: String,
     },
     /// The signatures loaded but did not compile.
-    #[error("the loaded signatures do not compile: {0}")]
+    #[error("the loaded signatures do not compile: {0}; load fewer files to find the one at fault")]
     Compile(ClamCode),
     /// A file changed while it was loaded.
     #[error("changed while it was loaded: write a new directory and switch to it instead")]

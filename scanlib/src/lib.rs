@@ -46,6 +46,7 @@ mod spool;
 pub use clam::{
     BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
     FileMap, Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
+    hold_little_memory,
 };
 pub use database::Digest;
 pub use detector::{Detector, DetectorBuilder};

@@ -125,7 +125,8 @@ fn times_are_read_in_every_form_that_devices_write() {
             "2011-03-01T11:22:60-0130 host tag: x",
             "2011-03-01T12:52:59.000Z",
         ),
-        // No such day, no such zone: unknown, and not the end of the header.
+        // No such day, no such zone, before the first year: unknown, and not the end of the header.
+        ("<13>0000-01-01T00:00:00+00:10 host tag: x", "?"),
         ("<13>Feb 30 2011 11:22:12 host tag: x", "?"),
         ("<13>Feb 20 11:22:12 XYZT 2011 host tag: x", "?"),
     ] {

@@ -1,5 +1,5 @@
-//! A stranger's path: a crate of its own, outside of this workspace, with a path to this one and the program of the
-//! crate page.
+//! A stranger's path: a crate of its own, outside of this workspace, with a path to this one and the programs of the
+//! crate page and of the README.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,8 +22,20 @@ fn program_of_the_crate_page() -> String {
         .collect()
 }
 
+/// The program of the README, which leaves out where its line comes from.
+fn program_of_the_readme() -> String {
+    let page = include_str!("../../README.md");
+    let (_, rest) = page
+        .split_once("```rust\n")
+        .expect("the README has a program");
+    let (program, _) = rest.split_once("```\n").expect("the program ends");
+    format!(
+        "fn main() -> Result<(), Box<dyn std::error::Error>> {{\nlet line = b\"\";\n{program}Ok(())\n}}\n"
+    )
+}
+
 #[test]
-fn a_new_crate_outside_finds_eicar_with_the_program_of_the_crate_page() {
+fn a_new_crate_outside_finds_eicar_with_the_program_of_the_crate_page_and_builds_the_readmes() {
     let scanlib = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = scanlib.parent().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -59,9 +71,13 @@ fn a_new_crate_outside_finds_eicar_with_the_program_of_the_crate_page() {
         program_of_the_crate_page()
     );
     fs::write(outside.join("src/main.rs"), main).unwrap();
+    fs::create_dir(outside.join("src/bin")).unwrap();
+    fs::write(outside.join("src/bin/readme.rs"), program_of_the_readme()).unwrap();
 
     assert_eq!(
-        cargo(&["run", "--offline", "--quiet"]),
+        cargo(&["run", "--offline", "--quiet", "--bin", "outside"]),
         "Malicious pattern: eicar_test\n"
     );
+    // It wants signatures at a place of its own, so it is compiled only.
+    cargo(&["build", "--offline", "--quiet", "--bin", "readme"]);
 }

@@ -180,6 +180,36 @@ fn files_are_scanned_alike_with_and_without_rules() {
 }
 
 #[test]
+fn rules_alone_read_a_file_up_to_the_bound_and_say_what_they_left_out() {
+    let rules = Detector::builder()
+        .rules(RuleSet::builtin())
+        .build()
+        .unwrap();
+    let mut file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    file.write_all(eicar::text().as_bytes()).unwrap();
+    let scan = |path| {
+        let payload = Payload::Path(path);
+        rules.scanner().scan(payload, &Request::new()).unwrap()
+    };
+    let report = scan(file.path());
+    assert_eq!(
+        seen(&report),
+        [("Malicious pattern: eicar_test", View::Raw)]
+    );
+    assert!(matches!(report.verdict, Verdict::Infected(_)));
+
+    // Sparse, and one byte longer than what is read.
+    let max = scanlib::Limits::default().max_file_bytes;
+    file.as_file().set_len(max + 1).unwrap();
+    let report = scan(file.path());
+    let Verdict::Incomplete { cause, so_far } = &report.verdict else {
+        panic!("{report:?}")
+    };
+    assert_eq!(*cause, Incomplete::FileTooLarge { len: max + 1, max });
+    assert_eq!(so_far[0].name, "Malicious pattern: eicar_test");
+}
+
+#[test]
 fn all_match_reports_every_signature_once() {
     let mut database = tempfile::Builder::new().suffix(".ndb").tempfile().unwrap();
     writeln!(database, "Test.One:0:*:6f6e65206f6e65").unwrap();

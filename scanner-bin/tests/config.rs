@@ -936,6 +936,16 @@ fn properties_of_librdkafka_are_passed_through_from_every_layer() {
     assert_eq!(properties, expected);
     let error = given().flags(&["-X", "novalue"]).error();
     assert!(error.contains("write NAME=VALUE"), "{error}");
+    for nameless in [
+        given().variable("SCANNER_KAFKA__PROPERTIES__", "x"),
+        given().file("[kafka.properties]\n\"\" = \"x\""),
+    ] {
+        let error = nameless.error();
+        assert!(
+            error.contains("kafka.properties") && error.contains("has no name"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

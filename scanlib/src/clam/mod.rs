@@ -16,6 +16,7 @@
 //! Never "clean" without having looked: a scan counts as complete only if our callback saw libclamav begin, libclamav
 //! returned clean or infected, and it logged no error on that thread meanwhile.
 
+mod allocator;
 mod builder;
 mod call;
 mod cancel;
@@ -34,6 +35,7 @@ mod reaper;
 mod request;
 mod tmp;
 
+pub use allocator::hold_little_memory;
 pub use builder::{DatabaseOptions, EngineBuilder};
 pub use cancel::CancelToken;
 pub use engine::{Engine, EngineInfo, EngineScan};

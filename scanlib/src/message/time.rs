@@ -139,10 +139,12 @@ impl Stamp {
         };
         let in_year = |year| {
             let date = Date::from_calendar_date(year, self.month, self.day).ok()?;
-            // Checked: the last hours of the year 9999 have no UTC form.
+            // Checked: the last hours of the year 9999 have no UTC form, and the first of the year 0
+            // have none in RFC 3339.
             PrimitiveDateTime::new(date, self.time)
                 .assume_offset(offset)
                 .checked_to_offset(UtcOffset::UTC)
+                .filter(|time| time.year() >= 0)
         };
         if let Some(year) = self.year {
             return in_year(year);

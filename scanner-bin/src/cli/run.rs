@@ -16,6 +16,8 @@ use crate::shutdown::Shutdown;
 
 /// Runs the service until it is asked to stop.
 pub fn run(flags: &RunFlags) -> ExitCode {
+    // It runs for months, meets megabytes now and then, and loads signatures again and again.
+    scanlib::hold_little_memory();
     let config = match config::load(flags, &config::process_environment()) {
         Ok(config) => config,
         Err(error) => return super::fail(&error),

@@ -439,6 +439,12 @@ impl Check<'_> {
             "set 1 or more",
         );
         for name in kafka.properties.keys() {
+            self.require(
+                !name.is_empty(),
+                "kafka.properties",
+                || "a property has no name".to_owned(),
+                "name it as librdkafka does, for example socket.keepalive.enable",
+            );
             if let Some(remedy) = protected(name) {
                 let origin = self
                     .origins

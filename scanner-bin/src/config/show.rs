@@ -43,7 +43,8 @@ fn section(page: &mut String, path: &str, node: &Value, origins: &Origins) {
             line(page, format_args!("# {name} is not set"));
             continue;
         }
-        let key = match name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+        let is_bare = |c: char| c.is_ascii_lowercase() || c == '_';
+        let key = match !name.is_empty() && name.chars().all(is_bare) {
             true => name.clone(),
             false => toml(&Value::from(name.as_str())),
         };
