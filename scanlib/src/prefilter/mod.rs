@@ -5,7 +5,13 @@
 //! exists for the loaded signatures, everything is scanned, and [`Prefilter::coverage`] says so.
 
 #[allow(dead_code)]
+mod formats;
+#[allow(dead_code)]
+mod logic;
+#[allow(dead_code)]
 mod need;
+#[allow(dead_code)]
+mod pattern;
 #[allow(dead_code)]
 mod signature;
 #[allow(dead_code)]

@@ -137,6 +137,8 @@ impl ByteSet {
 
 impl std::fmt::Debug for ByteSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.iter().map(|byte| byte as char)).finish()
+        f.debug_set()
+            .entries(self.iter().map(|byte| byte as char))
+            .finish()
     }
 }
