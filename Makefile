@@ -71,7 +71,7 @@ lint: ## formatting, clippy, documentation and shell scripts; any warning is an 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps
-	git ls-files -z | xargs -0 grep -lIzE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -n 1 bash -n
+	git grep -lIzE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0 -n 1 bash -n
 
 setup: ## install what all targets need, build nothing
 	@tests/setup lint

@@ -80,7 +80,9 @@ fn names_a_file(variable: &str) -> bool {
 
 fn write(directory: &Path, name: &str, text: &[u8]) -> std::path::PathBuf {
     let path = directory.join(name);
-    if let Err(error) = std::fs::write(&path, text) {
+    // Again and again: a run of hours outlives whoever cleans up temporary directories.
+    let written = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, text));
+    if let Err(error) = written {
         panic!("{}: {error}", path.display());
     }
     path

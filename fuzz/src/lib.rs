@@ -5,7 +5,7 @@
 //! not only look for crashes: it compares with a second way to the same answer, slow and obvious, that
 //! shares no code with the first.
 //!
-//! `fuzz/run` runs them; `planted/` has a bug for each, which it has to find within seconds.
+//! `fuzz/run` runs them; `planted/` has a bug for each, which `fuzz/plant` wants found.
 
 pub mod config;
 pub mod message;

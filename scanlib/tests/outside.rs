@@ -7,14 +7,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// What stands between the first `open` of a page and the next `close`.
+fn between<'p>(page: &'p str, open: &str, close: &str) -> &'p str {
+    let (_, rest) = page.split_once(open).expect("the page has a program");
+    let (program, _) = rest.split_once(close).expect("the program ends");
+    program
+}
+
 /// The first example of the crate page, as the page shows it: without the lines that only the doc test sees.
 fn program_of_the_crate_page() -> String {
-    let page = include_str!("../src/lib.rs");
-    let (_, rest) = page
-        .split_once("//! ```\n")
-        .expect("the crate page has an example");
-    let (example, _) = rest.split_once("//! ```\n").expect("the example ends");
-    example
+    between(include_str!("../src/lib.rs"), "//! ```\n", "//! ```\n")
         .lines()
         .map(|line| line.trim_start_matches("//!").trim_start())
         .filter(|line| !line.starts_with('#'))
@@ -24,11 +26,7 @@ fn program_of_the_crate_page() -> String {
 
 /// The program of the README, which leaves out where its line comes from.
 fn program_of_the_readme() -> String {
-    let page = include_str!("../../README.md");
-    let (_, rest) = page
-        .split_once("```rust\n")
-        .expect("the README has a program");
-    let (program, _) = rest.split_once("```\n").expect("the program ends");
+    let program = between(include_str!("../../README.md"), "```rust\n", "```\n");
     format!(
         "fn main() -> Result<(), Box<dyn std::error::Error>> {{\nlet line = b\"\";\n{program}Ok(())\n}}\n"
     )

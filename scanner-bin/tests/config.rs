@@ -717,6 +717,9 @@ fn the_file_may_be_named_by_a_variable_and_a_flag_names_another() {
     assert!(error.contains("cannot be read"), "{error}");
     let error = given().variable("SCANNER_CONFIG", "/dev/zero").error();
     assert!(error.contains("longer than 1048576 bytes"), "{error}");
+    // Where it is cut a letter is cut in two; that is not what is wrong with it.
+    let error = given().file(&format!("##{}", "é".repeat(1 << 19))).error();
+    assert!(error.contains("longer than 1048576 bytes"), "{error}");
     let error = given().file("[kafka\n").error();
     assert!(
         error.contains("scanner.toml (flag --config): not TOML"),

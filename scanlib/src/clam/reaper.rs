@@ -3,6 +3,7 @@
 
 use std::sync::{Condvar, Mutex, Once, PoisonError};
 
+use super::allocator;
 use super::handle::RawEngine;
 
 /// How many engines are being freed right now.
@@ -23,7 +24,10 @@ pub(super) fn free(engine: RawEngine) {
     // If the thread cannot be started, the closure is dropped and the engine freed with it, here.
     let _thread = std::thread::Builder::new()
         .name("engine-reaper".to_owned())
-        .spawn(move || drop(job));
+        .spawn(move || {
+            drop(job);
+            allocator::give_back();
+        });
 }
 
 /// Counts itself while it exists. The engine goes first, because it is the first field.

@@ -385,7 +385,7 @@ mod tests {
         let piece = prop_oneof![
             4 => part,
             2 => prop::sample::select(vec![
-                "alpha", "BETA", "Beta", "kK", ";;", "alfa k", "1", "2", "union", "select", "'", "or ", "=",
+                "alpha", "BETA", "Beta", "kK", "KK", ";;", "alfa k", "1", "2", "union", "select", "'", "or ", "=",
                 "sh ", "-c", "; ", "http://", "evil", "base64", " -d", "|", "%20", "\n", "\u{212a}",
             ]).prop_map(|text| text.as_bytes().to_vec()),
             1 => prop::collection::vec(any::<u8>(), 0..8),

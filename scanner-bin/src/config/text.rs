@@ -9,13 +9,14 @@ use std::path::Path;
 /// # Errors
 /// It cannot be read, is no UTF-8, or is longer than `max_bytes`.
 pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     File::open(path)?
         .take(max_bytes + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > max_bytes {
+        .read_to_end(&mut bytes)?;
+    // Before its letters: one that is cut in two would be blamed instead.
+    if bytes.len() as u64 > max_bytes {
         let problem = format!("it is longer than {max_bytes} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
