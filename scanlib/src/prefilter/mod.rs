@@ -5,6 +5,10 @@
 //! exists for the loaded signatures, everything is scanned, and [`Prefilter::coverage`] says so.
 
 #[allow(dead_code)]
+mod formats;
+#[allow(dead_code)]
+mod hashes;
+#[allow(dead_code)]
 mod need;
 #[allow(dead_code)]
 mod signature;
