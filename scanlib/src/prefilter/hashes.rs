@@ -167,3 +167,120 @@ fn sorted(mut keys: Vec<u64>) -> Box<[u64]> {
     keys.dedup();
     keys.into_boxed_slice()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Entry = (HashKind, Option<u32>, [u8; 32]);
+
+    fn table(entries: &[Entry]) -> Hashes {
+        let mut builder = Builder::default();
+        for (kind, size, digest) in entries {
+            builder.add(*kind, *size, *digest.first_chunk().unwrap());
+        }
+        builder.build()
+    }
+
+    fn kinds() -> impl Strategy<Value = HashKind> {
+        prop::sample::select(&HashKind::ALL[..])
+    }
+
+    fn sizes() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            1..8_u32,
+            60..68_u32,
+            LARGEST - 3..=LARGEST,
+            LARGEST + 1..LARGEST + 4,
+            any::<u32>(),
+        ]
+    }
+
+    /// Digests of which many start alike.
+    fn digests() -> impl Strategy<Value = [u8; 32]> {
+        (0..3_u8, 0..3_u8, 0..3_u8, 0..3_u8).prop_map(|(a, b, c, d)| {
+            let mut digest = [0; 32];
+            (digest[0], digest[5], digest[7], digest[31]) = (a, b, c, d);
+            digest
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn as_a_naive_set(
+            entries in prop::collection::vec((kinds(), prop::option::of(sizes()), digests()), 0..30),
+            kind in kinds(),
+            len in sizes(),
+            digest in digests(),
+        ) {
+            let hashes = table(&entries);
+            let set: HashSet<Entry> = entries.iter().copied().collect();
+            let known = set.contains(&(kind, None, digest)) || set.contains(&(kind, Some(len), digest));
+            let size_known = set.iter().any(|&(k, size, _)| k == kind && size.is_none_or(|size| size == len));
+            let len_ = len as usize;
+
+            // What is known is found.
+            prop_assert!(!known || hashes.contains(kind, len_, &digest));
+            prop_assert!(!size_known || hashes.needs(kind, len_));
+            if len > LARGEST {
+                prop_assert!(hashes.needs(kind, len_) && hashes.contains(kind, len_, &digest));
+                return Ok(());
+            }
+            // And nothing else, but for what starts alike.
+            prop_assert_eq!(hashes.needs(kind, len_), size_known);
+            let alike = set.iter().any(|&(k, size, d)| {
+                k == kind
+                    && match size {
+                        None => d[..8] == digest[..8],
+                        Some(size) => size == len && d[..6] == digest[..6],
+                    }
+            });
+            prop_assert_eq!(hashes.contains(kind, len_, &digest), alike);
+        }
+
+        #[test]
+        fn no_question_is_a_panic(
+            entries in prop::collection::vec((kinds(), prop::option::of(any::<u32>()), any::<[u8; 32]>()), 0..9),
+            kind in kinds(),
+            len in any::<usize>(),
+            digest in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let hashes = table(&entries);
+            let found = hashes.contains(kind, len, &digest);
+            prop_assert!(found || digest.len() >= 8);
+            prop_assert!(hashes.needs(kind, len) || !hashes.contains(kind, len, &[0x5a; 32]));
+        }
+    }
+
+    #[test]
+    fn memory_goes_by_what_is_kept() {
+        let mut builder = Builder::default();
+        for n in 0..200_000_u32 {
+            let start = u64::from(n)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_be_bytes();
+            builder.add(HashKind::Md5, Some(n + 1), start);
+            builder.add(HashKind::Md5, Some(n + 1), start);
+        }
+        let hashes = builder.build();
+        assert_eq!(hashes.md5.sized.len(), LARGEST as usize);
+        assert!(hashes.md5.any.is_empty() && hashes.sha1.sized.is_empty());
+        assert_eq!(
+            std::mem::size_of_val(&*hashes.md5.sized),
+            8 * LARGEST as usize
+        );
+    }
+
+    #[test]
+    fn an_empty_table_needs_nothing() {
+        let hashes = Builder::default().build();
+        for kind in HashKind::ALL {
+            assert!(!hashes.needs(kind, 6) && !hashes.contains(kind, 6, &[0; 32]));
+            assert!(hashes.needs(kind, LARGEST as usize + 1));
+        }
+    }
+}

@@ -86,3 +86,225 @@ impl<R: Read> Read for Bounded<R> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::judge;
+    use super::*;
+
+    type Files = Vec<(Vec<u8>, Vec<u8>)>;
+
+    const NDB: &[u8] = b"Judge.Body:0:*:6e6565646c65\n";
+
+    fn header() -> Vec<u8> {
+        let mut header = b"ClamAV-VDB:22 Jun 2021 16-55 -0400:2:0:81:X:X:judge:1624395301".to_vec();
+        header.resize(HEADER, b' ');
+        header
+    }
+
+    fn tar(files: &Files) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, content) in files {
+            let mut header = tar::Header::new_old();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name);
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_cksum();
+            builder.append(&header, &content[..]).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn container(tar: &[u8], compressed: bool) -> Vec<u8> {
+        let mut container = header();
+        if compressed {
+            let mut encoder = GzEncoder::new(&mut container, Compression::fast());
+            encoder.write_all(tar).unwrap();
+            encoder.finish().unwrap();
+        } else {
+            container.extend(tar);
+        }
+        container
+    }
+
+    fn read(mut container: &[u8]) -> io::Result<Files> {
+        let mut files = Files::new();
+        members(&mut container, &mut |name, content| {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes)?;
+            files.push((name.to_vec(), bytes));
+            Ok(())
+        })?;
+        Ok(files)
+    }
+
+    /// With the list of checksums that libclamav wants to see.
+    fn loadable(name: &str, content: &[u8]) -> Files {
+        let digest = Sha256::digest(content)
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                write!(text, "{byte:02x}").unwrap();
+                text
+            });
+        let head = String::from_utf8(header()).unwrap();
+        let info = format!("{}\n{name}:{}:{digest}\n", head.trim_end(), content.len());
+        vec![
+            (b"COPYING".to_vec(), b"a licence".to_vec()),
+            (b"judge.info".to_vec(), info.into_bytes()),
+            (name.as_bytes().to_vec(), content.to_vec()),
+        ]
+    }
+
+    #[test]
+    fn reads_what_libclamav_reads() {
+        let files = loadable("a.ndb", NDB);
+        for compressed in [false, true] {
+            let container = container(&tar(&files), compressed);
+            assert!(judge::detects(&[("a.cud", &container)], b"a needle"));
+            assert_eq!(read(&container).unwrap(), files);
+        }
+    }
+
+    #[test]
+    fn an_archive_may_end_without_an_end_mark_and_go_on_after_one() {
+        let files = loadable("a.ndb", NDB);
+        let whole = tar(&files);
+        let unmarked = &whole[..whole.len() - 1024];
+        let mut trailing = whole.clone();
+        trailing.extend(b"rubbish");
+        for tar in [unmarked, &trailing] {
+            for compressed in [false, true] {
+                let container = container(tar, compressed);
+                assert!(judge::detects(&[("a.cud", &container)], b"a needle"));
+                assert_eq!(read(&container).unwrap(), files);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_of_gzip_are_one_archive() {
+        let files = loadable("a.ndb", NDB);
+        let tar = tar(&files);
+        let (left, right) = tar.split_at(700);
+        let mut whole = container(left, true);
+        whole.extend(&container(right, true)[HEADER..]);
+        assert!(judge::detects(&[("a.cud", &whole)], b"a needle"));
+        assert_eq!(read(&whole).unwrap(), files);
+    }
+
+    #[test]
+    fn broken_containers_are_errors() {
+        let files = loadable("a.ndb", NDB);
+        let good = container(&tar(&files), true);
+        assert!(read(b"").is_err());
+        assert!(read(&good[..HEADER - 1]).is_err());
+        assert!(read(&good[..good.len() / 2]).is_err());
+        assert!(read(&good[1..]).is_err());
+        let mut flipped = good.clone();
+        flipped[HEADER + 30] ^= 0x55;
+        assert!(read(&flipped).is_err());
+
+        let plain = container(&tar(&files), false);
+        assert!(read(&plain[..HEADER + 700]).is_err());
+    }
+
+    #[test]
+    fn only_plain_files_without_a_directory() {
+        let slash = vec![(b"a/b.ndb".to_vec(), NDB.to_vec())];
+        assert!(read(&container(&tar(&slash), false)).is_err());
+        for kind in [b'5', b'1', b'2', b'L', b'x', b'7'] {
+            let mut tar = tar(&loadable("a.ndb", NDB));
+            tar[156] = kind;
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes().copy_from_slice(&tar[..512]);
+            header.set_cksum();
+            tar[..512].copy_from_slice(header.as_bytes());
+            assert!(read(&container(&tar, false)).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn members_and_archives_have_a_limit() {
+        let mut tar = tar(&vec![(b"a.ndb".to_vec(), NDB.to_vec())]);
+        let mut header = tar::Header::new_old();
+        header.as_mut_bytes().copy_from_slice(&tar[..512]);
+        header.set_size(LARGEST + 1);
+        header.set_cksum();
+        tar[..512].copy_from_slice(header.as_bytes());
+        let error = read(&container(&tar, false)).unwrap_err();
+        assert!(error.to_string().contains("too large"), "{error}");
+
+        let two = self::tar(&vec![
+            (b"a.ndb".to_vec(), vec![b'#'; 1000]),
+            (b"b.ndb".to_vec(), vec![b'#'; 1000]),
+        ]);
+        let count = |total| {
+            let mut seen = 0;
+            archive(&two[..], total, &mut |_, _| {
+                seen += 1;
+                Ok(())
+            })
+            .map(|()| seen)
+        };
+        assert_eq!(count(two.len() as u64).unwrap(), 2);
+        assert!(count(1024).is_err());
+        assert!(count(1536).is_err());
+    }
+
+    #[test]
+    fn a_member_need_not_be_read() {
+        let files = loadable("a.ndb", NDB);
+        let container = container(&tar(&files), true);
+        let mut names = Vec::new();
+        members(&mut &container[..], &mut |name, _| {
+            names.push(name.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(names, [&b"COPYING"[..], b"judge.info", b"a.ndb"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_files_come_back(
+            files in prop::collection::vec(
+                ("[a-z]{1,20}\\.[a-z]{2,4}", prop::collection::vec(any::<u8>(), 0..1500)),
+                0..5,
+            ),
+            compressed in any::<bool>(),
+        ) {
+            let files: Files = files.into_iter().map(|(name, content)| (name.into_bytes(), content)).collect();
+            prop_assert_eq!(read(&container(&tar(&files), compressed)).unwrap(), files);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(content in prop::collection::vec(any::<u8>(), 0..3000), gzip in any::<bool>()) {
+            let mut container = header();
+            if gzip {
+                container.extend(GZIP);
+            }
+            container.extend(content);
+            let _either = read(&container);
+        }
+
+        #[test]
+        fn any_damage_is_seen_or_does_no_harm(at in 0..3000_usize, byte in any::<u8>(), compressed in any::<bool>()) {
+            let files = loadable("a.ndb", NDB);
+            let mut container = container(&tar(&files), compressed);
+            let at = at % container.len();
+            container[at] = byte;
+            let _either = read(&container);
+        }
+    }
+}

@@ -54,3 +54,137 @@ pub(super) fn start(digits: &[u8]) -> Option<Start> {
     }
     Some(start)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::judge;
+    use super::*;
+    use crate::prefilter::hashes::Builder;
+
+    const MESSAGE: &[u8] = b"a message whose hash is known";
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    }
+
+    /// Whether the message is found by what was read from the line, or might be.
+    fn admits(line: &str) -> bool {
+        let Ok(line) = parse(line.as_bytes()) else {
+            return true;
+        };
+        let mut builder = Builder::default();
+        builder.add(line.kind, line.size, line.start);
+        builder
+            .build()
+            .contains(HashKind::Sha256, MESSAGE.len(), &Sha256::digest(MESSAGE))
+    }
+
+    #[test]
+    fn what_libclamav_finds_is_found() {
+        let lower = hex(&Sha256::digest(MESSAGE));
+        let upper = lower.to_uppercase();
+        let n = MESSAGE.len();
+        let mut found = 0;
+        for line in [
+            format!("{lower}:{n}:A"),
+            format!("{upper}:{n}:A"),
+            format!("{lower}:0{n}:A"),
+            format!("{lower}:+{n}:A"),
+            format!("{lower}: {n}:A"),
+            format!("{lower}:{n} :A"),
+            format!("{lower}:-{n}:A"),
+            format!("{lower}:-18446744073709551587:A"),
+            format!("{lower}:18446744073709551645:A"),
+            format!("{lower}:4294967325:A"),
+            format!("{lower}:*:A:73"),
+            format!("{lower}:*:A:73:500"),
+            format!("{lower}:*:A"),
+            format!("{lower}:*:A:72"),
+            format!("{lower}:**:A:73"),
+            format!("{lower}::A"),
+            format!("{lower}:0:A"),
+            format!("{lower}:0:A:73"),
+            format!("{lower}:{n}:A:"),
+            format!("{lower}:{n}:A::9999"),
+            format!("{lower}:{n}:A:73:500:"),
+            format!("{lower}:{n}:A:junk:999"),
+            format!("{lower}:{n}:"),
+            format!(" {lower}:{n}:A"),
+            format!("{lower} :{n}:A"),
+            format!("0x{lower}:{n}:A"),
+            format!("{}:{n}:A", &lower[..62]),
+            format!("{lower}:{}:A", n + 1),
+        ] {
+            let file = format!("{line}\n");
+            for name in ["a.hdb", "a.hsb", "a.hdu", "a.hsu"] {
+                if judge::detects(&[(name, file.as_bytes())], MESSAGE) {
+                    found += 1;
+                    assert!(admits(&line), "{name} {line}");
+                }
+            }
+        }
+        assert!(found >= 24, "{found}");
+        assert!(!admits(&format!("{lower}:{}:A", n + 1)));
+    }
+
+    #[test]
+    fn lines_that_are_understood() {
+        let md5 = "44d88612fea8a8f36de82e1278abb02f";
+        let line = HashLine {
+            kind: HashKind::Md5,
+            size: Some(68),
+            start: [0x44, 0xd8, 0x86, 0x12, 0xfe, 0xa8, 0xa8, 0xf3],
+        };
+        assert_eq!(parse(format!("{md5}:68:Eicar").as_bytes()), Ok(line));
+        let any = HashLine { size: None, ..line };
+        let text = format!("{}:*:Eicar:73", md5.to_uppercase());
+        assert_eq!(parse(text.as_bytes()), Ok(any));
+        let text = format!("{md5}:4294967294:Eicar");
+        assert_eq!(parse(text.as_bytes()).unwrap().size, Some(4_294_967_294));
+        for bad in [
+            String::new(),
+            md5.to_owned(),
+            format!("{md5}:68"),
+            format!("{md5}:0:A"),
+            format!("{md5}:4294967295:A"),
+            format!("{}g:68:A", &md5[..31]),
+            format!("{}:68:A", &md5[..31]),
+            format!("{md5}:68:A:1:2:3"),
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(line in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _either = parse(&line);
+        }
+
+        #[test]
+        fn any_line_comes_back(
+            kind in prop::sample::select(&HashKind::ALL[..]),
+            digest in any::<[u8; 32]>(),
+            size in prop::option::of(1..u32::MAX),
+            upper in any::<bool>(),
+            name in "[^:]{0,10}",
+        ) {
+            let mut digits = hex(&digest[..kind.digits() / 2]);
+            if upper {
+                digits.make_ascii_uppercase();
+            }
+            let text = size.map_or("*".to_owned(), |size| size.to_string());
+            let line = format!("{digits}:{text}:{name}:73");
+            let start = *digest.first_chunk().unwrap();
+            prop_assert_eq!(parse(line.as_bytes()), Ok(HashLine { kind, size, start }));
+        }
+    }
+}

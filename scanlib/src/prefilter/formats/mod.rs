@@ -9,6 +9,8 @@ pub(crate) mod container;
 pub(crate) mod file_types;
 pub(crate) mod hash;
 pub(crate) mod ioc;
+#[cfg(test)]
+mod judge;
 pub(crate) mod lines;
 
 use std::io::{self, BufRead, Read as _};
@@ -179,4 +181,151 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
         .iter()
         .map(|&[high, low]| Some(hex_digit(high)? << 4 | hex_digit(low)?))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::database::Source;
+
+    const NEEDLE: &[u8] = b"find the needle here";
+    const BODY: &[u8] = b"Judge.Body:0:*:6e6565646c65\n";
+
+    /// A file of the format that finds [`NEEDLE`].
+    fn sample(format: Format) -> Option<&'static [u8]> {
+        match format {
+            Format::Body => Some(BODY),
+            Format::Plain => Some(b"Judge.Plain=6e6565646c65\n"),
+            Format::Logical => Some(b"Judge.Logical;Engine:51-255,Target:0;0;6e6565646c65\n"),
+            Format::Yara => Some(b"rule Judge { strings: $a = \"needle\" condition: $a }\n"),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn libclamav_loads_a_directory_s_files_by_the_same_endings() {
+        for (ending, format) in ENDINGS {
+            let dir = judge::directory(&[(ending, b"")]);
+            assert_eq!(
+                Source::new(dir.path()).is_ok(),
+                format != UPDATE,
+                "{ending}"
+            );
+        }
+    }
+
+    #[test]
+    fn libclamav_reads_the_format_that_the_ending_says() {
+        for (ending, format) in ENDINGS {
+            let Some(content) = sample(format) else {
+                continue;
+            };
+            let name = format!("a.other{}", ending.to_uppercase());
+            assert_eq!(Format::of(name.as_bytes()), format);
+            assert!(judge::detects(&[(&name, content)], NEEDLE), "{name}");
+        }
+    }
+
+    #[test]
+    fn irrelevant_files_make_libclamav_report_nothing() {
+        for (ending, format) in ENDINGS {
+            if let Format::Irrelevant(_) = format {
+                let name = format!("a{ending}");
+                for format in [Format::Body, Format::Plain, Format::Logical, Format::Yara] {
+                    let content = sample(format).unwrap();
+                    assert!(!judge::detects(&[(&name, content)], NEEDLE), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_without_a_known_ending() {
+        for name in ["", "COPYING", "ndb", "README"] {
+            let format = Format::of(name.as_bytes());
+            assert!(matches!(format, Format::Irrelevant(_)), "{name}");
+        }
+        for name in [".", "x.", "x.ndb2", "x.ndb.bak", "x.nd", "x. ndb"] {
+            assert_eq!(Format::of(name.as_bytes()), Format::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_libclamav_s() {
+        for (digits, value) in [
+            ("", Some(0)),
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("999999999", Some(999_999_999)),
+            ("4294967296", None),
+            ("-1", None),
+            ("+1", None),
+            (" 1", None),
+            ("1x", None),
+        ] {
+            assert_eq!(number(digits.as_bytes()), value, "{digits:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_file_has_a_limit() {
+        assert_eq!(whole(&mut &b"12345"[..], 5).unwrap(), b"12345");
+        assert!(whole(&mut &b"12345"[..], 4).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_has_a_format(name in prop::collection::vec(any::<u8>(), 0..12)) {
+            let naive = ENDINGS
+                .iter()
+                .find(|(ending, _)| {
+                    let name = name.to_ascii_lowercase();
+                    name.ends_with(ending.as_bytes())
+                })
+                .map(|&(_, format)| format);
+            prop_assert_eq!(naive.is_some(), naive == Some(Format::of(&name)));
+        }
+
+        #[test]
+        fn an_ending_decides_alone(
+            stem in prop::collection::vec(any::<u8>(), 0..12),
+            (ending, format) in prop::sample::select(&ENDINGS[..]),
+            upper in any::<bool>(),
+        ) {
+            let mut name = stem;
+            name.extend(ending.bytes().map(|byte| match upper {
+                true => byte.to_ascii_uppercase(),
+                false => byte,
+            }));
+            prop_assert_eq!(Format::of(&name), format);
+        }
+
+        #[test]
+        fn hexadecimal_there_and_back(bytes in prop::collection::vec(any::<u8>(), 0..40), odd in any::<u8>()) {
+            let mut digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            prop_assert_eq!(unhex(digits.as_bytes()), Some(bytes.clone()));
+            prop_assert_eq!(unhex(digits.to_uppercase().as_bytes()), Some(bytes));
+            digits.push('a');
+            prop_assert_eq!(unhex(digits.as_bytes()), None);
+            let mut digits = digits.into_bytes();
+            digits.push(odd);
+            prop_assert_eq!(unhex(&digits).is_some(), odd.is_ascii_hexdigit());
+        }
+
+        #[test]
+        fn any_file_is_visited_or_refused(
+            ending in prop::sample::select(&ENDINGS[..]),
+            content in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let mut files = 0;
+            let result = visit(ending.0.as_bytes(), &mut &content[..], &mut |_, format, content| {
+                files += 1;
+                assert_ne!(format, Format::Container);
+                whole(content, 4000).map(drop)
+            });
+            prop_assert_eq!(result.is_ok() && files == 1, ending.1 != Format::Container);
+        }
+    }
 }
