@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
     use sha2::{Digest as _, Sha256};
 
-    use super::super::judge;
+    use super::super::{judge, visit};
     use super::*;
 
     type Files = Vec<(Vec<u8>, Vec<u8>)>;
@@ -224,13 +224,15 @@ mod tests {
         let slash = vec![(b"a/b.ndb".to_vec(), NDB.to_vec())];
         assert!(read(&container(&tar(&slash), false)).is_err());
         for kind in [b'5', b'1', b'2', b'L', b'x', b'7'] {
-            let mut tar = tar(&loadable("a.ndb", NDB));
-            tar[156] = kind;
-            let mut header = tar::Header::new_old();
-            header.as_mut_bytes().copy_from_slice(&tar[..512]);
-            header.set_cksum();
-            tar[..512].copy_from_slice(header.as_bytes());
-            assert!(read(&container(&tar, false)).is_err(), "{kind}");
+            for mut header in [tar::Header::new_old(), tar::Header::new_gnu()] {
+                let mut tar = tar(&loadable("a.ndb", NDB));
+                header.as_old_mut().name[..1].copy_from_slice(b"a");
+                header.set_entry_type(tar::EntryType::new(kind));
+                header.set_size(9);
+                header.set_cksum();
+                tar[..512].copy_from_slice(header.as_bytes());
+                assert!(read(&container(&tar, false)).is_err(), "{kind}");
+            }
         }
     }
 
@@ -260,6 +262,22 @@ mod tests {
         assert_eq!(count(two.len() as u64).unwrap(), 2);
         assert!(count(1024).is_err());
         assert!(count(1536).is_err());
+    }
+
+    #[test]
+    fn a_container_in_a_container_is_refused() {
+        let container = container(&tar(&loadable("a.cld", NDB)), true);
+        let visit = |name: &[u8]| {
+            let mut names = Vec::new();
+            let result = visit(name, &mut &container[..], &mut |name, _, _| {
+                names.push(name.to_vec());
+                Ok(())
+            });
+            (result.is_ok(), names)
+        };
+        let names = vec![b"COPYING".to_vec(), b"judge.info".to_vec()];
+        assert_eq!(visit(b"b.CVD"), (false, names));
+        assert_eq!(visit(b"b.ndb"), (true, vec![b"b.ndb".to_vec()]));
     }
 
     #[test]
