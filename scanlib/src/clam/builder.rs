@@ -8,6 +8,7 @@ use super::handle::{RawEngine, c_path};
 use super::library::Library;
 use super::limits::Limits;
 use super::log;
+use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Source};
@@ -181,7 +182,15 @@ impl EngineBuilder {
     ///
     /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
     /// An engine without a single signature is refused: it would call everything clean.
-    pub fn compile(mut self) -> Result<Engine, LoadError> {
+    pub fn compile(self) -> Result<Engine, LoadError> {
+        self.compile_and_name(&mut None)
+    }
+
+    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded.
+    pub(crate) fn compile_and_name(
+        mut self,
+        names: &mut Option<Names>,
+    ) -> Result<Engine, LoadError> {
         let tmp_dir = self.make_tmp_dir()?;
         self.apply_settings(tmp_dir.path())?;
 
@@ -192,7 +201,7 @@ impl EngineBuilder {
         if self.builtin {
             let file = write_builtin(tmp_dir.path())
                 .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), &mut load_log)?;
+            signatures += self.load(file.path(), names, &mut load_log)?;
         }
         let paths: Vec<PathBuf> = self
             .sources
@@ -200,7 +209,7 @@ impl EngineBuilder {
             .map(|source| source.path().to_owned())
             .collect();
         for path in &paths {
-            signatures += self.load(path, &mut load_log)?;
+            signatures += self.load(path, names, &mut load_log)?;
         }
         let after = self.digests()?;
         if let Some(changed) = paths
@@ -294,7 +303,12 @@ impl EngineBuilder {
             .map_err(|code| refused("tmp_dir", code))
     }
 
-    fn load(&mut self, path: &Path, load_log: &mut Vec<String>) -> Result<u64, LoadError> {
+    fn load(
+        &mut self,
+        path: &Path,
+        names: &mut Option<Names>,
+        load_log: &mut Vec<String>,
+    ) -> Result<u64, LoadError> {
         let c_path = c_path(path).ok_or_else(|| {
             let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
             LoadError::new(path, LoadErrorKind::Io(problem))
@@ -303,7 +317,11 @@ impl EngineBuilder {
         let (loaded, log) = log::capture(|| {
             self.listener
                 .during(BuildStep::Load(path), &mut self.engine, |engine| {
-                    engine.load(&c_path, options)
+                    let load = |engine: &mut RawEngine| engine.load(&c_path, options);
+                    match names {
+                        Some(names) => names.during(engine, load),
+                        None => load(engine),
+                    }
                 })
         });
         match loaded {

@@ -28,6 +28,8 @@ mod library;
 mod limits;
 mod log;
 mod map;
+#[allow(dead_code)]
+mod names;
 mod options;
 mod payload;
 mod progress;

@@ -7,6 +7,8 @@
 #[allow(dead_code)]
 mod formats;
 #[allow(dead_code)]
+mod hashes;
+#[allow(dead_code)]
 mod logic;
 #[allow(dead_code)]
 mod need;

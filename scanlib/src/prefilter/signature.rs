@@ -16,6 +16,28 @@ pub(crate) struct Signature {
     pub(crate) why: Option<String>,
 }
 
+impl Signature {
+    /// With what was found out about it, or why nothing was.
+    pub(crate) fn read(
+        name: &[u8],
+        kind: Kind,
+        size: SizeRange,
+        need: Result<Need, String>,
+    ) -> Signature {
+        let (need, why) = match need {
+            Ok(need) => (need, None),
+            Err(why) => (Need::Always, Some(why)),
+        };
+        Signature {
+            name: String::from_utf8_lossy(name).into(),
+            kind,
+            need,
+            size,
+            why,
+        }
+    }
+}
+
 /// What a signature was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {

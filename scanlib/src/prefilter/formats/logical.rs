@@ -1,5 +1,6 @@
 //! Logical signatures: a name, attributes, an expression and its subsignatures.
 
+use super::number;
 use crate::prefilter::logic;
 use crate::prefilter::need::Need;
 use crate::prefilter::pattern::{self, Modifiers, Offset, Target};
@@ -13,38 +14,14 @@ const ALWAYS: &[u8] = b"7374756c747a676574737265676578";
 pub(crate) fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
     let fields = split(line, b';', 2);
     let name = fields.first().copied().unwrap_or_default();
-    let unknown = |why: String| Signature {
-        name: String::from_utf8_lossy(name).into(),
-        kind,
-        need: Need::Always,
-        size: SizeRange::ANY,
-        why: Some(why),
+    let signature = |size, need| Some(Signature::read(name, kind, size, need));
+    let [_, attributes, expression, subs @ ..] = fields.as_slice() else {
+        return signature(SizeRange::ANY, Err("fewer than three fields".to_owned()));
     };
-    let Some((&[_, attributes, expression], subs)) =
-        fields.split_at_checked(3).map(|(head, subs)| {
-            let head: &[&[u8]; 3] = head.first_chunk().unwrap_or(&[b"", b"", b""]);
-            (head, subs)
-        })
-    else {
-        return Some(unknown("fewer than three fields".to_owned()));
-    };
-    let attributes = match Attributes::read(attributes) {
-        Ok(Some(attributes)) => attributes,
-        Ok(None) => return None,
-        Err(why) => return Some(unknown(why)),
-    };
-    match need(expression, subs, attributes.target) {
-        Ok(need) => Some(Signature {
-            name: String::from_utf8_lossy(name).into(),
-            kind,
-            need,
-            size: attributes.size,
-            why: None,
-        }),
-        Err(why) => Some(Signature {
-            size: attributes.size,
-            ..unknown(why)
-        }),
+    match Attributes::read(attributes) {
+        Ok(Some(Attributes { target, size })) => signature(size, need(expression, subs, target)),
+        Ok(None) => None,
+        Err(why) => signature(SizeRange::ANY, Err(why)),
     }
 }
 
@@ -65,12 +42,11 @@ impl Attributes {
             let any = |wanted: &[u8]| wanted == b"CL_TYPE_ANY";
             match name {
                 b"Target" if target.is_none() => {
-                    target = Some(match value {
-                        b"0" => Target::Generic,
-                        b"7" => Target::Normalised,
-                        _ if number(value).is_some() => return Ok(None),
-                        _ => return Err(format!("the target {}", value.escape_ascii())),
-                    });
+                    let wrong = || format!("the target {}", value.escape_ascii());
+                    match Target::of(number(value).filter(|_| !value.is_empty()).ok_or_else(wrong)?) {
+                        Some(known) => target = Some(known),
+                        None => return Ok(None),
+                    }
                 }
                 b"FileSize" if size.is_none() => size = Some(range(value)?),
                 b"Target" | b"FileSize" => {
@@ -93,15 +69,16 @@ impl Attributes {
 fn range(value: &[u8]) -> Result<SizeRange, String> {
     let wrong = || format!("the FileSize {}", value.escape_ascii());
     let dash = value.iter().position(|b| *b == b'-').ok_or_else(wrong)?;
-    let min = number(&value[..dash]).ok_or_else(wrong)?;
-    let max = number(&value[dash + 1..]).ok_or_else(wrong)?;
+    let min = size(&value[..dash]).ok_or_else(wrong)?;
+    let max = size(&value[dash + 1..]).ok_or_else(wrong)?;
     Ok(SizeRange { min, max })
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok())
-        .flatten()
+/// What fits libclamav's own type; it would cut a larger number down.
+fn size(digits: &[u8]) -> Option<u64> {
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
+    text.parse::<u32>().ok().map(u64::from)
 }
 
 fn need(expression: &[u8], subs: &[&[u8]], target: Target) -> Result<Need, String> {
@@ -137,11 +114,7 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
     }
     if text.contains(&b'(') && text.iter().filter(|b| **b == b'#').count() >= 2 {
         let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-        let id = if digits == 0 {
-            Some(0)
-        } else {
-            number(&text[..digits])
-        };
+        let id = number(&text[..digits]);
         let of = id.and_then(|id| before.get(usize::try_from(id).ok()?));
         return of
             .cloned()
@@ -172,7 +145,7 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
         // A zero behind every byte.
         return Ok(Need::Never);
     }
-    pattern::need(hex, target, Offset::read(offset), modifiers)
+    pattern::need(hex, target, Offset::parse(offset), modifiers)
 }
 
 /// `[offset:]trigger/expression/flags`: libclamav runs the expression only where the trigger is true.

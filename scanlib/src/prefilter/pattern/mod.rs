@@ -24,6 +24,15 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// By its number in a signature; `None` if plain messages are not matched with it.
+    pub(crate) fn of(number: u32) -> Option<Target> {
+        match number {
+            0 => Some(Target::Generic),
+            7 => Some(Target::Normalised),
+            _ => None,
+        }
+    }
+
     fn sees_message(self) -> bool {
         self != Target::Normalised
     }
