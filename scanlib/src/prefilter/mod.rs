@@ -10,6 +10,8 @@ mod need;
 mod signature;
 #[allow(dead_code)]
 mod text;
+#[allow(dead_code)]
+mod yara;
 
 /// Decides for one generation of signatures.
 #[derive(Clone, Debug)]
