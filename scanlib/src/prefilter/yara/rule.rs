@@ -115,10 +115,7 @@ fn declared<'r, 't>(
     };
     cursor.at += 1;
     let mut modifiers = Modifiers::default();
-    loop {
-        let Some(Token::Word(word)) = cursor.peek() else {
-            break;
-        };
+    while let Some(Token::Word(word)) = cursor.peek() {
         match *word {
             "ascii" => modifiers.ascii = true,
             "wide" => modifiers.wide = true,
