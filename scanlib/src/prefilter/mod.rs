@@ -18,6 +18,8 @@ mod pattern;
 mod signature;
 #[allow(dead_code)]
 mod text;
+#[allow(dead_code)]
+mod yara;
 
 /// Decides for one generation of signatures.
 #[derive(Clone, Debug)]
