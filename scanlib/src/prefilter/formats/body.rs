@@ -3,7 +3,6 @@
 //! The functionality levels at the end are not looked at: they only keep libclamav from loading.
 
 use super::{number, split_once};
-use crate::prefilter::need::Need;
 use crate::prefilter::pattern::{self, Modifiers, Offset, Target};
 use crate::prefilter::signature::{Kind, Signature, SizeRange};
 

@@ -3,5 +3,5 @@
 mod expression;
 mod need;
 
-pub(crate) use expression::{Expression, read};
+pub(crate) use expression::read;
 pub(crate) use need::need;
