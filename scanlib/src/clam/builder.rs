@@ -13,6 +13,7 @@ use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
+use crate::prefilter::{Prefilter, Reading, TextModel};
 use clamav_sys as sys;
 
 /// Which signatures of a database are used. The defaults are `clamscan`'s.
@@ -78,6 +79,8 @@ pub struct EngineBuilder {
     tmp_base: Option<PathBuf>,
     cache_entries: Option<u32>,
     listener: Listener,
+    prefilter: bool,
+    text_model: Option<TextModel>,
 }
 
 impl EngineBuilder {
@@ -97,6 +100,8 @@ impl EngineBuilder {
             tmp_base: None,
             cache_entries: None,
             listener: Listener::default(),
+            prefilter: true,
+            text_model: None,
         })
     }
 
@@ -156,6 +161,20 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether to read the signatures a second time, for a [`Prefilter`] that clears most messages without
+    /// libclamav; on by default. It changes no verdict.
+    pub fn prefilter(mut self, prefilter: bool) -> EngineBuilder {
+        self.prefilter = prefilter;
+        self
+    }
+
+    /// How often a text stands in the messages that will be scanned, for the prefilter to choose by. The default is
+    /// [`TextModel::built_in`].
+    pub fn text_model(mut self, model: impl Into<Option<TextModel>>) -> EngineBuilder {
+        self.text_model = model.into();
+        self
+    }
+
     /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
     /// runs, and is called often for a large database: draw every tenth of a second, not every time.
     ///
@@ -183,10 +202,12 @@ impl EngineBuilder {
     /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
     /// An engine without a single signature is refused: it would call everything clean.
     pub fn compile(self) -> Result<Engine, LoadError> {
-        self.compile_and_name(&mut None)
+        let mut names = self.prefilter.then(Names::default);
+        self.compile_and_name(&mut names)
     }
 
-    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded.
+    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded, and builds a
+    /// prefilter that is held to them.
     pub(crate) fn compile_and_name(
         mut self,
         names: &mut Option<Names>,
@@ -211,6 +232,7 @@ impl EngineBuilder {
         for path in &paths {
             signatures += self.load(path, names, &mut load_log)?;
         }
+        let reading = names.as_ref().map(|names| self.read(names)).transpose()?;
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -242,6 +264,17 @@ impl EngineBuilder {
             });
         }
 
+        let library = self.library.version();
+        let prefilter = match reading {
+            Some(reading) => {
+                let model = self
+                    .text_model
+                    .as_ref()
+                    .unwrap_or_else(|| TextModel::built_in());
+                Prefilter::build(reading, &self.limits, &library.text, model)
+            }
+            None => Prefilter::disabled(),
+        };
         let mut digest = DigestBuilder::default();
         if self.builtin {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
@@ -252,7 +285,7 @@ impl EngineBuilder {
             builtin_only: paths.is_empty(),
             builtin: self.builtin,
             sources: paths,
-            library: self.library.version(),
+            library,
             digest: digest.finish(),
             load_log,
             tmp_dir: tmp_dir.path().to_owned(),
@@ -263,7 +296,23 @@ impl EngineBuilder {
             self.limits,
             self.cache_entries.is_some(),
             tmp_dir,
+            prefilter,
         ))
+    }
+
+    /// Reads the files for the prefilter, and holds them to what libclamav named.
+    fn read(&self, names: &Names) -> Result<Reading, LoadError> {
+        let mut reading = Reading::new();
+        if self.builtin {
+            reading.text(database::BUILTIN_NAME, &database::builtin_text());
+        }
+        for source in &self.sources {
+            for file in source.files()? {
+                reading.file(&file);
+            }
+        }
+        reading.compare(names);
+        Ok(reading)
     }
 
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {

@@ -97,6 +97,16 @@ impl Hashes {
         self.table(kind).contains(len, digest)
     }
 
+    /// Bytes that the tables take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        [&self.md5, &self.sha1, &self.sha256]
+            .iter()
+            .map(|table| {
+                size_of_val(&*table.sized) + size_of_val(&*table.any) + size_of_val(&*table.sizes)
+            })
+            .sum()
+    }
+
     fn table(&self, kind: HashKind) -> &Table {
         match kind {
             HashKind::Md5 => &self.md5,

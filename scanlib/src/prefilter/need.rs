@@ -101,6 +101,18 @@ impl Need {
         }
     }
 
+    /// Bytes that it takes, apart from itself.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match self {
+            Need::Never | Need::Always | Need::Has(Atom::Length(_)) => 0,
+            Need::Has(Atom::Text { literal: bytes, .. } | Atom::Raw(bytes)) => bytes.len(),
+            Need::AtLeast(_, needs) => {
+                let inner = |need: &Need| size_of::<Need>() + need.memory_bytes();
+                needs.iter().map(inner).sum()
+            }
+        }
+    }
+
     /// Whether it holds where `has` says which facts do.
     #[cfg(test)]
     pub(crate) fn holds(&self, has: &impl Fn(&Atom) -> bool) -> bool {

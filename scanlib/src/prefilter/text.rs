@@ -51,7 +51,7 @@ pub(crate) const TYPE_BYTES: usize = 1024;
 
 /// The text that a UTF-16 reading of the start would give, as libclamav computes it: one byte of each
 /// pair, with the low half of the other one on top.
-pub(crate) fn pre_decode(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
+pub(crate) fn pre_decode(text: &[u8]) -> impl ExactSizeIterator<Item = u8> + '_ {
     let start = &text[..text.len().min(TYPE_BYTES)];
     let (pairs, _) = start.as_chunks::<2>();
     pairs.iter().map(|[low, high]| low.wrapping_add(high << 4))

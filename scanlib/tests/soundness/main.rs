@@ -38,6 +38,7 @@ mod support;
 mod words;
 mod yara;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -46,7 +47,7 @@ use std::time::Instant;
 use database::Loaded;
 use hunt::Quarry;
 use judge::{Cleared, Count, Tally};
-use scanlib::prefilter::Gate;
+use scanlib::prefilter::{Gate, Scratch};
 use signature::Kind;
 
 /// How many messages a run of all tests can afford.
@@ -76,8 +77,9 @@ fn quarry() -> &'static Quarry {
 
 /// The prefilter that everybody uses.
 fn gate(loaded: &Rc<Loaded>) -> Box<Cleared<'static>> {
-    let detector = loaded.detector.clone();
-    Box::new(move |message| detector.prefilter().check(message) == Gate::Cleared)
+    let prefilter = loaded.engine.prefilter().clone();
+    let scratch = RefCell::new(Scratch::default());
+    Box::new(move |message| prefilter.check(message, &mut scratch.borrow_mut()) == Gate::Cleared)
 }
 
 #[test]

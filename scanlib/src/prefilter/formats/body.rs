@@ -68,6 +68,11 @@ impl Body<'_> {
         let need = pattern::need(self.hex, target, self.offset, Modifiers::default());
         Some(Signature::read(self.name, Kind::Body, SizeRange::ANY, need))
     }
+
+    /// Whether it is for normalised text, at a place that depends on where that ends.
+    pub(crate) fn is_relative_text(&self) -> bool {
+        Target::of(self.target) == Some(Target::Normalised) && self.offset.is_relative()
+    }
 }
 
 #[cfg(test)]

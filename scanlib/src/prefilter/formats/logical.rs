@@ -25,6 +25,33 @@ pub(crate) fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
     }
 }
 
+/// The name that stands first on such a line.
+pub(crate) fn name(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b';').next().unwrap_or_default()
+}
+
+/// Whether it has a subsignature for normalised text, at a place that depends on where that ends.
+pub(crate) fn is_relative_text(line: &[u8]) -> bool {
+    let fields = split(line, b';', 2);
+    let [_, attributes, _, subs @ ..] = fields.as_slice() else {
+        return true;
+    };
+    let is_for_text = matches!(
+        Attributes::read(attributes),
+        Ok(Some(Attributes {
+            target: Target::Normalised,
+            ..
+        }))
+    );
+    let is_relative = |sub: &&[u8]| match split(sub, b':', 0)[..] {
+        // A pattern alone, or with modifiers.
+        [_] | [_, b"", _] => false,
+        [offset, ..] => Offset::parse(offset).is_relative(),
+        [] => false,
+    };
+    is_for_text && subs.iter().any(is_relative)
+}
+
 struct Attributes {
     target: Target,
     size: SizeRange,
@@ -43,7 +70,11 @@ impl Attributes {
             match name {
                 b"Target" if target.is_none() => {
                     let wrong = || format!("the target {}", value.escape_ascii());
-                    match Target::of(number(value).filter(|_| !value.is_empty()).ok_or_else(wrong)?) {
+                    match Target::of(
+                        number(value)
+                            .filter(|_| !value.is_empty())
+                            .ok_or_else(wrong)?,
+                    ) {
                         Some(known) => target = Some(known),
                         None => return Ok(None),
                     }

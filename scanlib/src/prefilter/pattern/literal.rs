@@ -31,6 +31,7 @@ pub(super) fn need(pattern: &Pattern, target: Target, offset: Offset) -> Need {
 /// Which tokens count, and which texts the pattern can match.
 struct Facts {
     guaranteed: Vec<bool>,
+    alphabet: ByteSet,
     in_message: bool,
     in_normalised: bool,
 }
@@ -65,8 +66,9 @@ impl Facts {
         // Two spaces in a row do not stand in a normalised text.
         let two_spaces = spaces.windows(2).any(|pair| pair[0] && pair[1]);
         Facts {
-            in_message: target.sees_message() && all_meet(ByteSet::PLAIN),
+            in_message: target.sees_message() && all_meet(target.alphabet()),
             in_normalised: target.sees_normalised() && all_meet(ByteSet::NORMALISED) && !two_spaces,
+            alphabet: target.alphabet(),
             guaranteed,
         }
     }
@@ -74,11 +76,7 @@ impl Facts {
     /// The bytes of the set that can be meant.
     fn feasible(&self, set: ByteSet) -> ByteSet {
         let none = ByteSet::EMPTY;
-        let message = if self.in_message {
-            ByteSet::PLAIN
-        } else {
-            none
-        };
+        let message = if self.in_message { self.alphabet } else { none };
         let normalised = if self.in_normalised {
             ByteSet::NORMALISED
         } else {
@@ -198,7 +196,7 @@ fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
     };
     let feasible = |one: &&Vec<ByteSet>| {
         let all = |bytes: ByteSet| one.iter().all(|set| !set.and(bytes).is_empty());
-        (facts.in_message && all(ByteSet::PLAIN))
+        (facts.in_message && all(facts.alphabet))
             || (facts.in_normalised && all(ByteSet::NORMALISED))
     };
     let tokens = pattern.tokens.iter().zip(&facts.guaranteed);
@@ -225,7 +223,7 @@ fn raw_literals(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
         let low = match token {
             Token::Byte { set, .. } if *counts => {
                 let mut low = set
-                    .and(ByteSet::PLAIN)
+                    .and(facts.alphabet)
                     .iter()
                     .map(|b| b.to_ascii_lowercase());
                 low.next().filter(|first| low.all(|byte| byte == *first))

@@ -11,6 +11,7 @@ mod token;
 pub(crate) use offset::Offset;
 
 use super::need::Need;
+use super::text::ByteSet;
 
 /// Which texts a pattern is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) enum Target {
     Normalised,
     /// The message only: a file type's pattern.
     Message,
+    /// The reading of a message as UTF-16, in which any byte may stand: a file type's pattern.
+    Decoded,
 }
 
 impl Target {
@@ -38,7 +41,15 @@ impl Target {
     }
 
     fn sees_normalised(self) -> bool {
-        self != Target::Message
+        matches!(self, Target::Generic | Target::Normalised)
+    }
+
+    /// The bytes that stand in what it sees before that is normalised.
+    fn alphabet(self) -> ByteSet {
+        match self {
+            Target::Decoded => ByteSet::ANY,
+            _ => ByteSet::PLAIN,
+        }
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) enum Offset {
 }
 
 impl Offset {
+    /// Whether it may take more than the start of a file to know the place.
+    pub(crate) fn is_relative(self) -> bool {
+        !matches!(self, Offset::Any | Offset::Absolute { .. })
+    }
+
     pub(crate) fn parse(text: &[u8]) -> Offset {
         if text == b"*" {
             return Offset::Any;
