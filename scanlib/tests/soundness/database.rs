@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use scanlib::{
-    DatabaseOptions, Detector, Engine, EngineBuilder, Library, LoadError, Payload, Request,
+    DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request,
     ScanOptions,
 };
 use tempfile::TempDir;
@@ -24,10 +24,9 @@ pub struct Database {
     pub letters: Option<&'static [u8]>,
 }
 
-/// A detector with the database it came from, which lies in memory.
+/// An engine with the database it came from, which lies in memory.
 pub struct Loaded {
-    pub detector: Detector,
-    engine: Engine,
+    pub engine: Engine,
     dir: TempDir,
 }
 
@@ -151,9 +150,7 @@ impl Loaded {
             .clean_cache(remember.then_some(1 << 16))
             .tmp_dir(dir.path())
             .compile()?;
-        let detector = Detector::builder().engine(engine.clone()).build().unwrap();
         Ok(Loaded {
-            detector,
             engine,
             dir,
         })
