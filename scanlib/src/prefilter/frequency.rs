@@ -41,8 +41,8 @@ impl TextModel {
         for message in messages {
             normal.clear();
             text::normalise(message, &mut normal);
-            for three in normal.array_windows::<3>() {
-                model.add(*three, 1);
+            for three in threes(&normal) {
+                model.add(three, 1);
             }
         }
         model
@@ -103,12 +103,18 @@ impl TextModel {
             [a] => one(a),
             [a, b, ..] => (of(self.twos.get(&[a, b])) + UNKNOWN * one(b)) / (total + UNKNOWN),
         };
-        let rest = literal.array_windows::<3>().map(|three| {
-            let [a, b, c] = *three;
-            (of(self.threes.get(three)) + UNKNOWN * one(c)) / (of(self.twos.get(&[a, b])) + UNKNOWN)
+        let rest = threes(literal).map(|three| {
+            let [a, b, c] = three;
+            (of(self.threes.get(&three)) + UNKNOWN * one(c))
+                / (of(self.twos.get(&[a, b])) + UNKNOWN)
         });
         MESSAGE_BYTES * first * rest.product::<f32>()
     }
+}
+
+/// Any three bytes in a row.
+fn threes(text: &[u8]) -> impl Iterator<Item = [u8; 3]> {
+    text.windows(3).filter_map(|three| three.try_into().ok())
 }
 
 #[cfg(test)]

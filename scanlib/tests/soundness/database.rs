@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use scanlib::{
-    DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request,
-    ScanOptions,
+    DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request, ScanOptions,
 };
 use tempfile::TempDir;
 
@@ -150,10 +149,7 @@ impl Loaded {
             .clean_cache(remember.then_some(1 << 16))
             .tmp_dir(dir.path())
             .compile()?;
-        Ok(Loaded {
-            engine,
-            dir,
-        })
+        Ok(Loaded { engine, dir })
     }
 }
 
