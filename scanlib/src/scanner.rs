@@ -265,6 +265,10 @@ impl Eyes {
         if !request.all_matches() && tally.found.iter().any(Detection::is_clamav) {
             return Ok(false);
         }
+        if request.is_cancelled() {
+            // Whoever stops a scanner is to hear that it stopped; libclamav's answer says so.
+            return Ok(true);
+        }
         match detector.prefilter().check(buffer, &mut self.scratch) {
             Gate::MustScan(cause) => {
                 self.causes[cause as usize] += 1;
