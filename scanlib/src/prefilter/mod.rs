@@ -321,3 +321,38 @@ impl Prefilter {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_wrong_it_clears_nothing_more() {
+        let mut reading = Reading::new();
+        reading.text("a.ndb", "My.Needle:0:*:6e6565646c65\n");
+        let model = TextModel::built_in();
+        let prefilter = Prefilter::build(reading, &Limits::default(), "1.4.6", model);
+        let clone = prefilter.clone();
+        let check = || clone.check(b"an ordinary line", &mut Scratch::default());
+        assert_eq!((check(), clone.off()), (Gate::Cleared, None));
+        prefilter.was_wrong(b"a message", &["My.Other".to_owned()]);
+        assert_eq!(check(), Gate::MustScan(Cause::Off));
+        assert_eq!(
+            clone.off().map(Off::to_string).as_deref(),
+            Some("an audit found My.Other in a message that had been cleared: please report it")
+        );
+    }
+
+    #[test]
+    fn a_libclamav_that_was_never_compared_is_not_trusted() {
+        let build = |version| {
+            let (limits, model) = (Limits::default(), TextModel::built_in());
+            Prefilter::build(Reading::new(), &limits, version, model)
+        };
+        assert_eq!(build("1.4.3").off(), None);
+        for version in ["1.5.0", "1.40.0", "1.3.9", "", "devel-1.4.3"] {
+            let off = build(version).off().cloned();
+            assert!(matches!(off, Some(Off::Library { .. })), "{version}");
+        }
+    }
+}
