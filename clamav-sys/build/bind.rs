@@ -10,7 +10,7 @@ const FUNCTIONS: [&str; 10] = [
     // An engine and its settings.
     "cl_engine_(new|compile|free|addref|set_num|get_num|set_str|get_str)",
     "cl_engine_set_clcb_(pre_cache|pre_scan|post_scan|file_inspection|virus_found)",
-    "cl_engine_set_clcb_(sigload|engine_compile)_progress",
+    "cl_engine_set_clcb_(sigload|sigload_progress|engine_compile_progress)",
     // Signature databases.
     "cl_(load|countsigs)",
     "cl_cvd(head|parse|verify|free)",

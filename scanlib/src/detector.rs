@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clam::Engine;
 use crate::error::NothingEnabled;
 use crate::message::ViewSet;
-use crate::prefilter::Prefilter;
+use crate::prefilter::{AuditOptions, Prefilter};
 use crate::report::Generation;
 use crate::rules::RuleSet;
 use crate::scanner::Scanner;
@@ -25,6 +25,7 @@ struct Parts {
     rules: Option<RuleSet>,
     prefilter: Prefilter,
     views: ViewSet,
+    audit: AuditOptions,
     generation: Generation,
 }
 
@@ -34,6 +35,7 @@ pub struct DetectorBuilder {
     engine: Option<Engine>,
     rules: Option<RuleSet>,
     views: ViewSet,
+    audit: AuditOptions,
 }
 
 impl DetectorBuilder {
@@ -55,6 +57,13 @@ impl DetectorBuilder {
         self
     }
 
+    /// How many buffers that the prefilter cleared are scanned all the same, as a check. Default: one in 1,000, for
+    /// at most a hundredth of the time.
+    pub fn audit(mut self, audit: AuditOptions) -> Self {
+        self.audit = audit;
+        self
+    }
+
     /// The detector, as a generation of its own.
     ///
     /// # Errors
@@ -69,14 +78,19 @@ impl DetectorBuilder {
             engine,
             rules,
             views,
+            audit,
         } = self;
-        let prefilter = Prefilter::off();
+        let prefilter = match &engine {
+            Some(engine) => engine.prefilter().clone(),
+            None => Prefilter::disabled(),
+        };
         Ok(Detector {
             parts: Arc::new(Parts {
                 engine,
                 rules,
                 prefilter,
                 views,
+                audit,
                 generation,
             }),
         })
@@ -90,6 +104,7 @@ impl Detector {
             engine: None,
             rules: None,
             views: ViewSet::ALL,
+            audit: AuditOptions::default(),
         }
     }
 
@@ -111,6 +126,10 @@ impl Detector {
     /// Which views of a message are examined.
     pub fn views(&self) -> ViewSet {
         self.parts.views
+    }
+
+    pub(crate) fn audit(&self) -> AuditOptions {
+        self.parts.audit
     }
 
     /// Identity of this detector within the process.

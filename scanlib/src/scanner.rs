@@ -1,12 +1,13 @@
 //! One thread's scanner: rules, then the prefilter, then libclamav, over each view.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::clam::{CancelToken, Engine, EngineScan, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{Message, ViewBuffers, ViewRef, ViewSet};
-use crate::prefilter::Gate;
+use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
 use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
 use crate::signature;
@@ -29,27 +30,40 @@ pub struct ScannerStats {
     pub scans: u64,
     /// Their length together, in bytes.
     pub scanned_bytes: u64,
-    /// Calls of libclamav.
+    /// Calls of libclamav, audits apart.
     pub engine_calls: u64,
+    /// Buffers that the prefilter cleared.
+    pub cleared: u64,
+    /// Cleared buffers that libclamav was asked about all the same.
+    pub audits: u64,
+    /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
+    pub causes: [u64; Cause::ALL.len()],
     /// Verdicts that are [`Verdict::Infected`].
     pub infected: u64,
     /// Verdicts that are [`Verdict::Incomplete`].
     pub incomplete: u64,
 }
 
-/// The buffers that looking at one view needs, apart from the views themselves.
-#[derive(Debug, Default)]
+/// What looking at one view needs, apart from the views themselves.
+#[derive(Debug)]
 struct Eyes {
     guarded: Vec<u8>,
     matches: Vec<RuleMatch>,
+    scratch: Scratch,
+    audit: Audit,
+    /// Time that audits took in this message.
+    audited: Duration,
+    cleared: u64,
+    audits: u64,
+    causes: [u64; Cause::ALL.len()],
 }
 
 impl Scanner {
     pub(crate) fn new(detector: Detector) -> Scanner {
         Scanner {
+            eyes: Eyes::new(detector.audit()),
             detector,
             buffers: ViewBuffers::default(),
-            eyes: Eyes::default(),
             stop: None,
             stats: ScannerStats::default(),
         }
@@ -63,7 +77,12 @@ impl Scanner {
 
     /// What this scanner has done.
     pub fn stats(&self) -> ScannerStats {
-        self.stats
+        ScannerStats {
+            cleared: self.eyes.cleared,
+            audits: self.eyes.audits,
+            causes: self.eyes.causes,
+            ..self.stats
+        }
     }
 
     /// The detector that this scanner scans with.
@@ -168,11 +187,30 @@ impl Scanner {
         stats.engine_calls += u64::from(report.engine_calls);
         stats.infected += u64::from(matches!(report.verdict, Verdict::Infected(_)));
         stats.incomplete += u64::from(matches!(report.verdict, Verdict::Incomplete { .. }));
+        let eyes = &mut self.eyes;
+        let audited = std::mem::take(&mut eyes.audited);
+        eyes.audit.worked(report.elapsed, audited);
         report
     }
 }
 
 impl Eyes {
+    fn new(audit: AuditOptions) -> Eyes {
+        // Scanners that start together must not draw the same messages.
+        static SEED: AtomicU64 = AtomicU64::new(0);
+        let seed = SEED.fetch_add(1, Ordering::Relaxed) + u64::from(std::process::id());
+        Eyes {
+            guarded: Vec::new(),
+            matches: Vec::new(),
+            scratch: Scratch::default(),
+            audit: Audit::new(audit, seed),
+            audited: Duration::ZERO,
+            cleared: 0,
+            audits: 0,
+            causes: [0; Cause::ALL.len()],
+        }
+    }
+
     /// Looks at one buffer with rules and libclamav.
     fn look(
         &mut self,
@@ -194,37 +232,63 @@ impl Eyes {
             return Ok(());
         };
         let ignored_before = std::mem::take(&mut tally.type_ignored);
-        ask(detector, engine, view, buffer, request, tally)?;
+        if self.has_to_look(detector, engine, view, buffer, request, tally)? {
+            tally.engine(view, engine.scan(Payload::Bytes(buffer), request)?);
+        }
         if tally.type_ignored && views.contains(View::Guarded) {
             self.guarded.clear();
             self.guarded.push(b'\n');
             self.guarded.extend_from_slice(buffer);
             // Typed as something else now; were it ignored again, it would be said.
             tally.type_ignored = false;
-            let guarded = &self.guarded;
-            ask(detector, engine, View::Guarded, guarded, request, tally)?;
+            let guarded = std::mem::take(&mut self.guarded);
+            let view = View::Guarded;
+            if self.has_to_look(detector, engine, view, &guarded, request, tally)? {
+                tally.engine(view, engine.scan(Payload::Bytes(&guarded), request)?);
+            }
+            self.guarded = guarded;
         }
         tally.type_ignored |= ignored_before;
         Ok(())
     }
-}
 
-/// Has libclamav examine a buffer, unless it would certainly call it clean or the answer is
-/// settled.
-fn ask(
-    detector: &Detector,
-    engine: &Engine,
-    view: View,
-    buffer: &[u8],
-    request: &Request<'_>,
-    tally: &mut Tally,
-) -> Result<(), ScanError> {
-    let settled = !request.all_matches() && tally.found.iter().any(Detection::is_clamav);
-    if settled || detector.prefilter().check(buffer) == Gate::Cleared {
-        return Ok(());
+    /// Whether libclamav has to examine a buffer: not if the answer is settled, nor if it would certainly call it clean.
+    fn has_to_look(
+        &mut self,
+        detector: &Detector,
+        engine: &Engine,
+        view: View,
+        buffer: &[u8],
+        request: &Request<'_>,
+        tally: &mut Tally,
+    ) -> Result<bool, ScanError> {
+        if !request.all_matches() && tally.found.iter().any(Detection::is_clamav) {
+            return Ok(false);
+        }
+        if request.is_cancelled() {
+            // Whoever stops a scanner is to hear that it stopped; libclamav's answer says so.
+            return Ok(true);
+        }
+        match detector.prefilter().check(buffer, &mut self.scratch) {
+            Gate::MustScan(cause) => {
+                self.causes[cause as usize] += 1;
+                return Ok(true);
+            }
+            Gate::Cleared => self.cleared += 1,
+        }
+        if self.audit.is_due() {
+            self.audits += 1;
+            let started = Instant::now();
+            let scan = engine.scan(Payload::Bytes(buffer), request)?;
+            self.audited += started.elapsed();
+            // What could not be examined now is clean by proof; only a finding says something.
+            if !scan.names.is_empty() {
+                detector.prefilter().was_wrong(buffer, &scan.names);
+                tally.engine(view, scan);
+            }
+        }
+        Ok(false)
     }
-    tally.engine(view, engine.scan(Payload::Bytes(buffer), request)?);
-    Ok(())
 }
 
 /// What is known about an object so far.

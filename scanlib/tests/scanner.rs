@@ -109,9 +109,18 @@ fn each_view_shows_libclamav_what_the_others_hide() {
 
 #[test]
 fn an_ordinary_message_is_clean_and_every_view_was_examined() {
+    let message = b"<38>Oct 11 22:14:15 web su[7]: hello";
+    let report = scan(&detector(true, ViewSet::ALL), message);
+    assert_eq!(report.verdict, Verdict::Clean);
+    assert_eq!((report.views, report.engine_calls), (2, 0));
+    assert_eq!(report.decided_by, Stage::Prefilter);
+
+    let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+    let builder = builder.builtin_signatures().unwrap().prefilter(false);
+    let engine = builder.compile().unwrap();
     let report = scan(
-        &detector(true, ViewSet::ALL),
-        b"<38>Oct 11 22:14:15 web su[7]: hello",
+        &Detector::builder().engine(engine).build().unwrap(),
+        message,
     );
     assert_eq!(report.verdict, Verdict::Clean);
     assert_eq!((report.views, report.engine_calls), (2, 2));

@@ -22,6 +22,8 @@ pub struct EngineSettings {
     pub pua: bool,
     /// Use only what carries the official signature.
     pub official_only: bool,
+    /// Ask libclamav about every message, also where it would certainly find nothing.
+    pub no_prefilter: bool,
 }
 
 /// Loads and compiles the signatures.
@@ -38,7 +40,8 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
     let library = Library::init()?;
     let mut builder = EngineBuilder::new(library)?
         .database_options(options)
-        .limits(settings.limits);
+        .limits(settings.limits)
+        .prefilter(!settings.no_prefilter);
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }

@@ -125,6 +125,19 @@ impl Loader {
             tmp_dir = %info.tmp_dir.display(),
             "{message}"
         );
+        if let Some(prefilter) = detector.engine().map(scanlib::Engine::prefilter) {
+            match prefilter.off() {
+                Some(why) => tracing::warn!(
+                    %why,
+                    "The prefilter is off: libclamav is asked about every message"
+                ),
+                None => tracing::info!(
+                    texts = prefilter.summary().texts,
+                    memory_bytes = prefilter.summary().memory_bytes,
+                    "The prefilter is on"
+                ),
+            }
+        }
         let version = if info.builtin_only {
             "builtin".to_owned()
         } else {

@@ -8,10 +8,12 @@ use super::handle::{RawEngine, c_path};
 use super::library::Library;
 use super::limits::Limits;
 use super::log;
+use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
+use crate::prefilter::{Prefilter, Reading, TextModel};
 use clamav_sys as sys;
 
 /// Which signatures of a database are used. The defaults are `clamscan`'s.
@@ -77,6 +79,8 @@ pub struct EngineBuilder {
     tmp_base: Option<PathBuf>,
     cache_entries: Option<u32>,
     listener: Listener,
+    prefilter: bool,
+    text_model: Option<TextModel>,
 }
 
 impl EngineBuilder {
@@ -96,6 +100,8 @@ impl EngineBuilder {
             tmp_base: None,
             cache_entries: None,
             listener: Listener::default(),
+            prefilter: true,
+            text_model: None,
         })
     }
 
@@ -155,6 +161,20 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether to read the signatures a second time, for a [`Prefilter`] that clears most messages without
+    /// libclamav; on by default. It changes no verdict.
+    pub fn prefilter(mut self, prefilter: bool) -> EngineBuilder {
+        self.prefilter = prefilter;
+        self
+    }
+
+    /// How often a text stands in the messages that will be scanned, for the prefilter to choose by. The default is
+    /// [`TextModel::built_in`].
+    pub fn text_model(mut self, model: impl Into<Option<TextModel>>) -> EngineBuilder {
+        self.text_model = model.into();
+        self
+    }
+
     /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
     /// runs, and is called often for a large database: draw every tenth of a second, not every time.
     ///
@@ -181,7 +201,17 @@ impl EngineBuilder {
     ///
     /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
     /// An engine without a single signature is refused: it would call everything clean.
-    pub fn compile(mut self) -> Result<Engine, LoadError> {
+    pub fn compile(self) -> Result<Engine, LoadError> {
+        let mut names = self.prefilter.then(Names::default);
+        self.compile_and_name(&mut names)
+    }
+
+    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded, and builds a
+    /// prefilter that is held to them.
+    pub(crate) fn compile_and_name(
+        mut self,
+        names: &mut Option<Names>,
+    ) -> Result<Engine, LoadError> {
         let tmp_dir = self.make_tmp_dir()?;
         self.apply_settings(tmp_dir.path())?;
 
@@ -192,7 +222,7 @@ impl EngineBuilder {
         if self.builtin {
             let file = write_builtin(tmp_dir.path())
                 .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), &mut load_log)?;
+            signatures += self.load(file.path(), names, &mut load_log)?;
         }
         let paths: Vec<PathBuf> = self
             .sources
@@ -200,8 +230,9 @@ impl EngineBuilder {
             .map(|source| source.path().to_owned())
             .collect();
         for path in &paths {
-            signatures += self.load(path, &mut load_log)?;
+            signatures += self.load(path, names, &mut load_log)?;
         }
+        let reading = names.as_ref().map(|names| self.read(names)).transpose()?;
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -233,6 +264,17 @@ impl EngineBuilder {
             });
         }
 
+        let library = self.library.version();
+        let prefilter = match reading {
+            Some(reading) => {
+                let model = self
+                    .text_model
+                    .as_ref()
+                    .unwrap_or_else(|| TextModel::built_in());
+                Prefilter::build(reading, &self.limits, &library.text, model)
+            }
+            None => Prefilter::disabled(),
+        };
         let mut digest = DigestBuilder::default();
         if self.builtin {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
@@ -243,7 +285,7 @@ impl EngineBuilder {
             builtin_only: paths.is_empty(),
             builtin: self.builtin,
             sources: paths,
-            library: self.library.version(),
+            library,
             digest: digest.finish(),
             load_log,
             tmp_dir: tmp_dir.path().to_owned(),
@@ -254,7 +296,23 @@ impl EngineBuilder {
             self.limits,
             self.cache_entries.is_some(),
             tmp_dir,
+            prefilter,
         ))
+    }
+
+    /// Reads the files for the prefilter, and holds them to what libclamav named.
+    fn read(&self, names: &Names) -> Result<Reading, LoadError> {
+        let mut reading = Reading::new();
+        if self.builtin {
+            reading.text(database::BUILTIN_NAME, &database::builtin_text());
+        }
+        for source in &self.sources {
+            for file in source.files()? {
+                reading.file(&file);
+            }
+        }
+        reading.compare(names);
+        Ok(reading)
     }
 
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
@@ -294,7 +352,12 @@ impl EngineBuilder {
             .map_err(|code| refused("tmp_dir", code))
     }
 
-    fn load(&mut self, path: &Path, load_log: &mut Vec<String>) -> Result<u64, LoadError> {
+    fn load(
+        &mut self,
+        path: &Path,
+        names: &mut Option<Names>,
+        load_log: &mut Vec<String>,
+    ) -> Result<u64, LoadError> {
         let c_path = c_path(path).ok_or_else(|| {
             let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
             LoadError::new(path, LoadErrorKind::Io(problem))
@@ -303,7 +366,11 @@ impl EngineBuilder {
         let (loaded, log) = log::capture(|| {
             self.listener
                 .during(BuildStep::Load(path), &mut self.engine, |engine| {
-                    engine.load(&c_path, options)
+                    let load = |engine: &mut RawEngine| engine.load(&c_path, options);
+                    match names {
+                        Some(names) => names.during(engine, load),
+                        None => load(engine),
+                    }
                 })
         });
         match loaded {

@@ -17,6 +17,7 @@ use super::request::Request;
 use super::tmp::ScratchDir;
 use crate::database::Digest;
 use crate::error::ScanError;
+use crate::prefilter::Prefilter;
 use crate::report::Incomplete;
 
 /// libclamav does not look at an object of this length or less: no signature is that short. Such an
@@ -90,6 +91,7 @@ struct Frozen {
     caches: bool,
     /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
     scratch: ScratchDir,
+    prefilter: Prefilter,
 }
 
 // SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
@@ -113,6 +115,7 @@ impl Engine {
         limits: Limits,
         caches: bool,
         scratch: ScratchDir,
+        prefilter: Prefilter,
     ) -> Engine {
         Engine(Arc::new(Frozen {
             engine: ManuallyDrop::new(engine),
@@ -120,6 +123,7 @@ impl Engine {
             limits,
             caches,
             scratch,
+            prefilter,
         }))
     }
 
@@ -131,6 +135,11 @@ impl Engine {
     /// The bounds for every scan.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// What proves buffers clean without libclamav, built of the same files.
+    pub fn prefilter(&self) -> &Prefilter {
+        &self.0.prefilter
     }
 
     /// Does in the directory for temporary files what a scan would do; for health checks.

@@ -57,6 +57,12 @@ impl RawEngine {
         };
     }
 
+    /// Has libclamav name every signature before it loads it; `None` ends that. `context` must live until then.
+    pub(super) fn watch(&mut self, callback: sys::clcb_sigload, context: *mut c_void) {
+        // SAFETY: a living engine that, by `&mut`, nobody else uses; libclamav only stores the two.
+        unsafe { sys::cl_engine_set_clcb_sigload(self.0.as_ptr(), callback, context) };
+    }
+
     /// Loads a file or a directory and returns the number of signatures.
     pub(super) fn load(&mut self, path: &CStr, options: u32) -> Result<u64, ClamCode> {
         let mut signatures = 0;

@@ -64,6 +64,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Whether somebody has stopped it.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let tokens = self.cancel.iter().chain(&self.stop);
+        tokens.into_iter().any(|token| token.is_cancelled())
+    }
+
     /// Whether every signature that matches is to be reported.
     pub(crate) fn all_matches(&self) -> bool {
         self.options.all_matches

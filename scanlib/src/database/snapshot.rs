@@ -77,11 +77,7 @@ impl Source {
         let source = Source {
             path: path.to_owned(),
         };
-        if source
-            .files()
-            .map_err(|error| source.error(LoadErrorKind::Io(error)))?
-            .is_empty()
-        {
+        if source.files()?.is_empty() {
             return Err(source.error(LoadErrorKind::Empty));
         }
         Ok(source)
@@ -95,7 +91,7 @@ impl Source {
     pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
         let read = || -> io::Result<Digest> {
             let mut digest = DigestBuilder::default();
-            for file in self.files()? {
+            for file in self.list()? {
                 digest.add_name(file.file_name().unwrap_or_default().as_encoded_bytes());
                 digest.0.update(hash_file(&file)?);
             }
@@ -105,7 +101,12 @@ impl Source {
     }
 
     /// The files that libclamav would load, sorted.
-    fn files(&self) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, LoadError> {
+        self.list()
+            .map_err(|error| self.error(LoadErrorKind::Io(error)))
+    }
+
+    fn list(&self) -> io::Result<Vec<PathBuf>> {
         if !fs::metadata(&self.path)?.is_dir() {
             // Fails here, with the system's reason, if it may not be read.
             File::open(&self.path)?;

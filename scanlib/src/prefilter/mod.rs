@@ -2,20 +2,150 @@
 //!
 //! The contract is "no false negatives": [`Gate::Cleared`] is said only where it is proven that
 //! libclamav would report nothing; [`Gate::MustScan`] may be said of anything. Where no proof
-//! exists for the loaded signatures, everything is scanned, and [`Prefilter::coverage`] says so.
+//! exists for the loaded signatures, everything is scanned, and [`Prefilter::off`] says why.
+//!
+//! A message that is plain text to libclamav is matched in two forms: as it is, and normalised. Every signature
+//! that could match either is read here, too, and becomes a condition that a message must fulfil to be matched at all; the rarest
+//! texts of these conditions are searched in one pass. The path of the data: `formats` (files and lines) → `pattern`, `logic`, `yara`
+//! (to what a signature needs) → `cover` (which texts to look for, by `frequency`) → `plan` (automata and tables) → `gate` (the decision).
+//!
+//! A gate that looks for less than it must is a hole, not a faster gate. This one knows a signature's text and forgets that libclamav also
+//! looks at the message in lower case:
+//!
+//! ```
+//! use scanlib::{EngineBuilder, Library, Payload, Request};
+//! use scanlib::prefilter::{Gate, Scratch};
+//!
+//! let dir = tempfile::tempdir()?;
+//! std::fs::write(dir.path().join("my.ndb"), "My.Needle:0:*:6e6565646c65\n")?; // "needle"
+//! let engine = EngineBuilder::new(Library::init()?)?.database(dir.path())?.compile()?;
+//! let message = b"a NEEDLE in a haystack";
+//!
+//! let wrong_gate = |message: &[u8]| !message.windows(6).any(|text| text == b"needle");
+//! assert!(wrong_gate(message), "cleared");
+//! assert_eq!(engine.scan(Payload::Bytes(message), &Request::new())?.names, ["My.Needle.UNOFFICIAL"]);
+//!
+//! let mut scratch = Scratch::default();
+//! assert!(matches!(engine.prefilter().check(message, &mut scratch), Gate::MustScan(_)));
+//! assert_eq!(engine.prefilter().check(b"only hay", &mut scratch), Gate::Cleared);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-/// Decides for one generation of signatures.
+mod audit;
+mod cover;
+mod digests;
+mod explain;
+mod formats;
+mod frequency;
+mod gate;
+mod hashes;
+mod logic;
+mod need;
+mod normaliser;
+mod pattern;
+mod plan;
+mod read;
+mod signature;
+mod summary;
+mod text;
+mod types;
+mod yara;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use crate::clam::Limits;
+
+pub(crate) use audit::Audit;
+pub use audit::AuditOptions;
+pub use explain::{Explanation, Proposed};
+pub use frequency::TextModel;
+pub use gate::Scratch;
+use plan::{Plan, Refusal};
+pub use read::Doubt;
+pub(crate) use read::Reading;
+pub use summary::{Kinds, Summary};
+
+/// Decides for one generation of signatures. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Prefilter {
-    coverage: Coverage,
+    shared: Arc<Shared>,
 }
 
-/// How much of the loaded signatures the prefilter has understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+struct Shared {
+    plan: Result<Plan, Off>,
+    summary: Summary,
+    /// What libclamav found in a message that had been cleared.
+    wrong: OnceLock<Off>,
+}
+
+/// Why nothing is cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Coverage {
-    /// It was not asked for, so nothing is cleared.
-    Off,
+pub enum Off {
+    /// It was not asked for.
+    NotAskedFor,
+    /// This version of libclamav was never compared with it.
+    Library {
+        /// The version that is loaded.
+        version: String,
+    },
+    /// Something that was loaded is not understood.
+    NotUnderstood {
+        /// The first that was not.
+        first: Doubt,
+        /// How many more there are.
+        more: u64,
+    },
+    /// Signatures that may match any message at all: a negated condition, for example.
+    Anything {
+        /// Their names.
+        signatures: Vec<String>,
+    },
+    /// The texts to look for do not fit into an automaton.
+    TooMuch {
+        /// What the automaton's builder said.
+        why: String,
+    },
+    /// An audit found something in a message that had been cleared. It is a bug; please report it with the message.
+    Wrong {
+        /// The message, or view of one.
+        message: Vec<u8>,
+        /// What libclamav found in it.
+        names: Vec<String>,
+    },
+}
+
+impl fmt::Display for Off {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Off::NotAskedFor => f.write_str("the prefilter is not asked for"),
+            Off::Library { version } => write!(
+                f,
+                "libclamav {version} was never compared with the prefilter, only 1.4 was"
+            ),
+            Off::NotUnderstood { first, more: 0 } => write!(f, "not understood: {first}"),
+            Off::NotUnderstood { first, more } => {
+                write!(f, "not understood: {first}; and {more} more")
+            }
+            Off::Anything { signatures } => {
+                let shown = signatures.len().min(3);
+                let names = signatures.get(..shown).unwrap_or_default().join(", ");
+                write!(f, "may match any message: {names}")?;
+                match signatures.len() - shown {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
+            Off::TooMuch { why } => f.write_str(why),
+            Off::Wrong { names, .. } => write!(
+                f,
+                "an audit found {} in a message that had been cleared: please report it",
+                names.join(", ")
+            ),
+        }
+    }
 }
 
 /// The decision for one buffer.
@@ -23,28 +153,206 @@ pub enum Coverage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// libclamav has to look.
-    MustScan,
+    MustScan(Cause),
     /// libclamav would report nothing.
     Cleared,
 }
 
+/// Why libclamav has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The prefilter is off; [`Prefilter::off`] says why.
+    Off,
+    /// The message is longer than what is judged, 64 KiB if no limit of the engine is lower.
+    Length,
+    /// It holds bytes that are not text to libclamav.
+    Bytes,
+    /// It starts with a byte-order mark.
+    ByteOrderMark,
+    /// It starts like another type of file.
+    Magic,
+    /// Something in it may make it another type of file: a tag of HTML, for example.
+    FileType,
+    /// It may be HTML in UTF-16.
+    Utf16,
+    /// Its digest may be that of a known file.
+    Digest,
+    /// It has all that some signature is known to need.
+    Signature,
+    /// A signature may match any message of this length.
+    Unprovable,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 10] = [
+        Cause::Off,
+        Cause::Length,
+        Cause::Bytes,
+        Cause::ByteOrderMark,
+        Cause::Magic,
+        Cause::FileType,
+        Cause::Utf16,
+        Cause::Digest,
+        Cause::Signature,
+        Cause::Unprovable,
+    ];
+
+    /// In a word, for metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Off => "off",
+            Cause::Length => "length",
+            Cause::Bytes => "bytes",
+            Cause::ByteOrderMark => "byte_order_mark",
+            Cause::Magic => "magic",
+            Cause::FileType => "file_type",
+            Cause::Utf16 => "utf16",
+            Cause::Digest => "digest",
+            Cause::Signature => "signature",
+            Cause::Unprovable => "unprovable",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Off => "the prefilter is off",
+            Cause::Length => "it is too long to be judged",
+            Cause::Bytes => "it holds bytes that are not text",
+            Cause::ByteOrderMark => "it starts with a byte-order mark",
+            Cause::Magic => "it starts like another type of file",
+            Cause::FileType => "something in it may make it another type of file",
+            Cause::Utf16 => "it may be HTML in UTF-16",
+            Cause::Digest => "its digest may be that of a known file",
+            Cause::Signature => "it has all that a signature is known to need",
+            Cause::Unprovable => "a signature may match any message of this length",
+        })
+    }
+}
+
 impl Prefilter {
-    /// A prefilter that clears nothing.
-    pub fn off() -> Prefilter {
+    /// One that clears nothing.
+    pub fn disabled() -> Prefilter {
+        Prefilter::new(Err(Off::NotAskedFor), Summary::default())
+    }
+
+    /// From what was read and held to what libclamav said.
+    pub(crate) fn build(
+        reading: Reading,
+        limits: &Limits,
+        library: &str,
+        model: &TextModel,
+    ) -> Prefilter {
+        let mut summary = Summary::of(&reading);
+        let plan = Self::plan(reading, limits, library, model);
+        if let Ok(plan) = &plan {
+            summary.add(plan);
+        }
+        Prefilter::new(plan, summary)
+    }
+
+    fn plan(
+        reading: Reading,
+        limits: &Limits,
+        library: &str,
+        model: &TextModel,
+    ) -> Result<Plan, Off> {
+        if !library.starts_with("1.4.") {
+            let version = library.to_owned();
+            return Err(Off::Library { version });
+        }
+        if let Some(first) = reading.doubts.first() {
+            return Err(Off::NotUnderstood {
+                first: first.clone(),
+                more: reading.doubts.len() as u64 - 1 + reading.doubts_not_told,
+            });
+        }
+        // A message near a limit of the engine has to meet it; the message and its normalised form count together.
+        let most = limits.max_file_bytes.min(limits.max_scan_bytes / 4);
+        let longest = usize::try_from(most).unwrap_or(usize::MAX);
+        let longest = longest.min(hashes::LARGEST as usize);
+        Plan::new(reading, longest, model).map_err(|refusal| match refusal {
+            Refusal::Anything(signatures) => Off::Anything {
+                signatures: signatures.into_iter().map(String::from).collect(),
+            },
+            Refusal::Automaton(why) => Off::TooMuch { why },
+        })
+    }
+
+    fn new(plan: Result<Plan, Off>, summary: Summary) -> Prefilter {
         Prefilter {
-            coverage: Coverage::Off,
+            shared: Arc::new(Shared {
+                plan,
+                summary,
+                wrong: OnceLock::new(),
+            }),
         }
     }
 
-    /// How much it has understood.
-    pub fn coverage(&self) -> Coverage {
-        self.coverage
+    /// Why it clears nothing; `None` if it does its work.
+    pub fn off(&self) -> Option<&Off> {
+        let shared = &*self.shared;
+        shared.wrong.get().or(shared.plan.as_ref().err())
+    }
+
+    /// What it was built of.
+    pub fn summary(&self) -> &Summary {
+        &self.shared.summary
     }
 
     /// Judges exactly the buffer that would be scanned.
-    pub fn check(&self, _buffer: &[u8]) -> Gate {
-        match self.coverage {
-            Coverage::Off => Gate::MustScan,
+    pub fn check(&self, buffer: &[u8], scratch: &mut Scratch) -> Gate {
+        let decision = match (&self.shared.plan, self.shared.wrong.get()) {
+            (Ok(plan), None) => plan.decide(buffer, scratch),
+            _ => Some(Cause::Off),
+        };
+        decision.map_or(Gate::Cleared, Gate::MustScan)
+    }
+
+    /// Tells that libclamav found something in a message that had been cleared. From now on nothing is cleared, by
+    /// any clone of this prefilter.
+    pub(crate) fn was_wrong(&self, message: &[u8], names: &[String]) {
+        self.shared.wrong.get_or_init(|| Off::Wrong {
+            message: message.to_vec(),
+            names: names.to_vec(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_wrong_it_clears_nothing_more() {
+        let mut reading = Reading::new();
+        reading.text("a.ndb", "My.Needle:0:*:6e6565646c65\n");
+        let model = TextModel::built_in();
+        let prefilter = Prefilter::build(reading, &Limits::default(), "1.4.6", model);
+        let clone = prefilter.clone();
+        let check = || clone.check(b"an ordinary line", &mut Scratch::default());
+        assert_eq!((check(), clone.off()), (Gate::Cleared, None));
+        prefilter.was_wrong(b"a message", &["My.Other".to_owned()]);
+        assert_eq!(check(), Gate::MustScan(Cause::Off));
+        assert_eq!(
+            clone.off().map(Off::to_string).as_deref(),
+            Some("an audit found My.Other in a message that had been cleared: please report it")
+        );
+    }
+
+    #[test]
+    fn a_libclamav_that_was_never_compared_is_not_trusted() {
+        let build = |version| {
+            let (limits, model) = (Limits::default(), TextModel::built_in());
+            Prefilter::build(Reading::new(), &limits, version, model)
+        };
+        assert_eq!(build("1.4.3").off(), None);
+        for version in ["1.5.0", "1.40.0", "1.3.9", "", "devel-1.4.3"] {
+            let off = build(version).off().cloned();
+            assert!(matches!(off, Some(Off::Library { .. })), "{version}");
         }
     }
 }

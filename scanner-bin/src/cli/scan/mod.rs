@@ -137,6 +137,7 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         limits: args.limits.limits(),
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
+        no_prefilter: args.prefilter == Switch::Off,
     })?;
     if args.database.is_empty() {
         say(format_args!(

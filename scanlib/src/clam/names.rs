@@ -1,0 +1,221 @@
+//! Which signatures libclamav loads, by its own account.
+//!
+//! Only those that look into a plain message are named: hashes are too many, and whoever reads a hash
+//! file reads it line by line like libclamav. Signatures in `.sdb`, `.ftm` and `.ioc` are never named
+//! by libclamav. Some are named that it then does not load, for another functionality level or target.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+
+use super::handle::RawEngine;
+
+/// Signatures in the order in which libclamav named them.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Those named so far; a bytecode is named by its file, and again if it starts with a logical signature.
+    pub(crate) signatures: Vec<Named>,
+    /// Something could not be noted down: the list is not complete.
+    pub(crate) incomplete: bool,
+}
+
+/// One signature.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Named {
+    pub(crate) kind: NamedKind,
+    /// Without `.UNOFFICIAL`, but with `YARA.`.
+    pub(crate) name: Box<[u8]>,
+}
+
+/// What libclamav calls the kind of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NamedKind {
+    /// `db`
+    Plain,
+    /// `ndb`
+    Body,
+    /// `ldb`
+    Logical,
+    /// `cbc`
+    Bytecode,
+    /// `yara`
+    Yara,
+    /// A word that is not known here.
+    Other,
+}
+
+impl NamedKind {
+    /// `None` for hashes and for what never looks into a plain message.
+    fn of(kind: &[u8]) -> Option<NamedKind> {
+        match kind {
+            // Hashes go by the name of their file from its first dot on, in the case it is written in.
+            [
+                ..,
+                b'h' | b'H' | b'm' | b'M',
+                b'd' | b'D' | b's' | b'S',
+                b'b' | b'B' | b'u' | b'U',
+            ]
+            | [.., b'f' | b'F', b'p' | b'P']
+            | [.., b'i' | b'I', b'm' | b'M', b'p' | b'P'] => None,
+            b"ndb" => Some(NamedKind::Body),
+            b"ldb" => Some(NamedKind::Logical),
+            b"yara" => Some(NamedKind::Yara),
+            b"cbc" => Some(NamedKind::Bytecode),
+            b"db" => Some(NamedKind::Plain),
+            b"cdb" | b"idb" | b"md" | b"phishing" => None,
+            _ => Some(NamedKind::Other),
+        }
+    }
+}
+
+impl Names {
+    /// Runs `work`, which loads, and notes down what libclamav names meanwhile.
+    pub(super) fn during<T>(
+        &mut self,
+        engine: &mut RawEngine,
+        work: impl FnOnce(&mut RawEngine) -> T,
+    ) -> T {
+        engine.watch(Some(on_signature), ptr::from_mut(self).cast());
+        let result = work(engine);
+        // From here on C has no way to `self`.
+        engine.watch(None, ptr::null_mut());
+        result
+    }
+
+    fn note(&mut self, kind: &[u8], name: &[u8]) {
+        if let Some(kind) = NamedKind::of(kind) {
+            self.signatures.push(Named {
+                kind,
+                name: name.into(),
+            });
+        }
+    }
+}
+
+unsafe extern "C" fn on_signature(
+    kind: *const c_char,
+    name: *const c_char,
+    _custom: c_uint,
+    user: *mut c_void,
+) -> c_int {
+    // SAFETY: libclamav hands back what `Names::during` gave it, on the thread that is in there; nobody else uses it
+    // until libclamav has returned.
+    let names = unsafe { &mut *user.cast::<Names>() };
+    if kind.is_null() || name.is_null() {
+        names.incomplete = true;
+        return 0;
+    }
+    // SAFETY: not NULL, and libclamav hands a terminated string that lives until this returns.
+    let kind = unsafe { CStr::from_ptr(kind) }.to_bytes();
+    // SAFETY: as above.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    // A panic must not cross C.
+    if panic::catch_unwind(AssertUnwindSafe(|| names.note(kind, name))).is_err() {
+        names.incomplete = true;
+    }
+    // Anything else keeps the signature out of the engine.
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{DatabaseOptions, EngineBuilder, Library};
+
+    const MD5: &str = "44d88612fea8a8f36de82e1278abb02f";
+
+    /// What libclamav names of these files.
+    fn named(files: &[(&str, &str)]) -> Names {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let mut names = Some(Names::default());
+        let engine = EngineBuilder::new(Library::init().unwrap())
+            .unwrap()
+            .builtin_signatures()
+            .unwrap()
+            .database_options(DatabaseOptions {
+                pua: true,
+                bytecode_unsigned: true,
+                ..DatabaseOptions::default()
+            })
+            .database(dir.path())
+            .unwrap()
+            .compile_and_name(&mut names);
+        assert!(engine.is_ok(), "{files:?}: {engine:?}");
+        let mut names = names.unwrap();
+        assert!(!names.incomplete);
+        // The shipped one.
+        assert_eq!(names.signatures.remove(0).kind, NamedKind::Body);
+        names
+    }
+
+    #[test]
+    fn every_kind_that_looks_into_messages_is_named() {
+        for (file, content, kind, name) in [
+            ("a.ndb", "N:0:*:616263646566\n", NamedKind::Body, "N"),
+            ("a.ndu", "N:0:*:616263646566\n", NamedKind::Body, "N"),
+            ("a.db", "N=616263646566\n", NamedKind::Plain, "N"),
+            (
+                "a.LDB",
+                "N;Target:0;0;616263646566\n",
+                NamedKind::Logical,
+                "N",
+            ),
+            (
+                "a.yar",
+                "rule N { strings: $a = \"abcdef\" condition: $a }\n",
+                NamedKind::Yara,
+                "YARA.N",
+            ),
+        ] {
+            let expected = Named {
+                kind,
+                name: name.as_bytes().into(),
+            };
+            assert_eq!(named(&[(file, content)]).signatures, [expected], "{file}");
+        }
+    }
+
+    #[test]
+    fn what_never_looks_into_messages_is_not() {
+        let hash = format!("{MD5}:68:N\n");
+        let section = format!("68:{MD5}:N\n");
+        for ending in [
+            "hdb", "hsb", "hdu", "hsu", "fp", "sfp", "HDB", "x.y.Hsb", "ndb.hdb",
+        ] {
+            let name = format!("a.{ending}");
+            assert_eq!(named(&[(&name, &hash)]).signatures, [], "{name}");
+        }
+        for ending in ["mdb", "msb", "mdu", "msu", "MDB"] {
+            let name = format!("a.{ending}");
+            assert_eq!(named(&[(&name, &section)]).signatures, [], "{name}");
+        }
+        for (name, content) in [
+            ("a.imp", format!("{MD5}:*:N:90\n")),
+            ("a.cdb", "N:CL_TYPE_ZIP:*:evil:*:*:*:1:*:*\n".to_owned()),
+            ("a.zmd", "N:0:evil:1:1:*:*:1:*\n".to_owned()),
+            ("a.rmd", "N:0:evil:1:1:*:*:1:*\n".to_owned()),
+            ("a.pdb", "H:example.com\n".to_owned()),
+            ("a.wdb", "M:one.example:two.example\n".to_owned()),
+        ] {
+            assert_eq!(named(&[(name, &content)]).signatures, [], "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_words_are_not_passed_over() {
+        assert_eq!(NamedKind::of(b"later"), Some(NamedKind::Other));
+        assert_eq!(NamedKind::of(b""), Some(NamedKind::Other));
+    }
+
+    #[test]
+    fn a_load_without_names_goes_on_as_before() {
+        let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        let engine = builder.builtin_signatures().unwrap().compile().unwrap();
+        assert_eq!(engine.info().signatures, 1);
+    }
+}

@@ -1,0 +1,274 @@
+//! The decision for one message.
+//!
+//! In the order of what it costs: length, byte classes (with the normalised text as a by-product), first bytes, texts of
+//! signatures, the reading as UTF-16, digests. A text that was seen only proposes its signatures; each of them is asked what else it needs before the
+//! message has to be scanned.
+
+use std::ops::ControlFlow;
+
+use super::Cause;
+use super::digests;
+use super::need::{Atom, Need};
+use super::normaliser::Normalised;
+use super::plan::{Compiled, Plan, Search};
+use super::signature::{Kind, SizeRange};
+use super::text;
+
+/// libclamav does not look at messages of this length or less.
+const NOT_LOOKED_AT: usize = crate::clam::NOT_LOOKED_AT_BYTES as usize;
+
+/// Buffers of one thread, used again and again: no decision allocates once they have grown.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    normal: Normalised,
+    decoded: Normalised,
+    lower: Vec<u8>,
+    text_seen: Seen,
+    raw_seen: Seen,
+}
+
+impl Scratch {
+    /// The normalised text of the message that was judged last, if it was plain.
+    pub(super) fn normalised(&self) -> &[u8] {
+        self.normal.text()
+    }
+}
+
+/// Which texts were seen in this message.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When each text was last seen.
+    at: Vec<u32>,
+    now: u32,
+}
+
+impl Seen {
+    /// A new message.
+    fn start(&mut self, texts: usize) {
+        if self.at.len() != texts || self.now == u32::MAX {
+            self.at.clear();
+            self.at.resize(texts, 0);
+            self.now = 0;
+        }
+        self.now += 1;
+    }
+
+    /// Whether it is the first time in this message.
+    fn first(&mut self, text: usize) -> bool {
+        match self.at.get_mut(text) {
+            Some(at) => std::mem::replace(at, self.now) != self.now,
+            None => true,
+        }
+    }
+}
+
+/// A signature that a text proposes.
+pub(super) struct Candidate<'p, 't> {
+    pub(super) signature: &'p Compiled,
+    pub(super) text: &'t [u8],
+    /// It has everything else that it needs.
+    pub(super) is_possible: bool,
+}
+
+impl Plan {
+    /// Why the message has to be scanned; `None` if libclamav would find nothing in it.
+    pub(super) fn decide(&self, message: &[u8], scratch: &mut Scratch) -> Option<Cause> {
+        if message.len() <= NOT_LOOKED_AT {
+            return None;
+        }
+        if let Some(cause) = self.is_not_plain(message, scratch) {
+            return Some(cause);
+        }
+        if self.unprovable(message, scratch).next().is_some() {
+            return Some(Cause::Unprovable);
+        }
+        let mut cause = None;
+        self.each_candidate(message, scratch, &mut |candidate| {
+            if !candidate.is_possible {
+                return ControlFlow::Continue(());
+            }
+            cause = Some(match candidate.signature.kind {
+                Kind::Type => Cause::FileType,
+                _ => Cause::Signature,
+            });
+            ControlFlow::Break(())
+        });
+        if cause.is_some() {
+            return cause;
+        }
+        if self.is_html_in_utf16(message, scratch) {
+            return Some(Cause::Utf16);
+        }
+        self.may_be_known(message, scratch).then_some(Cause::Digest)
+    }
+
+    /// What about the message itself, but for patterns of file types, makes it other than plain text. Fills in the normalised text.
+    pub(super) fn is_not_plain(&self, message: &[u8], scratch: &mut Scratch) -> Option<Cause> {
+        if message.len() > self.longest {
+            Some(Cause::Length)
+        } else if message.starts_with(b"\xff\xfe") || message.starts_with(b"\xfe\xff") {
+            Some(Cause::ByteOrderMark)
+        } else if self.magics.is_at_its_place(message) {
+            Some(Cause::Magic)
+        } else if !scratch.normal.fill(message) {
+            Some(Cause::Bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Signatures that may match any message of this length. The normalised text is there.
+    pub(super) fn unprovable<'p>(
+        &'p self,
+        message: &[u8],
+        scratch: &Scratch,
+    ) -> impl Iterator<Item = &'p str> + use<'p> {
+        let lengths = Lengths::of(message, scratch.normal.text());
+        let fits = move |(size, _): &&(SizeRange, Box<str>)| lengths.fit(*size);
+        self.always.iter().filter(fits).map(|(_, name)| &**name)
+    }
+
+    /// Hands on every signature of which a text was seen, until told to stop. The normalised text is there.
+    pub(super) fn each_candidate(
+        &self,
+        message: &[u8],
+        scratch: &mut Scratch,
+        take: &mut dyn FnMut(Candidate<'_, '_>) -> ControlFlow<()>,
+    ) {
+        let Scratch {
+            normal,
+            lower,
+            text_seen,
+            raw_seen,
+            ..
+        } = scratch;
+        lower.clear();
+        let facts = Facts {
+            message,
+            normal: normal.text(),
+        };
+        if let Some(search) = &self.text {
+            let stopped = self.candidates_of(search, facts.normal, facts, text_seen, lower, take);
+            if stopped.is_break() {
+                return;
+            }
+        }
+        // Texts of the message itself are there for what normalisation loses; where it lost nothing, none is to be found.
+        let lost_nothing = self.raw_texts_are_lost && normal.is_whole();
+        if let Some(search) = &self.raw
+            && !lost_nothing
+        {
+            let _stopped = self.candidates_of(search, message, facts, raw_seen, lower, take);
+        }
+    }
+
+    fn candidates_of(
+        &self,
+        search: &Search,
+        text: &[u8],
+        facts: Facts<'_>,
+        seen: &mut Seen,
+        lower: &mut Vec<u8>,
+        take: &mut dyn FnMut(Candidate<'_, '_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        seen.start(search.texts());
+        for hit in search.automaton.find_overlapping_iter(text) {
+            let index = hit.pattern().as_usize();
+            // The first place is the leftmost: if it is too late, all are.
+            if !seen.first(index) {
+                continue;
+            }
+            for owner in search.owners(index) {
+                let Some(signature) = self.signatures.get(owner.signature as usize) else {
+                    continue;
+                };
+                if hit.start() > owner.by as usize {
+                    continue;
+                }
+                if self.needs_lower && lower.is_empty() {
+                    lower.extend(facts.message.iter().map(u8::to_ascii_lowercase));
+                }
+                take(Candidate {
+                    signature,
+                    text: text.get(hit.range()).unwrap_or_default(),
+                    is_possible: Lengths::of(facts.message, facts.normal).fit(signature.size)
+                        && facts.fulfil(&signature.need, lower),
+                })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether libclamav may take it for HTML in UTF-16.
+    pub(super) fn is_html_in_utf16(&self, message: &[u8], scratch: &mut Scratch) -> bool {
+        let Some(automaton) = &self.decoded else {
+            return false;
+        };
+        scratch.decoded.fill_any(text::pre_decode(message));
+        automaton.is_match(scratch.decoded.text())
+    }
+
+    /// Whether libclamav may know the message, or its normalised text, by a digest. The normalised text is there.
+    pub(super) fn may_be_known(&self, message: &[u8], scratch: &Scratch) -> bool {
+        let normal = scratch.normal.text();
+        digests::may_know(&self.hashes, message)
+            || (self.hashes_normalised
+                && normal != message
+                && !normal.is_empty()
+                && digests::may_know(&self.hashes, normal))
+    }
+}
+
+/// What is true of a message.
+#[derive(Clone, Copy)]
+struct Facts<'m> {
+    message: &'m [u8],
+    normal: &'m [u8],
+}
+
+/// libclamav measures the message or, where it writes the normalised text to a file, that.
+#[derive(Clone, Copy)]
+struct Lengths {
+    message: u64,
+    normal: u64,
+}
+
+impl Lengths {
+    fn of(message: &[u8], normal: &[u8]) -> Lengths {
+        Lengths {
+            message: message.len() as u64,
+            normal: normal.len() as u64,
+        }
+    }
+
+    fn fit(self, size: SizeRange) -> bool {
+        size.min <= self.message && self.normal <= size.max
+    }
+}
+
+impl Facts<'_> {
+    fn fulfil(&self, need: &Need, lower: &[u8]) -> bool {
+        match need {
+            Need::Never => false,
+            Need::Always => true,
+            Need::Has(Atom::Length(least)) => self.message.len() >= *least as usize,
+            Need::Has(Atom::Text { literal, by }) => {
+                let first = memchr::memmem::find(self.normal, literal);
+                first.is_some_and(|at| by.is_none_or(|by| at <= by as usize))
+            }
+            Need::Has(Atom::Raw(bytes)) => memchr::memmem::find(lower, bytes).is_some(),
+            Need::AtLeast(k, needs) => {
+                let mut left = *k;
+                let mut rest = needs.len();
+                for need in needs {
+                    if left == 0 || rest < left {
+                        break;
+                    }
+                    left -= usize::from(self.fulfil(need, lower));
+                    rest -= 1;
+                }
+                left == 0
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What was read, compiled for many questions: automata over the covers of all signatures, and what each of these needs.
+
+use std::collections::HashMap;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
+use super::cover::{Where, cover};
+use super::frequency::TextModel;
+use super::hashes::Hashes;
+use super::need::{Atom, Need};
+use super::read::Reading;
+use super::signature::{Kind, Signature, SizeRange};
+use super::text;
+use super::types::Magic;
+
+/// Larger sets of texts are searched in a form that is slower and takes far less memory.
+const LARGEST_TABLE: usize = 256 << 10;
+
+/// A signature that a message may match.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) name: Box<str>,
+    pub(super) kind: Kind,
+    pub(super) need: Need,
+    pub(super) size: SizeRange,
+    /// How often its cover is expected in a message.
+    pub(super) expected: f32,
+}
+
+/// A signature of which a text was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) signature: u32,
+    /// The text has to start here or earlier.
+    pub(super) by: u32,
+}
+
+/// Texts and whose they are.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) automaton: AhoCorasick,
+    /// Where each text's owners end.
+    ends: Box<[u32]>,
+    owners: Box<[Owner]>,
+    pub(super) shortest: usize,
+}
+
+impl Search {
+    /// `None` for no texts: there is nothing to search.
+    fn new(texts: HashMap<Box<[u8]>, Vec<Owner>>, case: Case) -> Result<Option<Search>, String> {
+        let mut texts: Vec<_> = texts.into_iter().collect();
+        texts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if texts.is_empty() {
+            return Ok(None);
+        }
+        let bytes: usize = texts.iter().map(|(text, _)| text.len()).sum();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .ascii_case_insensitive(case == Case::Ignored)
+            .prefilter(false)
+            .kind(Some(match bytes <= LARGEST_TABLE {
+                true => AhoCorasickKind::DFA,
+                false => AhoCorasickKind::ContiguousNFA,
+            }))
+            .build(texts.iter().map(|(text, _)| text))
+            .map_err(|error| format!("the texts to look for: {error}"))?;
+        let shortest = texts.iter().map(|(text, _)| text.len()).min().unwrap_or(0);
+        let (mut owners, mut ends) = (Vec::new(), Vec::new());
+        for (_, mut of_text) in texts {
+            owners.append(&mut of_text);
+            ends.push(u32::try_from(owners.len()).map_err(|_| "too many signatures")?);
+        }
+        Ok(Some(Search {
+            automaton,
+            ends: ends.into(),
+            owners: owners.into(),
+            shortest,
+        }))
+    }
+
+    pub(super) fn texts(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whose text this is.
+    pub(super) fn owners(&self, text: usize) -> &[Owner] {
+        let end = |text: usize| self.ends.get(text).map_or(0, |end| *end as usize);
+        let start = text.checked_sub(1).map_or(0, end);
+        self.owners.get(start..end(text)).unwrap_or_default()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.automaton.memory_usage() + size_of_val(&*self.ends) + size_of_val(&*self.owners)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Counts,
+    Ignored,
+}
+
+/// Everything that a decision takes, immutable.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Longer messages are not judged.
+    pub(super) longest: usize,
+    pub(super) magics: Magics,
+    /// Signatures that may match any message of these sizes.
+    pub(super) always: Box<[(SizeRange, Box<str>)]>,
+    /// Texts of the normalised message.
+    pub(super) text: Option<Search>,
+    /// Texts of the message itself, in lower case.
+    pub(super) raw: Option<Search>,
+    /// None of these can stand in a message of which normalisation loses nothing.
+    pub(super) raw_texts_are_lost: bool,
+    /// Some signature needs texts of the message itself.
+    pub(super) needs_lower: bool,
+    /// Texts of the reading as UTF-16.
+    pub(super) decoded: Option<AhoCorasick>,
+    pub(super) signatures: Box<[Compiled]>,
+    pub(super) hashes: Hashes,
+    pub(super) hashes_normalised: bool,
+}
+
+/// Bytes at a place, sorted by how they are asked for.
+#[derive(Debug, Default)]
+pub(super) struct Magics {
+    /// By the first byte of the message.
+    first: Vec<Vec<Box<[u8]>>>,
+    elsewhere: Vec<Magic>,
+}
+
+impl Magics {
+    fn new(magics: Vec<Magic>) -> Magics {
+        let mut sorted = Magics {
+            first: vec![Vec::new(); 256],
+            elsewhere: Vec::new(),
+        };
+        for magic in magics {
+            let at_start = (magic.offset == 0)
+                .then(|| magic.bytes.first().copied())
+                .flatten()
+                .and_then(|byte| sorted.first.get_mut(usize::from(byte)));
+            match at_start {
+                Some(list) => list.push(magic.bytes),
+                None => sorted.elsewhere.push(magic),
+            }
+        }
+        sorted
+    }
+
+    pub(super) fn is_at_its_place(&self, message: &[u8]) -> bool {
+        let first = message
+            .first()
+            .and_then(|byte| self.first.get(usize::from(*byte)));
+        first.is_some_and(|list| list.iter().any(|magic| message.starts_with(magic)))
+            || self.elsewhere.iter().any(|magic| {
+                message
+                    .get(magic.offset..)
+                    .is_some_and(|rest| rest.starts_with(&magic.bytes))
+            })
+    }
+}
+
+/// Why there can be no plan.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A signature may match any message.
+    Anything(Vec<Box<str>>),
+    /// An automaton cannot be built.
+    Automaton(String),
+}
+
+impl Plan {
+    pub(super) fn new(
+        reading: Reading,
+        longest: usize,
+        model: &TextModel,
+    ) -> Result<Plan, Refusal> {
+        let Reading {
+            signatures,
+            hashes,
+            types,
+            normalises_to_file,
+            ..
+        } = reading;
+        let mut tables = Tables::default();
+        for signature in signatures.into_iter().chain(types.patterns) {
+            if signature.size.min <= longest as u64 {
+                tables.add(signature, model);
+            }
+        }
+        let everything = |size: &SizeRange| size.min <= 6 && size.max >= longest as u64;
+        let anything: Vec<Box<str>> = tables
+            .always
+            .iter()
+            .filter(|(size, _)| everything(size))
+            .map(|(_, name)| name.clone())
+            .collect();
+        if !anything.is_empty() {
+            return Err(Refusal::Anything(anything));
+        }
+        let mut decoded: Vec<&[u8]> = Vec::new();
+        for signature in &types.decoded {
+            let Some(cover) = cover(&signature.need, Where::Decoded, model) else {
+                return Err(Refusal::Anything(vec![signature.name.clone()]));
+            };
+            decoded.extend(cover.atoms.iter().filter_map(|atom| match atom {
+                Atom::Text { literal, .. } => Some(&**literal),
+                _ => None,
+            }));
+        }
+        let decoded = match decoded.is_empty() {
+            true => None,
+            false => Some(
+                AhoCorasick::builder()
+                    .kind(Some(AhoCorasickKind::DFA))
+                    .build(&decoded)
+                    .map_err(|error| Refusal::Automaton(error.to_string()))?,
+            ),
+        };
+        let is_lost = |text: &[u8]| {
+            let mut normal = Vec::new();
+            text::normalise(text, &mut normal);
+            normal != text
+        };
+        let raw_texts_are_lost = tables.raw.keys().all(|text| is_lost(text));
+        let needs_lower = tables.signatures.iter().any(|one| has_raw(&one.need));
+        Ok(Plan {
+            longest,
+            magics: Magics::new(types.magics),
+            always: tables.always.into(),
+            text: Search::new(tables.text, Case::Counts).map_err(Refusal::Automaton)?,
+            raw: Search::new(tables.raw, Case::Ignored).map_err(Refusal::Automaton)?,
+            raw_texts_are_lost,
+            needs_lower,
+            decoded,
+            signatures: tables.signatures.into(),
+            hashes: hashes.build(),
+            hashes_normalised: normalises_to_file,
+        })
+    }
+
+    /// Bytes that the automata and tables take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let search = |search: &Option<Search>| search.as_ref().map_or(0, Search::memory_bytes);
+        let needs: usize = self
+            .signatures
+            .iter()
+            .map(|one| one.need.memory_bytes())
+            .sum();
+        search(&self.text)
+            + search(&self.raw)
+            + self.decoded.as_ref().map_or(0, AhoCorasick::memory_usage)
+            + size_of_val(&*self.signatures)
+            + needs
+            + self.hashes.memory_bytes()
+    }
+}
+
+/// Whether bytes of the message itself are asked for.
+fn has_raw(need: &Need) -> bool {
+    match need {
+        Need::Has(atom) => matches!(atom, Atom::Raw(_)),
+        Need::AtLeast(_, needs) => needs.iter().any(has_raw),
+        Need::Never | Need::Always => false,
+    }
+}
+
+/// What is collected for a plan.
+#[derive(Default)]
+struct Tables {
+    signatures: Vec<Compiled>,
+    always: Vec<(SizeRange, Box<str>)>,
+    text: HashMap<Box<[u8]>, Vec<Owner>>,
+    raw: HashMap<Box<[u8]>, Vec<Owner>>,
+}
+
+impl Tables {
+    fn add(&mut self, signature: Signature, model: &TextModel) {
+        let Signature {
+            name,
+            kind,
+            need,
+            size,
+            ..
+        } = signature;
+        let Some(cover) = cover(&need, Where::Message, model) else {
+            self.always.push((size, name));
+            return;
+        };
+        let Ok(index) = u32::try_from(self.signatures.len()) else {
+            self.always.push((size, name));
+            return;
+        };
+        for atom in &cover.atoms {
+            let (texts, text, by) = match atom {
+                Atom::Text { literal, by } => (&mut self.text, literal, by.unwrap_or(u32::MAX)),
+                Atom::Raw(bytes) => (&mut self.raw, bytes, u32::MAX),
+                Atom::Length(_) => continue,
+            };
+            let owners = texts.entry(text.clone()).or_default();
+            match owners.last_mut() {
+                Some(last) if last.signature == index => last.by = last.by.max(by),
+                _ => owners.push(Owner {
+                    signature: index,
+                    by,
+                }),
+            }
+        }
+        let expected = cover.expected;
+        self.signatures.push(Compiled {
+            name,
+            kind,
+            need,
+            size,
+            expected,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_has_its_owners() {
+        let mut texts: HashMap<Box<[u8]>, Vec<Owner>> = HashMap::new();
+        for (signature, text) in [(0, "bb"), (1, "a"), (2, "bb"), (3, "ccc")] {
+            let owner = Owner { signature, by: 7 };
+            texts.entry(text.as_bytes().into()).or_default().push(owner);
+        }
+        let search = Search::new(texts, Case::Counts).unwrap().unwrap();
+        assert_eq!((search.texts(), search.shortest), (3, 1));
+        let mut found = Vec::new();
+        for hit in search.automaton.find_overlapping_iter("abbccc") {
+            let owners = search.owners(hit.pattern().as_usize());
+            found.push(
+                owners
+                    .iter()
+                    .map(|owner| owner.signature)
+                    .collect::<Vec<_>>(),
+            );
+        }
+        assert_eq!(found, [vec![1], vec![0, 2], vec![3]]);
+    }
+
+    #[test]
+    fn magics_are_looked_for_at_their_places() {
+        let magic = |offset, bytes: &[u8]| Magic {
+            offset,
+            bytes: bytes.into(),
+        };
+        let magics = Magics::new(vec![magic(0, b"MZ"), magic(0, b"MM"), magic(3, b"xy")]);
+        for (message, at_its_place) in [
+            ("MZ", true),
+            ("M", false),
+            ("MM ", true),
+            ("aMZ", false),
+            ("abcxy", true),
+            ("abxyc", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                magics.is_at_its_place(message.as_bytes()),
+                at_its_place,
+                "{message}"
+            );
+        }
+    }
+}

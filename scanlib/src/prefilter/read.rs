@@ -1,0 +1,327 @@
+//! From signature files to what the prefilter is built of.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use super::formats::{Format, body, hash, ioc, lines, logical, visit, whole};
+use super::hashes;
+use super::need::Need;
+use super::pattern::{self, Modifiers, Offset, Target};
+use super::signature::{Kind, Signature, SizeRange};
+use super::types::Types;
+use super::yara;
+use crate::clam::{Named, NamedKind, Names};
+
+/// Bytes of a file of YARA rules; the largest collections have some ten million.
+const LARGEST_YARA: u64 = 256 << 20;
+/// Bytes of the second line of a bytecode.
+const BYTECODE_LINE: usize = 1 << 20;
+/// So many doubts are told; the others are counted.
+const DOUBTS: usize = 20;
+
+/// Why not everything that was loaded is understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Doubt {
+    /// The file's name; of a member of a container with the container's name in front.
+    pub file: String,
+    /// Line in the file, from 1; `None` if it is about more than a line.
+    pub line: Option<u64>,
+    /// The signature, if it has a name.
+    pub signature: Option<String>,
+    /// What is not understood.
+    pub why: String,
+}
+
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        if let Some(signature) = &self.signature {
+            write!(f, ", {signature}")?;
+        }
+        write!(f, ": {}", self.why)
+    }
+}
+
+/// All that was read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) signatures: Vec<Signature>,
+    /// Rules that are there only if libclamav names them.
+    if_named: Vec<(Signature, Place)>,
+    pub(crate) hashes: hashes::Builder,
+    pub(crate) hash_lines: u64,
+    pub(crate) types: Types,
+    /// libclamav writes the normalised text to a file, of which it takes digests, too.
+    pub(crate) normalises_to_file: bool,
+    /// Names of everything that libclamav names, hashed.
+    names: HashSet<u64>,
+    hasher: RandomState,
+    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) doubts_not_told: u64,
+}
+
+/// Where in the files.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    file: String,
+    line: Option<u64>,
+}
+
+impl Reading {
+    pub(crate) fn new() -> Reading {
+        Reading {
+            signatures: Vec::new(),
+            if_named: Vec::new(),
+            hashes: hashes::Builder::default(),
+            hash_lines: 0,
+            types: Types::built_in(),
+            normalises_to_file: false,
+            names: HashSet::new(),
+            hasher: RandomState::new(),
+            doubts: Vec::new(),
+            doubts_not_told: 0,
+        }
+    }
+
+    /// Reads a file that libclamav loads. What goes wrong becomes a doubt.
+    pub(crate) fn file(&mut self, path: &Path) {
+        let name = path.file_name().unwrap_or_default();
+        let read = File::open(path)
+            .map(|file| BufReader::with_capacity(64 << 10, file))
+            .and_then(|mut file| self.content(name.as_encoded_bytes(), &mut file));
+        if let Err(error) = read {
+            let place = Place {
+                file: name.to_string_lossy().into_owned(),
+                line: None,
+            };
+            self.doubt(&place, None, error.to_string());
+        }
+    }
+
+    /// Reads a text that libclamav loads as a file of this name.
+    pub(crate) fn text(&mut self, name: &str, text: &str) {
+        // Bytes in memory are always read.
+        self.content(name.as_bytes(), &mut text.as_bytes())
+            .unwrap_or_default();
+    }
+
+    /// Reads a file's content.
+    fn content(&mut self, name: &[u8], content: &mut dyn BufRead) -> io::Result<()> {
+        let outer = String::from_utf8_lossy(name).into_owned();
+        let is_container = Format::of(name) == Format::Container;
+        visit(name, content, &mut |name, format, content| {
+            let inner = String::from_utf8_lossy(name);
+            let file = match is_container {
+                true => format!("{outer}/{inner}"),
+                false => outer.clone(),
+            };
+            self.one(&file, name, format, content)
+        })
+    }
+
+    fn one(
+        &mut self,
+        file: &str,
+        name: &[u8],
+        format: Format,
+        content: &mut dyn BufRead,
+    ) -> io::Result<()> {
+        let each = |most: usize, content: &mut dyn BufRead, take: &mut TakeLine<'_>| {
+            lines::each(content, most, &mut |line, text| {
+                let place = Place {
+                    file: file.to_owned(),
+                    line: Some(line),
+                };
+                take(&place, text);
+            })
+        };
+        match format {
+            Format::Body => each(lines::SHORT, content, &mut |place, line| {
+                let parsed = line.and_then(body::parse);
+                match parsed {
+                    Ok(parsed) => self.body(place, NamedKind::Body, &parsed),
+                    Err(why) => self.doubt(place, None, why.to_owned()),
+                }
+            }),
+            Format::Plain => each(lines::SHORT, content, &mut |place, line| match line
+                .and_then(body::parse_plain)
+            {
+                Ok(Some(parsed)) => self.body(place, NamedKind::Plain, &parsed),
+                Ok(None) => {}
+                Err(why) => self.doubt(place, None, why.to_owned()),
+            }),
+            Format::Logical => each(lines::LONG, content, &mut |place, line| match line {
+                Ok(line) => self.logical(place, line, Kind::Logical),
+                Err(why) => self.doubt(place, None, why.to_owned()),
+            }),
+            Format::Bytecode => {
+                self.name(NamedKind::Bytecode, name);
+                self.normalises_to_file = true;
+                each(BYTECODE_LINE, content, &mut |place, line| match line {
+                    _ if place.line != Some(2) => {}
+                    Ok(line) if line.contains(&b';') => {
+                        self.logical(place, line, Kind::Bytecode);
+                    }
+                    Ok(_) => {}
+                    Err(why) => self.doubt(place, None, why.to_owned()),
+                })
+            }
+            Format::Hash => each(lines::SHORT, content, &mut |place, line| match line
+                .and_then(hash::parse)
+            {
+                Ok(line) => {
+                    self.hash_lines += 1;
+                    self.hashes.add(line.kind, line.size, line.start);
+                }
+                Err(why) => self.doubt(place, None, why.to_owned()),
+            }),
+            Format::FileTypes => each(lines::SHORT, content, &mut |place, line| {
+                let added = line
+                    .map_err(str::to_owned)
+                    .and_then(|line| self.types.add(line));
+                if let Err(why) = added {
+                    self.doubt(place, None, why);
+                }
+            }),
+            Format::Ioc => {
+                let place = Place {
+                    file: file.to_owned(),
+                    line: None,
+                };
+                match ioc::hashes(&whole(content, ioc::MOST)?, &mut self.hashes) {
+                    Ok(()) => {}
+                    Err(why) => self.doubt(&place, None, why.to_owned()),
+                }
+                Ok(())
+            }
+            Format::Yara => {
+                self.yara(file, &whole(content, LARGEST_YARA)?);
+                Ok(())
+            }
+            // libclamav skips what it does not know, and a libclamav that may know more is not trusted.
+            Format::Irrelevant(_) | Format::Unknown => Ok(()),
+            Format::Container => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn body(&mut self, place: &Place, kind: NamedKind, body: &body::Body<'_>) {
+        self.name(kind, body.name);
+        if let Some(signature) = body.signature() {
+            self.normalises_to_file |= body.is_relative_text();
+            self.add(place, signature);
+        }
+    }
+
+    fn logical(&mut self, place: &Place, line: &[u8], kind: Kind) {
+        self.name(NamedKind::Logical, logical::name(line));
+        if let Some(signature) = logical::logical(line, kind) {
+            self.normalises_to_file |= logical::is_relative_text(line);
+            self.add(place, signature);
+        }
+    }
+
+    fn yara(&mut self, file: &str, text: &[u8]) {
+        let place = Place {
+            file: file.to_owned(),
+            line: None,
+        };
+        let body = |hex: &str, options: yara::BodyOptions| {
+            let modifiers = Modifiers {
+                nocase: options.nocase,
+                fullword: options.fullword,
+            };
+            pattern::need(hex.as_bytes(), Target::Generic, Offset::Any, modifiers)
+        };
+        for rule in yara::parse(text, &body) {
+            let signature = Signature {
+                name: rule.name,
+                kind: Kind::Yara,
+                need: rule.need,
+                size: SizeRange::ANY,
+                why: rule.why,
+            };
+            if signature.name.is_empty() {
+                self.add(&place, signature);
+                continue;
+            }
+            self.name(NamedKind::Yara, yara_name(&signature.name).as_bytes());
+            if rule.private {
+                // It reports nothing, and what refers to it may match anything.
+            } else if rule.no_strings || signature.need == Need::Always {
+                self.if_named.push((signature, place.clone()));
+            } else {
+                self.add(&place, signature);
+            }
+        }
+    }
+
+    /// Takes in a signature, and its doubt if there is one.
+    fn add(&mut self, place: &Place, mut signature: Signature) {
+        if let Some(why) = signature.why.take() {
+            let name = signature.name.clone().into_string();
+            self.doubt(place, Some(name).filter(|name| !name.is_empty()), why);
+        } else if signature.need != Need::Never {
+            self.signatures.push(signature);
+        }
+    }
+
+    fn doubt(&mut self, place: &Place, signature: Option<String>, why: String) {
+        if self.doubts.len() >= DOUBTS {
+            self.doubts_not_told += 1;
+            return;
+        }
+        self.doubts.push(Doubt {
+            file: place.file.clone(),
+            line: place.line,
+            signature,
+            why,
+        });
+    }
+
+    fn name(&mut self, kind: NamedKind, name: &[u8]) {
+        self.names.insert(self.hasher.hash_one((kind, name)));
+    }
+
+    /// Holds what was read to what libclamav says that it loaded. It names no signature that was not read, or not all
+    /// was understood; and of rules that may be left out, those it does not name are.
+    pub(crate) fn compare(&mut self, names: &Names) {
+        let everything = Place {
+            file: "the signatures".to_owned(),
+            line: None,
+        };
+        if names.incomplete {
+            let why = "libclamav's names of what it loaded are incomplete".to_owned();
+            self.doubt(&everything, None, why);
+        }
+        let mut rules = HashSet::new();
+        for Named { kind, name } in &names.signatures {
+            if *kind == NamedKind::Yara {
+                rules.insert(&**name);
+            }
+            if !self.names.contains(&self.hasher.hash_one((*kind, &**name))) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let why = "libclamav loaded it, and it was not read here".to_owned();
+                self.doubt(&everything, Some(name), why);
+            }
+        }
+        for (signature, place) in std::mem::take(&mut self.if_named) {
+            if names.incomplete || rules.contains(yara_name(&signature.name).as_bytes()) {
+                self.add(&place, signature);
+            }
+        }
+    }
+}
+
+type TakeLine<'t> = dyn FnMut(&Place, Result<&[u8], &'static str>) + 't;
+
+/// As libclamav names a rule.
+fn yara_name(rule: &str) -> String {
+    format!("YARA.{rule}")
+}

@@ -1,0 +1,114 @@
+//! Rules as a whole, and what their tests share.
+
+mod conditions;
+mod files;
+mod needs;
+mod regexes;
+
+use super::*;
+use crate::prefilter::need::Atom;
+use crate::prefilter::text;
+use crate::{EngineBuilder, Library, Payload, Request, ScanOptions};
+
+/// Knows of body patterns only the bytes that stand in them as they are.
+fn body(pattern: &str, _: BodyOptions) -> Result<Need, String> {
+    let mut runs = vec![Vec::new()];
+    let mut depth = 0;
+    let mut digits = pattern.chars();
+    while let Some(high) = digits.next() {
+        match high {
+            '(' | '{' => depth += 1,
+            ')' | '}' => depth -= 1,
+            _ if depth > 0 => {}
+            '*' => {}
+            _ => {
+                let pair: String = [high].into_iter().chain(digits.next()).collect();
+                match u8::from_str_radix(&pair, 16) {
+                    Ok(byte) if pair.len() == 2 => {
+                        runs.last_mut().unwrap().push(byte);
+                        continue;
+                    }
+                    Err(_) if pair.len() == 2 && pair.contains('?') => {}
+                    _ => return Err("no body pattern".to_owned()),
+                }
+            }
+        }
+        runs.push(Vec::new());
+    }
+    if runs.iter().flatten().any(|byte| text::is_foreign(*byte)) {
+        return Ok(Need::Never);
+    }
+    let needs = runs.iter().map(|run| literal::normalised(run, None));
+    Ok(Need::all(needs.collect()))
+}
+
+fn parse_text(rules: &str) -> Vec<YaraRule> {
+    parse(rules.as_bytes(), &body)
+}
+
+fn only(rules: &str) -> YaraRule {
+    let mut rules = parse_text(rules);
+    assert_eq!(rules.len(), 1, "{rules:?}");
+    rules.remove(0)
+}
+
+/// Whether a plain message fulfils a need.
+fn holds(need: &Need, message: &[u8]) -> bool {
+    let mut normalised = Vec::new();
+    text::normalise(message, &mut normalised);
+    let lower = message.to_ascii_lowercase();
+    need.holds(&|atom| match atom {
+        Atom::Text { literal, by } => memchr::memmem::find(&normalised, literal)
+            .is_some_and(|at| by.is_none_or(|by| at <= by as usize)),
+        Atom::Raw(literal) => memchr::memmem::find(&lower, literal).is_some(),
+        Atom::Length(len) => message.len() >= *len as usize,
+    })
+}
+
+/// The need in short: `a` is the string `$a`.
+fn short(need: &Need) -> String {
+    match need {
+        Need::Never => "never".to_owned(),
+        Need::Always => "always".to_owned(),
+        Need::Has(Atom::Text { literal, by }) => {
+            let text = String::from_utf8_lossy(literal).replace("alpha", "a");
+            let text = text.replace("bravo", "b").replace("charlie", "c");
+            format!("{text}{}", by.map_or(String::new(), |by| format!("@{by}")))
+        }
+        Need::Has(atom) => format!("{atom:?}"),
+        Need::AtLeast(count, needs) => {
+            let needs: Vec<String> = needs.iter().map(short).collect();
+            format!("{count} of ({})", needs.join(", "))
+        }
+    }
+}
+
+/// The rules that libclamav reports for each message.
+fn reported(rules: &str, messages: &[Vec<u8>]) -> Vec<Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rules.yar"), rules).unwrap();
+    std::fs::write(
+        dir.path().join("some.ndb"),
+        "Some:0:*:fffefdfcfbfaf9f8f7f6\n",
+    )
+    .unwrap();
+    let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
+    // A file whose last rule is left out may be refused as a whole.
+    let Ok(engine) = builder.database(dir.path()).unwrap().compile() else {
+        return vec![Vec::new(); messages.len()];
+    };
+    let options = ScanOptions {
+        all_matches: true,
+        ..ScanOptions::default()
+    };
+    let request = Request::new().options(options);
+    let scan = |message: &Vec<u8>| {
+        let scan = engine.scan(Payload::Bytes(message), &request).unwrap();
+        let names = scan.names.iter().map(|name| {
+            let name = name.trim_end_matches(".UNOFFICIAL");
+            name.trim_start_matches("YARA.").to_owned()
+        });
+        names.collect()
+    };
+    messages.iter().map(scan).collect()
+}

@@ -1,0 +1,130 @@
+//! Whether what the prefilter clears is clean: libclamav is asked.
+//!
+//! Messages are made from signatures, from what libclamav knows types of files by, from chance and from real logs; databases
+//! are published ones, samples of them, and made-up ones. `SCANNER_TEST_SEED` and `SCANNER_TEST_SOUNDNESS` (how many
+//! messages) say which and how many; the same numbers give the same messages. From 500,000 messages on, whole published
+//! files are loaded as well, and each has its share.
+//!
+//! A gate that is known to be wrong goes to [`hunt::Quarry::hunt`], which says how many messages it takes to catch it.
+//! Should libclamav crash, the database, its round and the message are left in `/dev/shm`.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
+mod boundary;
+mod bytes;
+#[path = "../corpus/mod.rs"]
+mod corpus;
+mod database;
+mod digest;
+mod draft;
+mod facts;
+mod faults;
+mod grammar;
+mod hunt;
+mod judge;
+mod logic;
+mod mutate;
+mod pattern;
+mod random;
+mod regex;
+mod signature;
+#[path = "../support/mod.rs"]
+mod support;
+mod words;
+mod yara;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use database::Loaded;
+use hunt::Quarry;
+use judge::{Cleared, Count, Tally};
+use scanlib::prefilter::{Gate, Scratch};
+use signature::Kind;
+
+/// How many messages a run of all tests can afford.
+const SHORT: u64 = 10_000;
+const SEED: u64 = 20_260_301;
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {text}"))
+    })
+}
+
+fn quarry() -> &'static Quarry {
+    static QUARRY: LazyLock<Quarry> = LazyLock::new(|| {
+        let files = [
+            "syslog-edge.jsonl.zst",
+            "product-logs.jsonl.zst",
+            "web-attack-acunetix.log.zst",
+            "auth-elastic.log.zst",
+        ];
+        let lines = files.into_iter().filter_map(corpus::messages).flatten();
+        Quarry::new(lines.collect())
+    });
+    &QUARRY
+}
+
+/// The prefilter that everybody uses.
+fn gate(loaded: &Rc<Loaded>) -> Box<Cleared<'static>> {
+    let prefilter = loaded.engine.prefilter().clone();
+    let scratch = RefCell::new(Scratch::default());
+    Box::new(move |message| prefilter.check(message, &mut scratch.borrow_mut()) == Gate::Cleared)
+}
+
+#[test]
+fn what_is_cleared_is_clean() {
+    let seed = variable("SCANNER_TEST_SEED", SEED);
+    let messages = variable("SCANNER_TEST_SOUNDNESS", SHORT);
+    let again = format!("SCANNER_TEST_SEED={seed} SCANNER_TEST_SOUNDNESS={messages}");
+    let quarry = quarry();
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    for round in quarry.plan(messages as usize, seed) {
+        if let Err(report) = quarry.run(round, &gate, &mut tally) {
+            panic!("{report}{again}");
+        }
+    }
+    let long = messages >= hunt::LONG;
+    let mut kinds: BTreeMap<Kind, Count> = BTreeMap::new();
+    for database in &quarry.published {
+        let coverage = tally.coverage(database);
+        coverage.print(&database.label, long);
+        for (kind, count) in coverage.kinds {
+            *kinds.entry(kind).or_default() += count;
+        }
+    }
+    println!("{} in {:.1?}; {again}", tally.summary(), start.elapsed());
+
+    // Hardly any finding, or nothing else, and this proves little. Made-up databases alone have fewer.
+    let share = |count: usize| count * 100 / tally.messages.max(1);
+    let least = if quarry.published.is_empty() { 20 } else { 25 };
+    assert!(messages < SHORT || (least..75).contains(&share(tally.reported)));
+    assert!(
+        messages < SHORT || tally.cleared == 0 || share(tally.cleared) >= 25,
+        "little is cleared"
+    );
+    for (kind, count) in kinds {
+        let least = if kind == Kind::Body { 95 } else { 85 };
+        println!("{kind:?}: {} of {} hit", count.hit, count.possible);
+        assert!(
+            !long || count.hit * 100 >= count.possible * least,
+            "{kind:?}"
+        );
+    }
+    assert!(
+        tally.refused * 20 <= tally.databases,
+        "{} refused",
+        tally.refused
+    );
+}
