@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::boundary;
 use super::bytes::normalised;
 use super::database::{Database, Loaded, other_types, published};
-use super::draft::Draft;
+use super::draft::{Draft, LONGEST_MESSAGE};
 use super::grammar;
 use super::judge::{Cleared, MakeGate, Tally, WrongClean, explain};
 use super::mutate::mutated;
@@ -136,7 +136,10 @@ impl Quarry {
         };
         let mut prey = Prey::new(&database, &mut random);
         for _ in 0..round.messages {
-            let message = self.message(&database, &mut prey, tally, &mut random);
+            let mut message = self.message(&database, &mut prey, tally, &mut random);
+            if random.below(1000) == 0 {
+                message = lengthened(message, &self.words, &mut random);
+            }
             if let Err(wrong) = check(&message, tally) {
                 return Err(explain(&wrong, &database, &loaded, &*cleared, &repeat));
             }
@@ -304,6 +307,21 @@ fn clipped(mut draft: Draft, words: &Words, random: &mut Random) -> Vec<u8> {
         message.truncate(message.len() - cut(&message));
     }
     message
+}
+
+/// Among so many lines that it is longer than what a gate judges, or than what libclamav looks at in one go.
+fn lengthened(message: Vec<u8>, words: &Words, random: &mut Random) -> Vec<u8> {
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    let least = *random.pick(&[LONGEST_MESSAGE, LONGEST_MESSAGE, 2 * LONGEST_MESSAGE]);
+    while before.len() + behind.len() <= least {
+        let side = match random.percent(50) {
+            true => &mut before,
+            false => &mut behind,
+        };
+        side.extend(words.line(random));
+        side.push(b'\n');
+    }
+    [before, message, behind].concat()
 }
 
 /// The signatures of a database in an order of chance, so that each has its turn.

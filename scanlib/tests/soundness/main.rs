@@ -92,7 +92,7 @@ fn what_is_cleared_is_clean() {
     let mut tally = Tally::default();
     for round in quarry.plan(messages as usize, seed) {
         if let Err(report) = quarry.run(round, &gate, &mut tally) {
-            panic!("{report}{again}");
+            panic!("caught after {} messages: {report}{again}", tally.messages);
         }
     }
     let long = messages >= hunt::LONG;
