@@ -221,14 +221,22 @@ fn reason(message: &[u8]) -> &'static str {
     }
 }
 
+/// A long message is tried so often, and then it is small enough.
+const TRIES: usize = 4000;
+
 /// The least message that is still wrongly cleared: chunks are left out for as long as any can be.
 pub fn minimised(message: &[u8], wrong: &dyn Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut best = message.to_vec();
+    let mut tries = 0;
     let mut size = best.len().div_ceil(2);
     while size > 0 {
         let mut at = 0;
         let mut shrunk = false;
         while at < best.len() {
+            tries += 1;
+            if tries > TRIES {
+                return best;
+            }
             let mut less = best.clone();
             less.drain(at..(at + size).min(best.len()));
             if wrong(&less) {
