@@ -304,7 +304,7 @@ impl EngineBuilder {
     fn read(&self, names: &Names) -> Result<Reading, LoadError> {
         let mut reading = Reading::new();
         if self.builtin {
-            reading.text(database::BUILTIN_NAME, &database::builtin_text());
+            reading.text(database::BUILTIN_NAME, database::builtin_text());
         }
         for source in &self.sources {
             for file in source.files()? {
