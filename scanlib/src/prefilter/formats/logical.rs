@@ -44,10 +44,9 @@ pub(crate) fn is_relative_text(line: &[u8]) -> bool {
         }))
     );
     let is_relative = |sub: &&[u8]| match split(sub, b':', 0)[..] {
+        [offset, _] | [offset, _, _, _] => Offset::parse(offset).is_relative(),
         // A pattern alone, or with modifiers.
-        [_] | [_, b"", _] => false,
-        [offset, ..] => Offset::parse(offset).is_relative(),
-        [] => false,
+        _ => false,
     };
     is_for_text && subs.iter().any(is_relative)
 }
@@ -159,6 +158,8 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
         [offset, hex] => (offset, hex, b""),
         [hex, b"", letters] => (b"*", hex, letters),
         [offset, hex, b"", letters] => (offset, hex, letters),
+        // Of more fields libclamav takes the first for the pattern, and passes over the others.
+        [hex, _, _, _, _, ..] => (b"*", hex, b""),
         _ => return Err("fields that are not understood".to_owned()),
     };
     let mut modifiers = Modifiers::default();
@@ -222,6 +223,7 @@ fn split(line: &[u8], delimiter: u8, from: usize) -> Vec<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::judge;
     use super::*;
     use crate::prefilter::need::Atom;
 
@@ -288,6 +290,24 @@ mod tests {
             let signature = read(&line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((signature.need, signature.why), (need, None), "{line}");
         }
+    }
+
+    #[test]
+    fn fields_too_many_are_passed_over_as_libclamav_does() {
+        let line = format!(
+            "A;Engine:51-255,Target:0;0;{}::i*{}::i",
+            hex("NEEDLE"),
+            hex("hay")
+        );
+        let files = [("a.ldb", line.as_bytes())];
+        assert!(judge::detects(&files, b"a NEEDLE alone"));
+        assert!(!judge::detects(&files, b"a needle and hay"));
+        let need = read(&line).map(|signature| signature.need);
+        assert_eq!(
+            need,
+            read(&format!("A;Target:0;0;{}", hex("NEEDLE"))).map(|s| s.need)
+        );
+        assert_ne!(need, Some(Need::Always));
     }
 
     #[test]
