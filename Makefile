@@ -62,8 +62,8 @@ fuzz-plant: ## plant a bug for each of FUZZ_TARGETS and see that the fuzzer find
 	@tests/setup fuzz
 	@fuzz/plant $(FUZZ_TARGETS)
 
-bench: ## criterion benches
-	@tests/setup build
+bench: ## criterion benches, and the comparison with clamd and clamscan
+	@tests/setup bench
 	$(CARGO) bench $(CARGO_FLAGS) --package benches $(ARGS)
 
 lint: ## formatting, clippy, documentation and shell scripts; any warning is an error

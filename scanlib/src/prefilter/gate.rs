@@ -223,18 +223,20 @@ impl Plan {
         } = scratch;
         pairs.clear();
         pairs.extend(text::pre_decode(message));
-        // Each text has this byte in it, and no other becomes it.
-        if self
-            .in_decoded
-            .is_some_and(|byte| memchr::memchr(byte, pairs).is_none())
-        {
+        // Each text starts with this byte, and no other becomes it: in front of its first place there is nothing to find.
+        let first = match self.first_decoded {
+            Some(byte) => memchr::memchr(byte, pairs),
+            None => Some(0),
+        };
+        let Some(rest) = first.and_then(|at| pairs.get(at..)) else {
+            return false;
+        };
+        decoded.fill_any(rest.iter().copied());
+        if !automaton.is_match(decoded.text()) {
             return false;
         }
         decoded.fill_any(pairs.iter().copied());
         let text = decoded.text();
-        if !automaton.is_match(text) {
-            return false;
-        }
         lower.clear();
         lower.extend_from_slice(pairs);
         lower.make_ascii_lowercase();

@@ -168,10 +168,9 @@ fn compress<const N: usize>(states: &mut [State; N], blocks: [&[u32; 16]; N]) {
         ($mix:expr, $a:tt $b:tt $c:tt $d:tt, $word:literal, $rotation:literal, $sine:literal) => {
             for (state, block) in work.iter_mut().zip(blocks) {
                 let (a, b, c, d) = (state[$a], state[$b], state[$c], state[$d]);
-                let sum = a
-                    .wrapping_add($mix(b, c, d))
-                    .wrapping_add(SINES[$sine])
-                    .wrapping_add(block[$word]);
+                // `b` is what the step before has just made: all that does not take it comes first.
+                let sum = a.wrapping_add(block[$word]).wrapping_add(SINES[$sine]);
+                let sum = sum.wrapping_add($mix(b, c, d));
                 state[$a] = b.wrapping_add(sum.rotate_left($rotation));
             }
         };
@@ -191,9 +190,9 @@ fn compress<const N: usize>(states: &mut [State; N], blocks: [&[u32; 16]; N]) {
     }
     steps!(|b: u32, c: u32, d: u32| d ^ (b & (c ^ d)), [7 12 17 22],
         0 1 2 3, 0 1 2 3; 4 5 6 7, 4 5 6 7; 8 9 10 11, 8 9 10 11; 12 13 14 15, 12 13 14 15;);
-    steps!(|b: u32, c: u32, d: u32| c ^ (d & (b ^ c)), [5 9 14 20],
+    steps!(|b: u32, c: u32, d: u32| (c & !d).wrapping_add(d & b), [5 9 14 20],
         1 6 11 0, 16 17 18 19; 5 10 15 4, 20 21 22 23; 9 14 3 8, 24 25 26 27; 13 2 7 12, 28 29 30 31;);
-    steps!(|b: u32, c: u32, d: u32| b ^ c ^ d, [4 11 16 23],
+    steps!(|b: u32, c: u32, d: u32| b ^ (c ^ d), [4 11 16 23],
         5 8 11 14, 32 33 34 35; 1 4 7 10, 36 37 38 39; 13 0 3 6, 40 41 42 43; 9 12 15 2, 44 45 46 47;);
     steps!(|b: u32, c: u32, d: u32| c ^ (b | !d), [6 10 15 21],
         0 7 14 5, 48 49 50 51; 12 3 10 1, 52 53 54 55; 8 15 6 13, 56 57 58 59; 4 11 2 9, 60 61 62 63;);

@@ -123,8 +123,8 @@ pub(super) struct Plan {
     pub(super) needs_lower: bool,
     /// Texts of the reading as UTF-16.
     pub(super) decoded: Option<AhoCorasick>,
-    /// A byte that each of these has, if there is one.
-    pub(super) in_decoded: Option<u8>,
+    /// The byte that each of these starts with, if there is one.
+    pub(super) first_decoded: Option<u8>,
     /// What it takes to be HTML in this reading.
     pub(super) decoded_needs: Box<[Need]>,
     pub(super) signatures: Box<[Compiled]>,
@@ -221,13 +221,11 @@ impl Plan {
             }));
         }
         // White space and letters stand for several bytes.
-        let in_all = |byte: &u8| {
-            let is_itself = *byte != b' ' && !byte.is_ascii_lowercase();
-            is_itself && decoded.iter().all(|text| text.contains(byte))
-        };
-        let in_decoded = decoded
-            .first()
-            .and_then(|text| text.iter().copied().find(in_all));
+        let is_itself = |byte: &u8| *byte != b' ' && !byte.is_ascii_lowercase();
+        let first = decoded.first().and_then(|text| text.first().copied());
+        let first_decoded = first.filter(|byte| {
+            is_itself(byte) && decoded.iter().all(|text| text.starts_with(&[*byte]))
+        });
         let decoded = match decoded.is_empty() {
             true => None,
             false => Some(
@@ -253,7 +251,7 @@ impl Plan {
             raw_texts_are_lost,
             needs_lower,
             decoded,
-            in_decoded,
+            first_decoded,
             decoded_needs: types.decoded.into_iter().map(|one| one.need).collect(),
             signatures: tables.signatures.into(),
             hashes: hashes.build(),
