@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare compare-clamscan soak fuzz fuzz-plant bench lint setup
+.PHONY: help build demo test test-kill soundness soundness-mutants compare compare-clamscan soak fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -17,6 +17,10 @@ TREE_FILES ?= 20000
 KILL_ROUNDS ?= 5
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300
+# For `make soundness`: how many messages, which, and how few have to do for each planted fault.
+SOUNDNESS_MESSAGES ?= 2000000
+SOUNDNESS_SEED ?= 20260301
+MUTANT_MESSAGES ?= 400000
 # For `make fuzz`: seconds of CPU time for each target, which targets, and --keep to keep the inputs that are worth it.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= message views rules config
@@ -24,7 +28,7 @@ FUZZ_FLAGS ?=
 
 help: ## this list
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## release build: leaves target/release/scanner-bin
 	@tests/setup build
@@ -40,6 +44,16 @@ test: ## all tests, on a real Apache Kafka
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
 	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+
+soundness: ## is clean what the prefilter clears? libclamav judges SOUNDNESS_MESSAGES (2,000,000); about an hour
+	@tests/setup test
+	SCANNER_TEST_SOUNDNESS=$(SOUNDNESS_MESSAGES) SCANNER_TEST_SEED=$(SOUNDNESS_SEED) $(CARGO) test --release $(CARGO_FLAGS) \
+		--package scanlib --test soundness -- --exact what_is_cleared_is_clean --nocapture
+
+soundness-mutants: ## put faults into the prefilter, one after the other, and see that each is caught in MUTANT_MESSAGES
+	@tests/setup test
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' SOUNDNESS_MESSAGES=$(MUTANT_MESSAGES) SOUNDNESS_SEED=$(SOUNDNESS_SEED) \
+		scanlib/tests/soundness/mutants/run
 
 compare: ## every finding of clamscan in 33,392 real messages, name for name (needs the test data)
 	@tests/setup test

@@ -120,7 +120,14 @@ pub fn message(words: &Words, random: &mut Random) -> Vec<u8> {
         (0, *random.pick(FRAGMENTS))
     };
     let mut fragment = fragment.to_vec();
-    match random.below(12) {
+    match random.below(13) {
+        12 => {
+            // In UTF-16 that says so, in either order of bytes.
+            let mut marked = random.pick(&[b"\xff\xfe", b"\xfe\xff"]).to_vec();
+            marked.extend(spaced_out(&fragment, random));
+            marked.extend(words.phrase(random));
+            return marked;
+        }
         0 => fragment.make_ascii_uppercase(),
         1 => fragment.make_ascii_lowercase(),
         2 => {

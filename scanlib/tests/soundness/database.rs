@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use scanlib::prefilter::Off;
 use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request, ScanOptions,
 };
@@ -62,6 +63,24 @@ impl Database {
             fs::write(database.join(format!("all.{ending}")), text).unwrap();
         }
         Loaded::new(dir, remember)
+    }
+
+    /// Without the signatures for which the prefilter is off.
+    pub fn provable(mut self) -> Database {
+        loop {
+            let loaded = self.load(false, "what is provable").unwrap();
+            let unprovable = match loaded.engine.prefilter().off() {
+                None => return self,
+                Some(Off::Anything { signatures }) => signatures.clone(),
+                Some(Off::NotUnderstood { first, .. }) => first.signature.iter().cloned().collect(),
+                Some(off) => panic!("{}: {off}", self.label),
+            };
+            let before = self.signatures.len();
+            self.signatures
+                .retain(|one| !unprovable.contains(&one.name));
+            assert!(self.signatures.len() < before, "{unprovable:?}");
+            println!("{}: may match anything: {unprovable:?}", self.label);
+        }
     }
 
     /// Some of the signatures, mostly of those that can match.

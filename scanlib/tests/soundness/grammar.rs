@@ -278,14 +278,29 @@ impl Grammar<'_> {
             let high = low + *self.random.pick(&[0, 1, 3, 10, 30]);
             description += &format!(",FileSize:{low}-{high}");
         }
-        let mut texts = Vec::new();
+        let mut texts: Vec<String> = Vec::new();
         for id in 0..parts {
-            texts.push(self.sub(id));
+            let text = match texts.last() {
+                Some(last) if self.random.percent(10) => self.elsewhere(last),
+                _ => self.sub(id),
+            };
+            texts.push(text);
         }
         Some(format!(
             "S.Logic{n};{description};{expression};{}",
             texts.join(";")
         ))
+    }
+
+    /// The same pattern at another place.
+    fn elsewhere(&mut self, sub: &str) -> String {
+        let pattern = match sub.split_once(':') {
+            // What refers to others, or to none, has no place.
+            _ if sub.contains(['/', '#']) || sub.contains("::") => return self.run(3, 5),
+            Some((_, pattern)) => pattern,
+            None => sub,
+        };
+        format!("{}:{pattern}", self.offset())
     }
 
     fn sub(&mut self, id: usize) -> String {
@@ -324,6 +339,9 @@ impl Grammar<'_> {
                 self.random.pick(&["w", "wa", "ia", "iwa", "f", "if"])
             ),
             2 | 3 => format!("{}:{}", self.offset(), self.pattern()),
+            4 if self.random.percent(20) => {
+                format!("{}::i*{}::i:i", self.run(3, 5), self.run(3, 5))
+            }
             4 => self.run(3, 5),
             _ => self.pattern(),
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::boundary;
 use super::bytes::normalised;
 use super::database::{Database, Loaded, other_types, published};
-use super::draft::Draft;
+use super::draft::{Draft, LONGEST_MESSAGE};
 use super::grammar;
 use super::judge::{Cleared, MakeGate, Tally, WrongClean, explain};
 use super::mutate::mutated;
@@ -22,6 +22,12 @@ pub struct Quarry {
 
 /// From so many messages on, whole published files are loaded.
 pub const LONG: u64 = 500_000;
+/// One in so many is then for the official files together, with the clean cache and without.
+pub const OFFICIAL: usize = 9;
+/// One in so many is for all files together, and as many for all but what lets a prefilter clear nothing.
+pub const EVERYTHING: usize = 90;
+/// One in so many is for each file of which a plain message can match something.
+pub const EACH: usize = 38;
 
 /// Where a round's signatures come from.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +39,18 @@ pub enum Source {
     /// At most so many signatures of a published file.
     Sample(usize, usize),
     /// A published file.
-    Whole(usize),
+    Whole(usize, Extent),
     /// The files that start with this, together.
-    Together(&'static str),
+    Together(&'static str, Extent),
+}
+
+/// What of published files is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    Everything,
+    /// All but the signatures that may match any message: while one of them is there, the prefilter clears nothing,
+    /// and so proves nothing of itself.
+    Provable,
 }
 
 /// Some messages for one database.
@@ -75,12 +90,27 @@ impl Quarry {
             Source::Grammar => grammar::database(self.level, random),
             Source::OtherTypes => other_types(self.level),
             Source::Sample(file, most) => self.published[file].sample(most, random),
-            Source::Whole(file) => self.together(|index, _| index == file),
-            Source::Together(prefix) => self.together(|_, label| label.starts_with(prefix)),
+            Source::Whole(file, extent) => self.together(extent, |index, _| index == file),
+            Source::Together(prefix, extent) => {
+                self.together(extent, |_, label| label.starts_with(prefix))
+            }
         }
     }
 
-    fn together(&self, wanted: impl Fn(usize, &str) -> bool) -> Database {
+    /// What a round's messages are counted as.
+    fn label(&self, source: Source) -> String {
+        match source {
+            Source::Grammar => "made up".to_owned(),
+            Source::OtherTypes => "for other types of files".to_owned(),
+            Source::Sample(..) => "samples of files".to_owned(),
+            Source::Whole(file, _) => self.published[file].label.clone(),
+            Source::Together("", Extent::Everything) => "everything".to_owned(),
+            Source::Together("", Extent::Provable) => "everything provable".to_owned(),
+            Source::Together(prefix, _) => format!("{prefix}*"),
+        }
+    }
+
+    fn together(&self, extent: Extent, wanted: impl Fn(usize, &str) -> bool) -> Database {
         let files: Vec<_> = self
             .published
             .iter()
@@ -92,7 +122,7 @@ impl Quarry {
             [one] => one.label.clone(),
             _ => "several files".to_owned(),
         };
-        Database {
+        let all = Database {
             label,
             signatures: files
                 .iter()
@@ -100,6 +130,10 @@ impl Quarry {
                 .collect(),
             planted: Vec::new(),
             letters: None,
+        };
+        match extent {
+            Extent::Everything => all,
+            Extent::Provable => all.provable(),
         }
     }
 
@@ -124,6 +158,7 @@ impl Quarry {
             Err(error) => panic!("{repeat} does not load: {error}"),
         };
         let cleared = make(&loaded);
+        let before = tally.total;
         let check = |message: &[u8], tally: &mut Tally| {
             self.check(
                 message,
@@ -136,11 +171,16 @@ impl Quarry {
         };
         let mut prey = Prey::new(&database, &mut random);
         for _ in 0..round.messages {
-            let message = self.message(&database, &mut prey, tally, &mut random);
+            let mut message = self.message(&database, &mut prey, tally, &mut random);
+            if random.below(1000) == 0 {
+                message = lengthened(message, &self.words, &mut random);
+            }
             if let Err(wrong) = check(&message, tally) {
                 return Err(explain(&wrong, &database, &loaded, &*cleared, &repeat));
             }
         }
+        let off = loaded.engine.prefilter().off();
+        tally.of(&self.label(round.source), before, round.remember, off);
         Ok(())
     }
 
@@ -215,27 +255,35 @@ impl Quarry {
         }
     }
 
+    /// Published files of which a plain message can match something.
+    pub fn able(&self) -> Vec<usize> {
+        let able = |file: &Database| file.signatures.iter().any(|one| one.impossible.is_none());
+        (0..self.published.len())
+            .filter(|&file| able(&self.published[file]))
+            .collect()
+    }
+
     /// The rounds that so many messages are spent on. A message that is judged twice counts twice.
     pub fn plan(&self, messages: usize, seed: u64) -> Vec<Round> {
         let mut random = Random::new(seed);
+        let able = self.able();
         let mut planned = Vec::new();
-        if messages as u64 >= LONG {
-            for remember in [false, true] {
-                planned.push((Source::Together("official-"), messages / 20, remember));
+        if messages as u64 >= LONG && !able.is_empty() {
+            let mut both = |source, share: usize| {
+                planned.push((source, share - share / 4, false));
+                planned.push((source, share / 4, true));
+            };
+            both(
+                Source::Together("official-", Extent::Provable),
+                messages / OFFICIAL,
+            );
+            for extent in [Extent::Everything, Extent::Provable] {
+                both(Source::Together("", extent), messages / EVERYTHING);
             }
-            planned.push((Source::Together(""), messages / 90, false));
-            for file in 0..self.published.len() {
-                planned.push((Source::Whole(file), messages / 50, false));
-                planned.push((Source::Whole(file), messages / 150, true));
-            }
-            if self.published.is_empty() {
-                planned.clear();
+            for &file in &able {
+                both(Source::Whole(file, Extent::Provable), messages / EACH);
             }
         }
-        let able = |file: &Database| file.signatures.iter().any(|one| one.impossible.is_none());
-        let able: Vec<usize> = (0..self.published.len())
-            .filter(|&file| able(&self.published[file]))
-            .collect();
         let mut left = messages.saturating_sub(planned.iter().map(|round| round.1).sum());
         for turn in 1.. {
             if left == 0 {
@@ -265,7 +313,7 @@ impl Quarry {
         for round in self.plan(budget, seed) {
             if let Err(report) = self.run(round, make, &mut tally) {
                 return Some(Caught {
-                    messages: tally.messages,
+                    messages: tally.total.messages,
                     seed,
                     report,
                 });
@@ -304,6 +352,21 @@ fn clipped(mut draft: Draft, words: &Words, random: &mut Random) -> Vec<u8> {
         message.truncate(message.len() - cut(&message));
     }
     message
+}
+
+/// Among so many lines that it is longer than what a gate judges, or than what libclamav looks at in one go.
+fn lengthened(message: Vec<u8>, words: &Words, random: &mut Random) -> Vec<u8> {
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    let least = *random.pick(&[LONGEST_MESSAGE, LONGEST_MESSAGE, 2 * LONGEST_MESSAGE]);
+    while before.len() + behind.len() <= least {
+        let side = match random.percent(50) {
+            true => &mut before,
+            false => &mut behind,
+        };
+        side.extend(words.line(random));
+        side.push(b'\n');
+    }
+    [before, message, behind].concat()
 }
 
 /// The signatures of a database in an order of chance, so that each has its turn.

@@ -7,6 +7,7 @@ use super::bytes::{escaped, is_foreign};
 use super::database::{Answer, Database, Loaded};
 use super::draft::LONGEST_MESSAGE;
 use super::signature::Kind;
+use scanlib::prefilter::Off;
 
 /// True for what a gate calls clean.
 pub type Cleared<'g> = dyn Fn(&[u8]) -> bool + 'g;
@@ -20,14 +21,27 @@ pub struct Tally {
     pub databases: usize,
     /// Databases that libclamav did not load.
     pub refused: usize,
-    pub messages: usize,
-    pub reported: usize,
-    pub unsettled: usize,
-    pub cleared: usize,
+    pub total: Share,
+    /// By where the signatures come from.
+    pub shares: BTreeMap<String, Share>,
     /// Clean, and sent to be scanned all the same.
     over: BTreeMap<&'static str, usize>,
     /// For each database: the signatures that were hit by a message of text bytes alone.
     hit: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Messages, and what became of them.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Share {
+    pub messages: usize,
+    pub reported: usize,
+    /// Not examined.
+    pub unsettled: usize,
+    pub cleared: usize,
+    /// With the clean cache.
+    pub remembered: usize,
+    /// With a prefilter that is off.
+    pub off: usize,
 }
 
 /// A message that was cleared though libclamav reports it.
@@ -48,17 +62,17 @@ impl Tally {
     ) -> Result<(), WrongClean> {
         let answer = loaded.scan(message);
         let is_cleared = cleared(message);
-        self.messages += 1;
-        self.cleared += usize::from(is_cleared);
+        self.total.messages += 1;
+        self.total.cleared += usize::from(is_cleared);
         match &answer {
             Answer::Found(names) => {
-                self.reported += 1;
+                self.total.reported += 1;
                 if !message.iter().any(|&byte| is_foreign(byte)) {
                     let hit = self.hit.entry(database.label.clone()).or_default();
                     hit.extend(names.iter().cloned());
                 }
             }
-            Answer::Unsettled => self.unsettled += 1,
+            Answer::Unsettled => self.total.unsettled += 1,
             Answer::Nothing if !is_cleared => {
                 *self.over.entry(reason(message)).or_default() += 1;
             }
@@ -73,26 +87,56 @@ impl Tally {
         Ok(())
     }
 
+    /// What was counted since then was of such signatures.
+    pub fn of(&mut self, label: &str, before: Share, remembered: bool, off: Option<&Off>) {
+        let messages = self.total.messages - before.messages;
+        let (remembered, off) = (usize::from(remembered), usize::from(off.is_some()));
+        let share = self.shares.entry(label.to_owned()).or_default();
+        share.messages += messages;
+        share.reported += self.total.reported - before.reported;
+        share.unsettled += self.total.unsettled - before.unsettled;
+        share.cleared += self.total.cleared - before.cleared;
+        share.remembered += messages * remembered;
+        share.off += messages * off;
+        self.total.remembered += messages * remembered;
+        self.total.off += messages * off;
+    }
+
     pub fn was_hit(&self, label: &str, name: &str) -> bool {
         self.hit
             .get(label)
             .is_some_and(|names| names.contains(name))
     }
 
-    /// One line.
+    /// A table, and a line of what could be cleared and was not.
     pub fn summary(&self) -> String {
-        let share = |n: usize| n as f64 * 100.0 / self.messages.max(1) as f64;
         let mut out = format!(
-            "{} databases, {} of them refused, {} messages: {} reported ({:.1} %), {} not examined, {} cleared ({:.1} %); clean and yet not cleared:",
-            self.databases,
-            self.refused,
-            self.messages,
-            self.reported,
-            share(self.reported),
-            self.unsettled,
-            self.cleared,
-            share(self.cleared)
+            "{} databases, {} of them refused\n\n\
+             | signatures | messages | with the clean cache | prefilter off | reported | not examined | cleared |\n\
+             |---|---|---|---|---|---|---|\n",
+            self.databases, self.refused
         );
+        let all = ("all".to_owned(), self.total);
+        for (label, share) in self
+            .shares
+            .iter()
+            .map(|(l, s)| (l, *s))
+            .chain([(&all.0, all.1)])
+        {
+            let percent = |n: usize| n as f64 * 100.0 / share.messages.max(1) as f64;
+            out += &format!(
+                "| {label} | {} | {} | {} | {} ({:.1} %) | {} | {} ({:.1} %) |\n",
+                share.messages,
+                share.remembered,
+                share.off,
+                share.reported,
+                percent(share.reported),
+                share.unsettled,
+                share.cleared,
+                percent(share.cleared)
+            );
+        }
+        out += "\nclean and yet not cleared:";
         for (reason, count) in &self.over {
             out += &format!(" {count} {reason};");
         }
@@ -177,14 +221,22 @@ fn reason(message: &[u8]) -> &'static str {
     }
 }
 
+/// A long message is tried so often, and then it is small enough.
+const TRIES: usize = 4000;
+
 /// The least message that is still wrongly cleared: chunks are left out for as long as any can be.
 pub fn minimised(message: &[u8], wrong: &dyn Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut best = message.to_vec();
+    let mut tries = 0;
     let mut size = best.len().div_ceil(2);
     while size > 0 {
         let mut at = 0;
         let mut shrunk = false;
         while at < best.len() {
+            tries += 1;
+            if tries > TRIES {
+                return best;
+            }
             let mut less = best.clone();
             less.drain(at..(at + size).min(best.len()));
             if wrong(&less) {

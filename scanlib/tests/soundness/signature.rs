@@ -274,6 +274,8 @@ fn read_body(text: &str) -> Option<Part> {
         [offset, hex] => (*offset, *hex, ""),
         [hex, "", modifiers] => ("*", *hex, *modifiers),
         [offset, hex, "", modifiers] => (*offset, *hex, *modifiers),
+        // One published line is like this.
+        [hex, _, _, _, _, ..] => ("*", *hex, ""),
         _ => return None,
     };
     let mut patterns = vec![Pattern::read(hex, modifiers)?];

@@ -158,7 +158,7 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
         [offset, hex] => (offset, hex, b""),
         [hex, b"", letters] => (b"*", hex, letters),
         [offset, hex, b"", letters] => (offset, hex, letters),
-        // Of more fields libclamav takes the first for the pattern, and passes over the others.
+        // It counts to five, and of an odd number takes the first for the pattern; the published files have such a line.
         [hex, _, _, _, _, ..] => (b"*", hex, b""),
         _ => return Err("fields that are not understood".to_owned()),
     };
@@ -293,21 +293,25 @@ mod tests {
     }
 
     #[test]
-    fn fields_too_many_are_passed_over_as_libclamav_does() {
-        let line = format!(
-            "A;Engine:51-255,Target:0;0;{}::i*{}::i",
-            hex("NEEDLE"),
-            hex("hay")
-        );
-        let files = [("a.ldb", line.as_bytes())];
-        assert!(judge::detects(&files, b"a NEEDLE alone"));
-        assert!(!judge::detects(&files, b"a needle and hay"));
-        let need = read(&line).map(|signature| signature.need);
-        assert_eq!(
-            need,
-            read(&format!("A;Target:0;0;{}", hex("NEEDLE"))).map(|s| s.need)
-        );
-        assert_ne!(need, Some(Need::Always));
+    fn of_more_fields_than_there_are_the_first_is_the_pattern() {
+        let (upper, bravo) = (hex("ALPHA"), hex("bravo"));
+        for sub in [
+            format!("{upper}::i*{bravo}::i*{bravo}::i"),
+            format!("{upper}:::{bravo}:i"),
+            format!("{upper}:{bravo}::i:i:i"),
+        ] {
+            let line = format!("A;Engine:51-255,Target:0;0;{sub}");
+            let files: [(&str, &[u8]); 1] = [("a.ldb", line.as_bytes())];
+            for (message, is_found) in [
+                (b"an ALPHA, and none else", true),
+                (b"an alpha, a bravo bravo", false),
+            ] {
+                assert_eq!(judge::detects(&files, message), is_found, "{line}");
+            }
+            let alone = read(&format!("A;Target:0;0;{upper}")).map(|one| one.need);
+            let signature = read(&line).unwrap();
+            assert_eq!((Some(signature.need), signature.why), (alone, None));
+        }
     }
 
     #[test]
