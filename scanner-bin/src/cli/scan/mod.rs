@@ -138,6 +138,7 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
         no_prefilter: args.prefilter == Switch::Off,
+        text_model: args.text_model.clone(),
     })?;
     if args.database.is_empty() {
         say(format_args!(
