@@ -8,8 +8,10 @@ use std::fs;
 use std::sync::Arc;
 
 use scanlib::Detector;
+use scanlib::prefilter::Cause;
 use scanner_bin::cli::run;
 use scanner_bin::config::Config;
+use scanner_bin::ops::metrics::CATALOGUE;
 use scanner_bin::reload::{self, Loader};
 use scanner_bin::service::Watch;
 use scanner_bin::wrong::WrongReports;
@@ -108,6 +110,17 @@ fn every_decision_has_a_series_from_the_start() {
     assert_eq!(value(&watch, "scanner_prefilter_audits_total"), "0");
     assert_eq!(value(&watch, "scanner_prefilter_wrong_total"), "0");
     assert_eq!(value(&watch, "scanner_prefilter_enabled"), "0");
+}
+
+#[test]
+fn the_page_for_operators_names_every_decision_and_every_metric() {
+    let page = include_str!("../../docs/prefilter.md");
+    let metrics = CATALOGUE.iter().map(|entry| entry.name);
+    let metrics = metrics.filter(|name| name.contains("prefilter"));
+    for word in metrics.chain(Cause::ALL.map(Cause::as_str)) {
+        let is_named = |after: &str| page.contains(&format!("`{word}{after}"));
+        assert!(is_named("`") || is_named("{"), "{word} is missing");
+    }
 }
 
 #[test]
