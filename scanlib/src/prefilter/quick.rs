@@ -14,13 +14,14 @@ use super::frequency::TextModel;
 const PIECE: usize = 4;
 /// So long a text has a whole piece in it, wherever it starts.
 const LONG: usize = 2 * PIECE - 1;
-/// Bits of the set for each piece in it: few of those that are not there look as if they were.
+/// Bits of the set for each piece in it, which has two of them: of those that are not there, one in a thousand looks as if it were.
 const BITS_A_PIECE: usize = 64;
+const MULTIPLIERS: [u32; 2] = [0x9e37_79b1, 0x85eb_ca77];
 
 /// Many texts.
 #[derive(Debug)]
 pub(super) struct Quick {
-    /// A bit for every number that a piece in the set is mapped to.
+    /// Two bits for every piece in the set.
     bits: Box<[u64]>,
     shift: u32,
     /// The pieces and where they are from, sorted.
@@ -77,9 +78,11 @@ impl Quick {
             },
         };
         for piece in &quick.pieces {
-            let (word, bit) = place(piece.bytes, shift);
-            if let Some(word) = quick.bits.get_mut(word) {
-                *word |= 1 << bit;
+            for multiplier in MULTIPLIERS {
+                let (word, bit) = place(piece.bytes, shift, multiplier);
+                if let Some(word) = quick.bits.get_mut(word) {
+                    *word |= 1 << bit;
+                }
             }
         }
         Ok(quick)
@@ -90,9 +93,8 @@ impl Quick {
         let (chunks, _) = message.as_chunks::<PIECE>();
         for (number, chunk) in chunks.iter().enumerate() {
             let bytes = u32::from_le_bytes(*chunk);
-            let (word, bit) = place(bytes, self.shift);
-            // A word that is not there is none of the set's.
-            if self.bits.get(word).is_some_and(|word| word >> bit & 1 != 0)
+            if self.has(bytes, MULTIPLIERS[0])
+                && self.has(bytes, MULTIPLIERS[1])
                 && self.stands(bytes, number * PIECE, message)
             {
                 return true;
@@ -100,6 +102,13 @@ impl Quick {
         }
         let short = self.short.as_ref();
         short.is_some_and(|short| short.is_match(message))
+    }
+
+    /// Whether a bit of this piece is set. A word that is not there is none of the set's.
+    #[inline]
+    fn has(&self, bytes: u32, multiplier: u32) -> bool {
+        let (word, bit) = place(bytes, self.shift, multiplier);
+        self.bits.get(word).is_some_and(|word| word >> bit & 1 != 0)
     }
 
     /// Whether a text of which this is a piece stands around it.
@@ -139,10 +148,10 @@ fn rarest(text: &[u8], model: &TextModel) -> usize {
         .map_or(0, |(at, _)| at)
 }
 
-/// The bit of a piece: its word, and its place there.
+/// A bit of a piece: its word, and its place there.
 #[inline]
-fn place(bytes: u32, shift: u32) -> (usize, u32) {
-    let hash = bytes.wrapping_mul(0x9e37_79b1) >> shift;
+fn place(bytes: u32, shift: u32, multiplier: u32) -> (usize, u32) {
+    let hash = bytes.wrapping_mul(multiplier) >> shift;
     ((hash >> 6) as usize, hash & 63)
 }
 
