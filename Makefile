@@ -25,7 +25,7 @@ SOUNDNESS_SEED ?= 20260301
 MUTANT_MESSAGES ?= 400000
 # For `make fuzz`: seconds of CPU time for each target, which targets, and --keep to keep the inputs that are worth it.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= message views rules config
+FUZZ_TARGETS ?= message views rules config signatures gate
 FUZZ_FLAGS ?=
 
 help: ## this list

@@ -8,6 +8,9 @@
 //! `fuzz/run` runs them; `planted/` has a bug for each, which `fuzz/plant` wants found.
 
 pub mod config;
+pub mod gate;
 pub mod message;
 pub mod rules;
+pub mod signatures;
+mod verdict;
 pub mod views;

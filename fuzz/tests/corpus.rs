@@ -45,3 +45,13 @@ fn every_kept_rule_file_does_what_its_expressions_say() {
 fn every_kept_configuration_is_taken_or_refused_with_reasons() {
     replay("config", fuzz::config::check);
 }
+
+#[test]
+fn every_kept_signature_file_is_read_and_clears_nothing_that_libclamav_reports() {
+    replay("signatures", fuzz::signatures::check);
+}
+
+#[test]
+fn every_kept_message_that_the_gate_clears_is_clean() {
+    replay("gate", fuzz::gate::check);
+}

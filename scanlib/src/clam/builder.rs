@@ -306,7 +306,7 @@ impl EngineBuilder {
         let started = Instant::now();
         let mut reading = Reading::new();
         if self.builtin {
-            reading.text(database::BUILTIN_NAME, &database::builtin_text());
+            reading.text(database::BUILTIN_NAME, database::builtin_text());
         }
         for source in &self.sources {
             for file in source.files()? {

@@ -243,6 +243,15 @@ impl Prefilter {
         Prefilter::new(Err(Off::NotAskedFor), Summary::default(), Vec::new())
     }
 
+    /// From one file alone, for tests of how files are read. Nothing holds it to what libclamav loads: what it clears is not
+    /// proven clean.
+    #[doc(hidden)]
+    pub fn unproven(name: &str, content: &[u8]) -> Prefilter {
+        let mut reading = Reading::new();
+        reading.text(name, content);
+        Prefilter::build(reading, &Limits::default(), "1.4.0", TextModel::built_in())
+    }
+
     /// From what was read and held to what libclamav said.
     pub(crate) fn build(
         reading: Reading,

@@ -100,20 +100,23 @@ impl Reading {
         let read = File::open(path)
             .map(|file| BufReader::with_capacity(64 << 10, file))
             .and_then(|mut file| self.content(name.as_encoded_bytes(), &mut file));
+        self.is_read(&name.to_string_lossy(), read);
+    }
+
+    /// Reads what libclamav loads as a file of this name.
+    pub(crate) fn text(&mut self, name: &str, text: impl AsRef<[u8]>) {
+        let read = self.content(name.as_bytes(), &mut text.as_ref());
+        self.is_read(name, read);
+    }
+
+    fn is_read(&mut self, name: &str, read: io::Result<()>) {
         if let Err(error) = read {
             let place = Place {
-                file: name.to_string_lossy().into_owned(),
+                file: name.to_owned(),
                 line: None,
             };
             self.doubt(&place, None, error.to_string());
         }
-    }
-
-    /// Reads a text that libclamav loads as a file of this name.
-    pub(crate) fn text(&mut self, name: &str, text: &str) {
-        // Bytes in memory are always read.
-        self.content(name.as_bytes(), &mut text.as_bytes())
-            .unwrap_or_default();
     }
 
     /// Reads a file's content.

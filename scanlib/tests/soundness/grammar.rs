@@ -177,6 +177,10 @@ impl Grammar<'_> {
         let mut out = String::new();
         let ragged = self.random.percent(25);
         if ragged {
+            if self.random.percent(40) {
+                // Too few for the search to start with them, and so not looked at before the start of a message.
+                out += &self.run(1, 2);
+            }
             let mut head = [self.element(true), self.element(true)];
             // A list is refused right behind a wildcard or another list at the start.
             let is_list = |element: &String| element.contains('(');

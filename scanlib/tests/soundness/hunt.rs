@@ -301,7 +301,11 @@ impl Quarry {
         let round = |(source, messages, remember)| Round {
             source,
             seed: random.next(),
-            messages: if remember { messages / 2 } else { messages },
+            messages: if remember {
+                usize::div_ceil(messages, 2)
+            } else {
+                messages
+            },
             remember,
         };
         planned.into_iter().map(round).collect()

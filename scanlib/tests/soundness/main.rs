@@ -127,6 +127,7 @@ fn what_is_cleared_is_clean() {
             "{kind:?}"
         );
     }
+    assert!(tally.total.messages as u64 >= messages);
     if long && !quarry.published.is_empty() {
         whole_files_have_their_share(quarry, &tally, messages as usize);
     }
