@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill soundness soundness-mutants compare compare-clamscan soak fuzz fuzz-plant bench lint setup
+.PHONY: help build demo test test-kill soundness soundness-mutants compare compare-clamscan compare-prefilter soak fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -13,6 +13,8 @@ CARGO_FLAGS ?= --locked
 ARGS ?=
 # For `make compare-clamscan`: how many files the tree has.
 TREE_FILES ?= 20000
+# For `make compare-prefilter`: every so manyth line of the logs is compared; 1 is all of them, which takes an hour.
+PREFILTER_NTH ?= 50
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
@@ -64,6 +66,11 @@ compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-
 	SCANNER_TEST_TREE_FILES=$(TREE_FILES) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
 		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan_compare -- --nocapture
 
+compare-prefilter: build ## real log lines with and without the prefilter: the same verdicts (PREFILTER_NTH; needs the test data)
+	@tests/setup test
+	SCANNER_TEST_PREFILTER_NTH=$(PREFILTER_NTH) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
+		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test prefilter_compare -- --nocapture
+
 soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
 	@tests/setup test
 	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test soak -- --nocapture
@@ -76,8 +83,8 @@ fuzz-plant: ## plant a bug for each of FUZZ_TARGETS and see that the fuzzer find
 	@tests/setup fuzz
 	@fuzz/plant $(FUZZ_TARGETS)
 
-bench: ## criterion benches
-	@tests/setup build
+bench: ## criterion benches, and the comparison with clamd and clamscan
+	@tests/setup bench
 	$(CARGO) bench $(CARGO_FLAGS) --package benches $(ARGS)
 
 lint: ## formatting, clippy, documentation and shell scripts; any warning is an error

@@ -83,6 +83,70 @@ pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
     texts.iter().flat_map(pick).collect()
 }
 
+/// A file of real logs.
+#[derive(Debug)]
+pub struct Log {
+    /// The file's name without `.zst`.
+    pub name: String,
+    /// Its lines, in order, without empty ones.
+    pub lines: Vec<Vec<u8>>,
+}
+
+/// Every line of every file of real logs in the test data, in the files' order; without the data a file of lines that are made here, which
+/// is said.
+pub fn logs() -> Vec<Log> {
+    let dir = test_data().join("logs");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    paths.sort();
+    let log = |path: &PathBuf| -> Option<Log> {
+        let text = unpacked(path)?;
+        let name = path.file_stem()?.to_string_lossy().into_owned();
+        let lines = text.split(|&byte| byte == b'\n');
+        let lines = lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec);
+        Some(Log {
+            name,
+            lines: lines.collect(),
+        })
+    };
+    let logs: Vec<Log> = paths.iter().filter_map(log).collect();
+    if logs.is_empty() {
+        println!(
+            "left out: real log lines (no {}): all lines are made up",
+            dir.display()
+        );
+        return vec![Log {
+            name: "made up".to_owned(),
+            lines: (0..20_000).map(|n| syslog_line(64 + n % 400)).collect(),
+        }];
+    }
+    logs
+}
+
+/// A directory with the signature files of the test data whose names start so, for libclamav to load; it is removed when dropped.
+/// `None` if there are none, which is said.
+pub fn databases(prefix: &str) -> Option<tempfile::TempDir> {
+    let dir = test_data().join("sigs");
+    let target = tempfile::tempdir_in(tmp_dir()).ok()?;
+    let mut count = 0;
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(prefix) {
+            continue;
+        }
+        let found = database(&name)?;
+        let name = name.trim_end_matches(".zst");
+        std::fs::copy(&found.path, target.path().join(name)).ok()?;
+        count += 1;
+    }
+    if count == 0 {
+        println!("left out: the signatures {prefix}* (no {})", dir.display());
+        return None;
+    }
+    Some(target)
+}
+
 /// `$SCANNER_TEST_DATA`, or the folder beside the workspace.
 fn test_data() -> PathBuf {
     std::env::var_os("SCANNER_TEST_DATA").map_or_else(

@@ -114,10 +114,13 @@ fn what_is_not_understood_turns_it_off_and_is_named() {
     };
     // libclamav takes the NUL for the end of the line, and names a signature that was not read.
     let odd = [NEEDLE, b"My.Odd:0:*:6e6565646c65\0more\n"].concat();
-    let off = clears_nothing(&engine(&[("a.ndb", &odd)]));
+    let with_doubts = engine(&[("a.ndb", &odd)]);
+    let off = clears_nothing(&with_doubts);
     let Off::NotUnderstood { first, more: 1 } = &off else {
         panic!("{off:?}")
     };
+    let doubts = with_doubts.prefilter().doubts();
+    assert_eq!((doubts.len(), doubts.first()), (2, Some(first)));
     assert_eq!((first.file.as_str(), first.line), ("a.ndb", Some(2)));
     assert_eq!(
         off.to_string(),
@@ -248,4 +251,5 @@ fn a_summary_says_what_was_read() {
         summary.texts >= 2 && summary.memory_bytes > 1000,
         "{summary:?}"
     );
+    assert!(!summary.build_time.is_zero());
 }

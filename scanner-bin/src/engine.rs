@@ -1,11 +1,15 @@
 //! From settings to the libclamav engine that `run`, `scan` and `demo` share.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use scanlib::prefilter::TextModel;
 use scanlib::{
     DatabaseOptions, Detector, Engine, EngineBuilder, Incomplete, Library, Limits, LoadError,
     Payload, Request, ScanError, Verdict, eicar,
 };
+
+use crate::config::text;
 
 /// Which engine to build.
 #[derive(Clone, Debug, Default)]
@@ -24,24 +28,65 @@ pub struct EngineSettings {
     pub official_only: bool,
     /// Ask libclamav about every message, also where it would certainly find nothing.
     pub no_prefilter: bool,
+    /// Counts of the user's own messages, as `db tune` writes them, for the prefilter to choose by; `None` for the built-in ones.
+    pub text_model: Option<PathBuf>,
 }
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// libclamav does not load the signatures.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The counts of the user's messages cannot be used.
+    #[error("text model {}: {problem}; write it with 'scanner-bin db tune'", path.display())]
+    TextModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: TextModelProblem,
+    },
+}
+
+/// What is wrong with a text model's file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextModelProblem {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// A line is no count.
+    #[error("line {0} is not three characters, a space and a number")]
+    Line(usize),
+    /// It counts nothing.
+    #[error("it is empty")]
+    Empty,
+}
+
+/// No model is longer, in bytes: one of every three characters has some ten million.
+const MAX_MODEL_BYTES: u64 = 32 << 20;
 
 /// Loads and compiles the signatures.
 ///
 /// # Errors
-/// A path cannot be read, or libclamav refuses what it holds.
-pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
+/// A path cannot be read, libclamav refuses what it holds, or the text model is none.
+pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
     let options = DatabaseOptions {
         bytecode_unsigned: settings.bytecode_unsigned,
         pua: settings.pua,
         official_only: settings.official_only,
         ..DatabaseOptions::default()
     };
-    let library = Library::init()?;
-    let mut builder = EngineBuilder::new(library)?
+    // First, as it is quick: the signatures may take long.
+    let model = settings.text_model.as_deref().map(text_model).transpose()?;
+    let library = Library::init().map_err(LoadError::from)?;
+    let mut builder = EngineBuilder::new(library)
+        .map_err(LoadError::from)?
         .database_options(options)
         .limits(settings.limits)
-        .prefilter(!settings.no_prefilter);
+        .prefilter(!settings.no_prefilter)
+        .text_model(model);
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }
@@ -51,7 +96,21 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, LoadError> {
     for path in &settings.database {
         builder = builder.database(path)?;
     }
-    builder.compile()
+    Ok(builder.compile()?)
+}
+
+fn text_model(path: &Path) -> Result<TextModel, EngineError> {
+    let read = || -> Result<TextModel, TextModelProblem> {
+        let text = text::read(path, MAX_MODEL_BYTES)?;
+        if text.is_empty() {
+            return Err(TextModelProblem::Empty);
+        }
+        TextModel::parse(&text).map_err(TextModelProblem::Line)
+    };
+    read().map_err(|problem| EngineError::TextModel {
+        path: path.to_owned(),
+        problem,
+    })
 }
 
 /// Scans the EICAR test string, to see that the engine really looks.

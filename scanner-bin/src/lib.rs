@@ -16,3 +16,4 @@ pub mod service;
 pub mod shutdown;
 pub mod status;
 pub mod times;
+pub mod wrong;

@@ -17,11 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use scanlib::{Detector, DetectorSlot, LoadError, NothingEnabled, RuleSet};
+use scanlib::prefilter::{AuditOptions, Off, Prefilter};
+use scanlib::{Detector, DetectorSlot, NothingEnabled, RuleSet};
 use thiserror::Error;
 
 use crate::config::ScanConfig;
-use crate::engine::{self, EngineSettings, SelfScanError};
+use crate::engine::{self, EngineError, EngineSettings, SelfScanError};
 use crate::ops::health::Check;
 use crate::ops::metrics::ReloadLabel;
 use crate::service::Watch;
@@ -35,13 +36,15 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long the service waits at its end for a load that is under way.
 const JOIN: Duration = Duration::from_secs(5);
 
+const OFF: &str = "The prefilter is off: libclamav is asked about every message";
+
 /// Why signatures and rules do not make a detector.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DetectorError {
-    /// libclamav does not load the files.
+    /// The files do not make an engine.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Engine(#[from] EngineError),
     /// Neither an engine nor rules are enabled.
     #[error(transparent)]
     Nothing(#[from] NothingEnabled),
@@ -62,12 +65,18 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
         database: scan.database.clone(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        no_prefilter: !scan.prefilter,
+        text_model: scan.text_model.clone(),
         ..EngineSettings::default()
     })?;
     let detector = Detector::builder()
         .engine(engine)
         .rules(scan.rules.then(RuleSet::builtin))
         .views(scan.views)
+        .audit(AuditOptions {
+            one_in: scan.audit_one_in,
+            ..AuditOptions::default()
+        })
         .build()?;
     engine::self_scan(&detector)?;
     Ok(detector)
@@ -125,19 +134,7 @@ impl Loader {
             tmp_dir = %info.tmp_dir.display(),
             "{message}"
         );
-        if let Some(prefilter) = detector.engine().map(scanlib::Engine::prefilter) {
-            match prefilter.off() {
-                Some(why) => tracing::warn!(
-                    %why,
-                    "The prefilter is off: libclamav is asked about every message"
-                ),
-                None => tracing::info!(
-                    texts = prefilter.summary().texts,
-                    memory_bytes = prefilter.summary().memory_bytes,
-                    "The prefilter is on"
-                ),
-            }
-        }
+        self.announce_prefilter(detector.prefilter());
         let version = if info.builtin_only {
             "builtin".to_owned()
         } else {
@@ -147,6 +144,22 @@ impl Loader {
         metrics.set_signatures(&version, info.signatures);
         let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
         metrics.set_build(&librdkafka, &info.library.text);
+    }
+
+    /// Says whether most messages are spared libclamav, and if not, why.
+    fn announce_prefilter(&self, prefilter: &Prefilter) {
+        let summary = prefilter.summary();
+        match prefilter.off() {
+            Some(why @ Off::NotAskedFor) => tracing::info!(%why, "{OFF}"),
+            Some(why) => tracing::warn!(%why, "{OFF}"),
+            None => tracing::info!(
+                texts = summary.texts,
+                memory_bytes = summary.memory_bytes,
+                build_ms = summary.build_time.as_millis(),
+                "The prefilter is on"
+            ),
+        }
+        self.watch.metrics.prefilter_enabled.watch(prefilter);
     }
 
     /// Puts the files as they are now in place of what `slot` holds, if they make a detector.

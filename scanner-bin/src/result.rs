@@ -489,7 +489,8 @@ fn time_of(at: SystemTime) -> Cow<'static, str> {
     times::rfc3339_millis(OffsetDateTime::from(at)).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two lower-case digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes

@@ -33,6 +33,7 @@ use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::Metrics;
 use crate::shutdown::Shutdown;
+use crate::wrong::WrongReports;
 
 /// How long each of the other threads may take to end once the poll thread has.
 const JOIN: Duration = Duration::from_secs(5);
@@ -130,6 +131,7 @@ pub fn run(
         emit: kafka.emit,
         result_key: kafka.result_key,
         guard,
+        wrong: WrongReports::new(config.scan.wrong_dir.clone(), Arc::clone(&watch.metrics)),
         circuit: Circuit::new(Arc::clone(&watch.health)),
         health: Arc::clone(&watch.health),
         metrics: Arc::clone(&watch.metrics),

@@ -158,6 +158,18 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "scan.prefilter",
+        short: "prefilter",
+        values: ["off", "on", "off"],
+        read: |c| {
+            if c.scan.prefilter {
+                "on".to_owned()
+            } else {
+                "off".to_owned()
+            }
+        },
+    },
+    Setting {
         path: "ops.listen",
         short: "listen",
         values: ["127.0.0.1:1", "[::1]:2", "0.0.0.0:0"],
@@ -288,6 +300,24 @@ const SETTINGS: &[Setting] = &[
         short: "",
         values: ["1s", "0s", ""],
         read: |c| seconds(c.scan.reload_interval),
+    },
+    Setting {
+        path: "scan.audit_one_in",
+        short: "",
+        values: ["1", "0", ""],
+        read: |c| c.scan.audit_one_in.to_string(),
+    },
+    Setting {
+        path: "scan.text_model",
+        short: "",
+        values: ["/one", "/two", ""],
+        read: |c| path(c.scan.text_model.as_deref()),
+    },
+    Setting {
+        path: "scan.wrong_dir",
+        short: "",
+        values: ["/one", "/two", ""],
+        read: |c| path(c.scan.wrong_dir.as_deref()),
     },
     Setting {
         path: "scan.fields.message",

@@ -88,6 +88,7 @@ fn check_says_ok_to_a_service_that_could_start() {
         "ok   settings",
         "ok   database",
         "note database",
+        "ok   prefilter on",
         "ok   brokers",
         &format!("{}: 3 partitions", scene.input),
         "ok   listen",
@@ -95,6 +96,20 @@ fn check_says_ok_to_a_service_that_could_start() {
         assert!(out.contains(wanted), "{wanted} is missing: {out}");
     }
     assert!(!out.contains("FAIL"), "{out}");
+}
+
+#[test]
+fn check_says_why_the_prefilter_is_off() {
+    let (_, out, _) = text(&scanner(&[
+        "config",
+        "check",
+        "--brokers",
+        "127.0.0.1:1",
+        "--prefilter",
+        "off",
+    ]));
+    let said = "note prefilter off, so libclamav is asked about every message: the prefilter is not asked for";
+    assert!(out.contains(said), "{out}");
 }
 
 #[test]

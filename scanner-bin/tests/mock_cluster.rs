@@ -16,10 +16,11 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use scanlib::prefilter::Prefilter;
 use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, RuleSet, eicar};
 use scanner_bin::config::{Config, Emit};
 use scanner_bin::ops::health::{Health, Limits, Probe};
-use scanner_bin::ops::metrics::{CodeLabel, Metrics, ResultLabel};
+use scanner_bin::ops::metrics::{CodeLabel, DecisionLabel, Metrics, ResultLabel};
 use scanner_bin::service::{self, ExitReport, ServiceError, Watch};
 use scanner_bin::shutdown::Shutdown;
 
@@ -70,6 +71,7 @@ fn temporary() -> tempfile::TempDir {
 struct Service {
     shutdown: Shutdown,
     watch: Watch,
+    prefilter: Prefilter,
     thread: Option<JoinHandle<Result<ExitReport, ServiceError>>>,
     /// libclamav's temporary directory.
     tmp: tempfile::TempDir,
@@ -81,6 +83,7 @@ impl Service {
         let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
         let engine = engine
             .tmp_dir(tmp.path())
+            .prefilter(config.scan.prefilter)
             .builtin_signatures()
             .unwrap()
             .compile()
@@ -90,6 +93,7 @@ impl Service {
             .rules(RuleSet::builtin())
             .build()
             .unwrap();
+        let prefilter = detector.prefilter().clone();
         let slot = DetectorSlot::new(detector);
         let health = Arc::new(Health::new(Limits {
             poll_loop: Duration::from_secs(5),
@@ -104,6 +108,7 @@ impl Service {
         Service {
             shutdown,
             watch,
+            prefilter,
             thread: Some(thread),
             tmp,
         }
@@ -307,6 +312,40 @@ fn every_record_is_answered_once_in_input_order_with_its_key_and_then_committed(
         );
     }
     assert_eq!(committed(&cluster, 3), [Some(200); 3]);
+}
+
+#[test]
+fn decisions_are_counted_and_a_wrong_one_is_counted_and_its_message_kept() {
+    let cluster = cluster(1);
+    let lines: Vec<String> = (0..200).map(|i| format!("request {i} done")).collect();
+    let (before, after) = lines.split_at(100);
+    let kept = temporary();
+    let mut config = config(&cluster);
+    config.scan.wrong_dir = Some(kept.path().to_owned());
+    let service = Service::start(config);
+    let metrics = &service.watch.metrics;
+    let decided = |decision| {
+        let label = DecisionLabel { decision };
+        metrics.prefilter_decisions.get_or_create(&label).get()
+    };
+
+    produce(&cluster, before.iter().map(|line| text(0, line)));
+    wait_for("all of them cleared", || decided("cleared") == 100);
+    assert_eq!((decided("off"), metrics.prefilter_wrong.get()), (0, 0));
+
+    let names = ["My.Other".to_owned()];
+    service.prefilter.was_wrong(b"a message", &names);
+    produce(&cluster, after.iter().map(|line| text(0, line)));
+    wait_for("none of them cleared", || decided("off") == 100);
+    wait_for("results", || service.acknowledged() == 200);
+    assert_eq!(decided("cleared"), 100);
+    assert_eq!(metrics.prefilter_wrong.get(), 1);
+    let files: Vec<_> = std::fs::read_dir(kept.path()).unwrap().collect();
+    let [Ok(file)] = &files[..] else {
+        panic!("{files:?}")
+    };
+    assert_eq!(std::fs::read(file.path()).unwrap(), b"a message");
+    service.stop();
 }
 
 #[test]
@@ -565,6 +604,8 @@ fn an_engine_that_cannot_look_stops_the_reading_instead_of_draining_the_topic() 
     let mut config = config(&cluster);
     config.scan.threads = std::num::NonZeroUsize::MIN;
     config.scan.retries = 1;
+    // Else they were clean by proof, whatever libclamav could do.
+    config.scan.prefilter = false;
     let service = Service::start(config);
     produce(&cluster, [text(0, "before")]);
     results(&cluster, 1);

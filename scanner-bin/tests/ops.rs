@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use scanlib::PoolStats;
+use scanlib::prefilter::Cause;
 use scanner_bin::ops::health::{Check, Health, Limits};
 use scanner_bin::ops::metrics::{self, CommitLabels, Metrics, ReasonLabel};
 use scanner_bin::ops::server::Server;
@@ -283,6 +285,11 @@ fn what_is_recorded_is_scraped_under_the_documented_names() {
     metrics.set_build("2.12.1", "1.4.3");
     metrics.set_signatures("first", 1);
     metrics.set_signatures("built-in", 7);
+    let mut stats = PoolStats::default();
+    (stats.queued_jobs, stats.cleared, stats.audits) = (4, 8, 2);
+    stats.causes[Cause::Signature as usize] = 6;
+    metrics.pool(&stats);
+    metrics.pool(&stats);
     service.health.poll_loop().beat();
 
     let (status, page) = service.get("/metrics");
@@ -311,6 +318,16 @@ fn what_is_recorded_is_scraped_under_the_documented_names() {
         ("scanner_records_skipped_total{reason=\"empty\"}", 1.0),
         ("scanner_rebalances_total{kind=\"lost\"}", 0.0),
         ("scanner_signatures_loaded", 7.0),
+        ("scanner_queue_depth{queue=\"scan\"}", 4.0),
+        (
+            "scanner_prefilter_decisions_total{decision=\"cleared\"}",
+            8.0,
+        ),
+        (
+            "scanner_prefilter_decisions_total{decision=\"signature\"}",
+            6.0,
+        ),
+        ("scanner_prefilter_audits_total", 2.0),
         ("scanner_signature_db_info{version=\"built-in\"}", 1.0),
         ("scanner_processing_rate_messages_per_second", 0.0),
     ] {

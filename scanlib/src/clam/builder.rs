@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::engine::{Engine, EngineInfo};
 use super::handle::{RawEngine, c_path};
@@ -302,6 +303,7 @@ impl EngineBuilder {
 
     /// Reads the files for the prefilter, and holds them to what libclamav named.
     fn read(&self, names: &Names) -> Result<Reading, LoadError> {
+        let started = Instant::now();
         let mut reading = Reading::new();
         if self.builtin {
             reading.text(database::BUILTIN_NAME, database::builtin_text());
@@ -312,6 +314,7 @@ impl EngineBuilder {
             }
         }
         reading.compare(names);
+        reading.took = started.elapsed();
         Ok(reading)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::prefilter::Cause;
 use crate::scanner::ScannerStats;
 
 /// What a pool has done since it started, and what it holds now.
@@ -26,8 +27,14 @@ pub struct PoolStats {
     pub scans: u64,
     /// Their length together, in bytes.
     pub scanned_bytes: u64,
-    /// Calls of libclamav for them.
+    /// Calls of libclamav for them, audits apart.
     pub engine_calls: u64,
+    /// Buffers that the prefilter cleared.
+    pub cleared: u64,
+    /// Cleared buffers that libclamav was asked about all the same.
+    pub audits: u64,
+    /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
+    pub causes: [u64; Cause::ALL.len()],
     /// Verdicts that are [`crate::Verdict::Infected`].
     pub infected: u64,
     /// Verdicts that are [`crate::Verdict::Incomplete`].
@@ -44,6 +51,9 @@ pub(super) struct Counters {
     scans: AtomicU64,
     scanned_bytes: AtomicU64,
     engine_calls: AtomicU64,
+    cleared: AtomicU64,
+    audits: AtomicU64,
+    causes: [AtomicU64; Cause::ALL.len()],
     infected: AtomicU64,
     incomplete: AtomicU64,
 }
@@ -76,9 +86,15 @@ impl Counters {
                 after.scanned_bytes,
             ),
             (&self.engine_calls, before.engine_calls, after.engine_calls),
+            (&self.cleared, before.cleared, after.cleared),
+            (&self.audits, before.audits, after.audits),
             (&self.infected, before.infected, after.infected),
             (&self.incomplete, before.incomplete, after.incomplete),
         ] {
+            counter.fetch_add(after - before, Relaxed);
+        }
+        let causes = before.causes.iter().zip(&after.causes);
+        for (counter, (before, after)) in self.causes.iter().zip(causes) {
             counter.fetch_add(after - before, Relaxed);
         }
     }
@@ -95,6 +111,9 @@ impl Counters {
             scans: self.scans.load(Relaxed),
             scanned_bytes: self.scanned_bytes.load(Relaxed),
             engine_calls: self.engine_calls.load(Relaxed),
+            cleared: self.cleared.load(Relaxed),
+            audits: self.audits.load(Relaxed),
+            causes: self.causes.each_ref().map(|cause| cause.load(Relaxed)),
             infected: self.infected.load(Relaxed),
             incomplete: self.incomplete.load(Relaxed),
         }

@@ -8,7 +8,11 @@ use super::hashes::{HashKind, Hashes};
 
 /// Whether libclamav may know a file with this content. A digest is taken only if there is one for files of this size.
 pub(crate) fn may_know(hashes: &Hashes, content: &[u8]) -> bool {
-    HashKind::ALL.into_iter().any(|kind| {
+    may_know_by(hashes, content, &HashKind::ALL)
+}
+
+fn may_know_by(hashes: &Hashes, content: &[u8], kinds: &[HashKind]) -> bool {
+    kinds.iter().any(|&kind| {
         let knows = |digest: &[u8]| hashes.contains(kind, content.len(), digest);
         hashes.needs(kind, content.len())
             && match kind {
@@ -17,6 +21,19 @@ pub(crate) fn may_know(hashes: &Hashes, content: &[u8]) -> bool {
                 HashKind::Sha256 => knows(&Sha256::digest(content)),
             }
     })
+}
+
+/// As [`may_know`], of a message or its normalised text. Two digests side by side cost little more than one.
+pub(crate) fn may_know_either(hashes: &Hashes, message: &[u8], normal: &[u8]) -> bool {
+    let needs = |kind, text: &[u8]| hashes.needs(kind, text.len());
+    if !(needs(HashKind::Md5, message) && needs(HashKind::Md5, normal)) {
+        return may_know(hashes, message) || may_know(hashes, normal);
+    }
+    let [of_message, of_normal] = super::md5::pair(message, normal);
+    hashes.contains(HashKind::Md5, message.len(), &of_message)
+        || hashes.contains(HashKind::Md5, normal.len(), &of_normal)
+        || may_know_by(hashes, message, &[HashKind::Sha1, HashKind::Sha256])
+        || may_know_by(hashes, normal, &[HashKind::Sha1, HashKind::Sha256])
 }
 
 #[cfg(test)]
@@ -38,6 +55,10 @@ mod tests {
                 let hashes = builder.build();
                 assert!(may_know(&hashes, b"abc"), "{kind:?} {size:?}");
                 assert!(!may_know(&hashes, b"abd") && !may_know(&hashes, b"abcd"));
+                assert!(may_know_either(&hashes, b"abc", b"xyz"));
+                assert!(may_know_either(&hashes, b"xyz", b"abc"));
+                assert!(!may_know_either(&hashes, b"abd", b"xyz"));
+                assert!(!may_know_either(&hashes, b"abcd", b"xyz"));
             }
         }
     }

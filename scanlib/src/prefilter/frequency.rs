@@ -37,15 +37,19 @@ impl TextModel {
     /// Counts what stands in messages; each weighs as much as it is long.
     pub fn count<'m>(messages: impl IntoIterator<Item = &'m [u8]>) -> TextModel {
         let mut model = TextModel::default();
-        let mut normal = Vec::new();
         for message in messages {
-            normal.clear();
-            text::normalise(message, &mut normal);
-            for three in threes(&normal) {
-                model.add(three, 1);
-            }
+            model.add_message(message);
         }
         model
+    }
+
+    /// Counts one message more.
+    pub fn add_message(&mut self, message: &[u8]) {
+        let mut normal = Vec::with_capacity(message.len());
+        text::normalise(message, &mut normal);
+        for three in threes(&normal) {
+            self.add(three, 1);
+        }
     }
 
     /// As [`TextModel::write`] wrote it.

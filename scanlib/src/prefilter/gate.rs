@@ -21,6 +21,8 @@ const NOT_LOOKED_AT: usize = crate::clam::NOT_LOOKED_AT_BYTES as usize;
 #[derive(Debug, Default)]
 pub struct Scratch {
     normal: Normalised,
+    /// The reading as UTF-16, and its normalised form.
+    pairs: Vec<u8>,
     decoded: Normalised,
     lower: Vec<u8>,
     text_seen: Seen,
@@ -142,23 +144,36 @@ impl Plan {
             raw_seen,
             ..
         } = scratch;
-        lower.clear();
-        let facts = Facts {
-            message,
-            normal: normal.text(),
-        };
-        if let Some(search) = &self.text {
-            let stopped = self.candidates_of(search, facts.normal, facts, text_seen, lower, take);
-            if stopped.is_break() {
-                return;
-            }
-        }
+        let normal_text = normal.text();
+        let text = self.text.as_ref();
+        let text = text.filter(|search| search.quick.is_match(normal_text));
         // Texts of the message itself are there for what normalisation loses; where it lost nothing, none is to be found.
         let lost_nothing = self.raw_texts_are_lost && normal.is_whole();
-        if let Some(search) = &self.raw
-            && !lost_nothing
+        let raw = self.raw.as_ref().filter(|_| !lost_nothing);
+        if text.is_none() && raw.is_none() {
+            return;
+        }
+        lower.clear();
+        if self.needs_lower {
+            lower.extend_from_slice(message);
+            lower.make_ascii_lowercase();
+        }
+        let facts = Facts {
+            message,
+            normal: normal_text,
+            lower,
+        };
+        if let Some(search) = text
+            && self
+                .candidates_of(search, facts.normal, facts, text_seen, take)
+                .is_break()
         {
-            let _stopped = self.candidates_of(search, message, facts, raw_seen, lower, take);
+            return;
+        }
+        if let Some(search) = raw
+            && search.quick.is_match(facts.lower)
+        {
+            let _stopped = self.candidates_of(search, facts.lower, facts, raw_seen, take);
         }
     }
 
@@ -168,7 +183,6 @@ impl Plan {
         text: &[u8],
         facts: Facts<'_>,
         seen: &mut Seen,
-        lower: &mut Vec<u8>,
         take: &mut dyn FnMut(Candidate<'_, '_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         seen.start(search.texts());
@@ -185,14 +199,11 @@ impl Plan {
                 if hit.start() > owner.by as usize {
                     continue;
                 }
-                if self.needs_lower && lower.is_empty() {
-                    lower.extend(facts.message.iter().map(u8::to_ascii_lowercase));
-                }
                 take(Candidate {
                     signature,
                     text: text.get(hit.range()).unwrap_or_default(),
                     is_possible: Lengths::of(facts.message, facts.normal).fit(signature.size)
-                        && facts.fulfil(&signature.need, lower),
+                        && facts.fulfil(&signature.need),
                 })?;
             }
         }
@@ -204,18 +215,47 @@ impl Plan {
         let Some(automaton) = &self.decoded else {
             return false;
         };
-        scratch.decoded.fill_any(text::pre_decode(message));
-        automaton.is_match(scratch.decoded.text())
+        let Scratch {
+            pairs,
+            decoded,
+            lower,
+            ..
+        } = scratch;
+        pairs.clear();
+        pairs.extend(text::pre_decode(message));
+        // Each text starts with this byte, and no other becomes it: in front of its first place there is nothing to find.
+        let first = match self.first_decoded {
+            Some(byte) => memchr::memchr(byte, pairs),
+            None => Some(0),
+        };
+        let Some(rest) = first.and_then(|at| pairs.get(at..)) else {
+            return false;
+        };
+        decoded.fill_any(rest.iter().copied());
+        if !automaton.is_match(decoded.text()) {
+            return false;
+        }
+        decoded.fill_any(pairs.iter().copied());
+        let text = decoded.text();
+        lower.clear();
+        lower.extend_from_slice(pairs);
+        lower.make_ascii_lowercase();
+        let facts = Facts {
+            message: pairs,
+            normal: text,
+            lower,
+        };
+        let needs = &self.decoded_needs;
+        needs.iter().any(|need| facts.fulfil(need))
     }
 
     /// Whether libclamav may know the message, or its normalised text, by a digest. The normalised text is there.
     pub(super) fn may_be_known(&self, message: &[u8], scratch: &Scratch) -> bool {
         let normal = scratch.normal.text();
-        digests::may_know(&self.hashes, message)
-            || (self.hashes_normalised
-                && normal != message
-                && !normal.is_empty()
-                && digests::may_know(&self.hashes, normal))
+        match self.hashes_normalised && !normal.is_empty() && normal != message {
+            true => digests::may_know_either(&self.hashes, message, normal),
+            false => digests::may_know(&self.hashes, message),
+        }
     }
 }
 
@@ -224,6 +264,8 @@ impl Plan {
 struct Facts<'m> {
     message: &'m [u8],
     normal: &'m [u8],
+    /// The message in lower case, if some signature asks for it.
+    lower: &'m [u8],
 }
 
 /// libclamav measures the message or, where it writes the normalised text to a file, that.
@@ -247,7 +289,7 @@ impl Lengths {
 }
 
 impl Facts<'_> {
-    fn fulfil(&self, need: &Need, lower: &[u8]) -> bool {
+    fn fulfil(&self, need: &Need) -> bool {
         match need {
             Need::Never => false,
             Need::Always => true,
@@ -256,7 +298,7 @@ impl Facts<'_> {
                 let first = memchr::memmem::find(self.normal, literal);
                 first.is_some_and(|at| by.is_none_or(|by| at <= by as usize))
             }
-            Need::Has(Atom::Raw(bytes)) => memchr::memmem::find(lower, bytes).is_some(),
+            Need::Has(Atom::Raw(bytes)) => memchr::memmem::find(self.lower, bytes).is_some(),
             Need::AtLeast(k, needs) => {
                 let mut left = *k;
                 let mut rest = needs.len();
@@ -264,7 +306,7 @@ impl Facts<'_> {
                     if left == 0 || rest < left {
                         break;
                     }
-                    left -= usize::from(self.fulfil(need, lower));
+                    left -= usize::from(self.fulfil(need));
                     rest -= 1;
                 }
                 left == 0

@@ -40,10 +40,12 @@ mod frequency;
 mod gate;
 mod hashes;
 mod logic;
+mod md5;
 mod need;
 mod normaliser;
 mod pattern;
 mod plan;
+mod quick;
 mod read;
 mod signature;
 mod summary;
@@ -53,6 +55,7 @@ mod yara;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::clam::Limits;
 
@@ -76,6 +79,7 @@ pub struct Prefilter {
 struct Shared {
     plan: Result<Plan, Off>,
     summary: Summary,
+    doubts: Vec<Doubt>,
     /// What libclamav found in a message that had been cleared.
     wrong: OnceLock<Off>,
 }
@@ -236,7 +240,7 @@ impl fmt::Display for Cause {
 impl Prefilter {
     /// One that clears nothing.
     pub fn disabled() -> Prefilter {
-        Prefilter::new(Err(Off::NotAskedFor), Summary::default())
+        Prefilter::new(Err(Off::NotAskedFor), Summary::default(), Vec::new())
     }
 
     /// From one file alone, for tests of how files are read. Nothing holds it to what libclamav loads: what it clears is not
@@ -255,12 +259,15 @@ impl Prefilter {
         library: &str,
         model: &TextModel,
     ) -> Prefilter {
+        let started = Instant::now();
         let mut summary = Summary::of(&reading);
+        let (doubts, took) = (reading.doubts.clone(), reading.took);
         let plan = Self::plan(reading, limits, library, model);
         if let Ok(plan) = &plan {
             summary.add(plan);
         }
-        Prefilter::new(plan, summary)
+        summary.build_time = took + started.elapsed();
+        Prefilter::new(plan, summary, doubts)
     }
 
     fn plan(
@@ -291,11 +298,12 @@ impl Prefilter {
         })
     }
 
-    fn new(plan: Result<Plan, Off>, summary: Summary) -> Prefilter {
+    fn new(plan: Result<Plan, Off>, summary: Summary, doubts: Vec<Doubt>) -> Prefilter {
         Prefilter {
             shared: Arc::new(Shared {
                 plan,
                 summary,
+                doubts,
                 wrong: OnceLock::new(),
             }),
         }
@@ -312,6 +320,11 @@ impl Prefilter {
         &self.shared.summary
     }
 
+    /// What is not understood, the first twenty; [`Off::NotUnderstood`] counts the others.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.shared.doubts
+    }
+
     /// Judges exactly the buffer that would be scanned.
     pub fn check(&self, buffer: &[u8], scratch: &mut Scratch) -> Gate {
         let decision = match (&self.shared.plan, self.shared.wrong.get()) {
@@ -322,8 +335,8 @@ impl Prefilter {
     }
 
     /// Tells that libclamav found something in a message that had been cleared. From now on nothing is cleared, by
-    /// any clone of this prefilter.
-    pub(crate) fn was_wrong(&self, message: &[u8], names: &[String]) {
+    /// any clone of this prefilter. A [`crate::Scanner`] that audits says so itself; who compares in another way can say it here.
+    pub fn was_wrong(&self, message: &[u8], names: &[String]) {
         self.shared.wrong.get_or_init(|| Off::Wrong {
             message: message.to_vec(),
             names: names.to_vec(),

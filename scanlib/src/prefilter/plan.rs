@@ -8,6 +8,7 @@ use super::cover::{Where, cover};
 use super::frequency::TextModel;
 use super::hashes::Hashes;
 use super::need::{Atom, Need};
+use super::quick::Quick;
 use super::read::Reading;
 use super::signature::{Kind, Signature, SizeRange};
 use super::text;
@@ -38,6 +39,9 @@ pub(super) struct Owner {
 /// Texts and whose they are.
 #[derive(Debug)]
 pub(super) struct Search {
+    /// Whether any text is there at all.
+    pub(super) quick: Quick,
+    /// Which, and where.
     pub(super) automaton: AhoCorasick,
     /// Where each text's owners end.
     ends: Box<[u32]>,
@@ -47,7 +51,10 @@ pub(super) struct Search {
 
 impl Search {
     /// `None` for no texts: there is nothing to search.
-    fn new(texts: HashMap<Box<[u8]>, Vec<Owner>>, case: Case) -> Result<Option<Search>, String> {
+    fn new(
+        texts: HashMap<Box<[u8]>, Vec<Owner>>,
+        model: &TextModel,
+    ) -> Result<Option<Search>, String> {
         let mut texts: Vec<_> = texts.into_iter().collect();
         texts.sort_by(|(a, _), (b, _)| a.cmp(b));
         if texts.is_empty() {
@@ -56,7 +63,6 @@ impl Search {
         let bytes: usize = texts.iter().map(|(text, _)| text.len()).sum();
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
-            .ascii_case_insensitive(case == Case::Ignored)
             .prefilter(false)
             .kind(Some(match bytes <= LARGEST_TABLE {
                 true => AhoCorasickKind::DFA,
@@ -64,6 +70,7 @@ impl Search {
             }))
             .build(texts.iter().map(|(text, _)| text))
             .map_err(|error| format!("the texts to look for: {error}"))?;
+        let quick = Quick::new(texts.iter().map(|(text, _)| &**text), model)?;
         let shortest = texts.iter().map(|(text, _)| text.len()).min().unwrap_or(0);
         let (mut owners, mut ends) = (Vec::new(), Vec::new());
         for (_, mut of_text) in texts {
@@ -71,6 +78,7 @@ impl Search {
             ends.push(u32::try_from(owners.len()).map_err(|_| "too many signatures")?);
         }
         Ok(Some(Search {
+            quick,
             automaton,
             ends: ends.into(),
             owners: owners.into(),
@@ -90,14 +98,11 @@ impl Search {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.automaton.memory_usage() + size_of_val(&*self.ends) + size_of_val(&*self.owners)
+        self.automaton.memory_usage()
+            + self.quick.memory_bytes()
+            + size_of_val(&*self.ends)
+            + size_of_val(&*self.owners)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Counts,
-    Ignored,
 }
 
 /// Everything that a decision takes, immutable.
@@ -118,6 +123,10 @@ pub(super) struct Plan {
     pub(super) needs_lower: bool,
     /// Texts of the reading as UTF-16.
     pub(super) decoded: Option<AhoCorasick>,
+    /// The byte that each of these starts with, if there is one.
+    pub(super) first_decoded: Option<u8>,
+    /// What it takes to be HTML in this reading.
+    pub(super) decoded_needs: Box<[Need]>,
     pub(super) signatures: Box<[Compiled]>,
     pub(super) hashes: Hashes,
     pub(super) hashes_normalised: bool,
@@ -211,6 +220,12 @@ impl Plan {
                 _ => None,
             }));
         }
+        // White space and letters stand for several bytes.
+        let is_itself = |byte: &u8| *byte != b' ' && !byte.is_ascii_lowercase();
+        let first = decoded.first().and_then(|text| text.first().copied());
+        let first_decoded = first.filter(|byte| {
+            is_itself(byte) && decoded.iter().all(|text| text.starts_with(&[*byte]))
+        });
         let decoded = match decoded.is_empty() {
             true => None,
             false => Some(
@@ -231,11 +246,13 @@ impl Plan {
             longest,
             magics: Magics::new(types.magics),
             always: tables.always.into(),
-            text: Search::new(tables.text, Case::Counts).map_err(Refusal::Automaton)?,
-            raw: Search::new(tables.raw, Case::Ignored).map_err(Refusal::Automaton)?,
+            text: Search::new(tables.text, model).map_err(Refusal::Automaton)?,
+            raw: Search::new(tables.raw, model).map_err(Refusal::Automaton)?,
             raw_texts_are_lost,
             needs_lower,
             decoded,
+            first_decoded,
+            decoded_needs: types.decoded.into_iter().map(|one| one.need).collect(),
             signatures: tables.signatures.into(),
             hashes: hashes.build(),
             hashes_normalised: normalises_to_file,
@@ -331,7 +348,7 @@ mod tests {
             let owner = Owner { signature, by: 7 };
             texts.entry(text.as_bytes().into()).or_default().push(owner);
         }
-        let search = Search::new(texts, Case::Counts).unwrap().unwrap();
+        let search = Search::new(texts, TextModel::built_in()).unwrap().unwrap();
         assert_eq!((search.texts(), search.shortest), (3, 1));
         let mut found = Vec::new();
         for hit in search.automaton.find_overlapping_iter("abbccc") {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::time::Duration;
 
 use super::formats::{Format, body, hash, ioc, lines, logical, visit, whole};
 use super::hashes;
@@ -65,6 +66,8 @@ pub(crate) struct Reading {
     hasher: RandomState,
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) doubts_not_told: u64,
+    /// How long the reading took.
+    pub(crate) took: Duration,
 }
 
 /// Where in the files.
@@ -87,6 +90,7 @@ impl Reading {
             hasher: RandomState::new(),
             doubts: Vec::new(),
             doubts_not_told: 0,
+            took: Duration::ZERO,
         }
     }
 

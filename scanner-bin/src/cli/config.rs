@@ -115,6 +115,13 @@ fn database(config: &Config, found: &mut Findings) {
     for line in &info.load_log {
         found.note("database", line);
     }
+    match detector.prefilter().off() {
+        None => found.good("prefilter", "on: libclamav is spared most messages"),
+        Some(why) => found.note(
+            "prefilter",
+            format_args!("off, so libclamav is asked about every message: {why}"),
+        ),
+    }
 }
 
 fn brokers(config: &Config, found: &mut Findings) {

@@ -2,17 +2,24 @@
 
 pub mod completions;
 pub mod config;
+pub mod db;
 pub mod demo;
+pub mod engine;
+pub mod explain;
+mod format;
+mod lines;
 pub mod man;
 pub mod run;
 pub mod scan;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::RunFlags;
+use crate::escape::Escaped;
 
 /// Scans Kafka records, files and lines with libclamav in this process.
 #[derive(Debug, Parser)]
@@ -22,7 +29,6 @@ Examples:
   scanner-bin demo
   scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
   scanner-bin scan -r /srv/uploads
-
 'scanner-bin COMMAND --help' says more.")]
 pub struct Cli {
     /// What to do.
@@ -45,6 +51,11 @@ Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it co
     Run(Box<RunFlags>),
     /// Scan files, or lines of files
     Scan(Box<scan::ScanArgs>),
+    /// Show what becomes of a message, step by step: its views, the prefilter, libclamav
+    Explain(explain::ExplainArgs),
+    /// Look at signatures with the prefilter's eyes, or tune it to your logs
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Show, check or sample the configuration of `run`
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -62,6 +73,8 @@ impl Cli {
         match self.command {
             Command::Run(flags) => run::run(&flags),
             Command::Scan(args) => scan::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Db(command) => db::run(&command),
             Command::Config(command) => config::run(&command),
             Command::Demo(args) => demo::run(&args),
             Command::Completions(args) => completions::run(&args),
@@ -79,6 +92,14 @@ fn print(bytes: &[u8]) -> ExitCode {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Longest line that is taken for a message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Says something on standard error. That nobody listens there is no reason to stop.
+fn say(text: fmt::Arguments<'_>) {
+    writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// Says on standard error why the command could not do its work.

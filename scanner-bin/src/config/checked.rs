@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use scanlib::message::{FieldNames, ViewSet};
+use scanlib::prefilter::AuditOptions;
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
@@ -217,6 +218,14 @@ pub struct ScanConfig {
     pub bytecode_unsigned: bool,
     /// How often signature files are looked at, to load them anew when they changed; zero for never.
     pub reload_interval: Duration,
+    /// Spare libclamav what it would certainly call clean.
+    pub prefilter: bool,
+    /// One in so many buffers that the prefilter cleared is scanned all the same, for a hundredth of the time at most; 0 for none.
+    pub audit_one_in: u32,
+    /// Counts of the user's own messages, as `db tune` writes them; `None` for the built-in ones.
+    pub text_model: Option<PathBuf>,
+    /// Where a message that was wrongly cleared is kept for a report; `None` for nowhere.
+    pub wrong_dir: Option<PathBuf>,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -234,6 +243,10 @@ impl Default for ScanConfig {
             retries: 3,
             bytecode_unsigned: false,
             reload_interval: Duration::from_secs(10),
+            prefilter: true,
+            audit_one_in: AuditOptions::default().one_in,
+            text_model: None,
+            wrong_dir: None,
             fields: FieldNames::default(),
         }
     }
@@ -591,6 +604,10 @@ impl Check<'_> {
             reload_interval: raw
                 .reload_interval
                 .map_or(default.reload_interval, |span| span.0),
+            prefilter: raw.prefilter.unwrap_or(default.prefilter),
+            audit_one_in: raw.audit_one_in.unwrap_or(default.audit_one_in),
+            text_model: raw.text_model.map(PathBuf::from),
+            wrong_dir: raw.wrong_dir.map(PathBuf::from),
             fields: self.fields(raw.fields, default.fields),
         }
     }

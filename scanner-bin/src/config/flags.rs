@@ -50,6 +50,9 @@ pub struct RunFlags {
     /// Severity rules [default: on]
     #[arg(long, value_name = "on|off")]
     pub rules: Option<String>,
+    /// Skip libclamav where it is proven that it would find nothing [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub prefilter: Option<String>,
     /// Address for probes and metrics; port 0 takes a free one [default: 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
@@ -76,6 +79,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("scan.threads", "threads"),
     ("scan.views", "views"),
     ("scan.rules", "rules"),
+    ("scan.prefilter", "prefilter"),
     ("ops.listen", "listen"),
     ("ops.instance", "instance"),
     ("ops.log", "log"),
@@ -109,6 +113,7 @@ impl RunFlags {
             ("threads", text(&self.threads)),
             ("views", text(&self.views)),
             ("rules", text(&self.rules)),
+            ("prefilter", text(&self.prefilter)),
             ("listen", text(&self.listen)),
             ("instance", text(&self.instance)),
             ("log", text(&self.log)),

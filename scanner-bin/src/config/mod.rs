@@ -15,7 +15,7 @@ mod secret;
 mod security;
 mod show;
 mod sources;
-mod text;
+pub(crate) mod text;
 mod units;
 
 use std::collections::BTreeMap;

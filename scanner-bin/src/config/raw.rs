@@ -83,6 +83,10 @@ pub(super) struct RawScan {
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
     pub(super) reload_interval: Option<Span>,
+    pub(super) prefilter: Option<bool>,
+    pub(super) audit_one_in: Option<u32>,
+    pub(super) text_model: Option<String>,
+    pub(super) wrong_dir: Option<String>,
     pub(super) fields: RawFields,
 }
 

@@ -173,6 +173,10 @@ impl From<&ScanConfig> for RawScan {
             retries: Some(scan.retries),
             bytecode_unsigned: Some(scan.bytecode_unsigned),
             reload_interval: Some(Span(scan.reload_interval)),
+            prefilter: Some(scan.prefilter),
+            audit_one_in: Some(scan.audit_one_in),
+            text_model: scan.text_model.as_deref().map(text),
+            wrong_dir: scan.wrong_dir.as_deref().map(text),
             fields: RawFields {
                 message: Some(fields.message.clone()),
                 source_ip: Some(fields.source_ip.clone()),

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// It cannot be read, is no UTF-8, or is longer than `max_bytes`.
-pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<String> {
+pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(max_bytes + 1)

@@ -30,10 +30,11 @@ use super::{Refused, Scanning};
 use crate::config::{Emit, ResultKey};
 use crate::log;
 use crate::ops::health::Health;
-use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, QueueLabel, ReasonLabel};
+use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, ReasonLabel};
 use crate::result::{
     self, ClamavState, DbMode, EngineState, Outcome, RulesState, ScanContext, Status,
 };
+use crate::wrong::WrongReports;
 
 /// Pause before the first repetition of a failed scan; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -59,6 +60,8 @@ pub struct Desk {
     pub result_key: ResultKey,
     /// Notes what is being scanned, if it is to.
     pub guard: Option<CrashGuard>,
+    /// Tells when the prefilter was wrong.
+    pub wrong: WrongReports,
     /// Stops everything when nothing can be scanned.
     pub circuit: Circuit,
     /// Signs of life.
@@ -105,6 +108,7 @@ impl Work for ScanBatch {
                 batch.is_live() && desk.answer(&hand, &record, worker, &engines, &mut answers);
         }
         drop(records);
+        desk.wrong.look(worker.detector());
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
     }
 
@@ -445,11 +449,6 @@ impl Scanning for PoolScanning {
     }
 
     fn measure(&self, metrics: &Metrics) {
-        let stats = self.pool.stats();
-        metrics.workers_busy.set(stats.busy as i64);
-        metrics
-            .queue_depth
-            .get_or_create(&QueueLabel { queue: "scan" })
-            .set(stats.queued_jobs as i64);
+        metrics.pool(&self.pool.stats());
     }
 }

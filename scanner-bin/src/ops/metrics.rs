@@ -10,7 +10,7 @@ mod live;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text;
@@ -20,13 +20,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use scanlib::PoolStats;
+use scanlib::prefilter::Cause;
 
 pub use labels::{
-    BuildLabels, CodeLabel, CommitLabels, DetectionLabels, EngineLabel, KindLabel, PartitionLabel,
-    ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel, ResultLabel, StageLabel,
-    VerdictLabel, VersionLabel,
+    BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel, KindLabel,
+    PartitionLabel, ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel, ResultLabel,
+    StageLabel, VerdictLabel, VersionLabel,
 };
-pub use live::{Age, Rate};
+pub use live::{Age, Enabled, Rate};
 
 use super::heartbeat::Heartbeat;
 
@@ -197,6 +199,14 @@ catalogue! {
     scans: Family<VerdictLabel, Counter> = plain, "scan_total", ["verdict"];
     /// Detections by engine (clamav or rules) and severity.
     detections: Family<DetectionLabels, Counter> = plain, "detections_total", ["engine,severity"];
+    /// 1 while the prefilter is on; 0 means that libclamav is asked about every view of every record, and the log says why.
+    prefilter_enabled: Enabled = plain, "prefilter_enabled", [""];
+    /// Views of records by what the prefilter decided: cleared, or why libclamav had to look.
+    prefilter_decisions: Family<DecisionLabel, Counter> = plain, "prefilter_decisions_total", ["decision"];
+    /// Cleared views that libclamav was asked about all the same, as a check.
+    prefilter_audits: Counter = plain, "prefilter_audits_total", [""];
+    /// Times that libclamav found something in a cleared view, once for each load; the prefilter is off from then on.
+    prefilter_wrong: Counter = plain, "prefilter_wrong_total", [""];
     /// Scans that failed, by kind.
     scan_errors: Family<KindLabel, Counter> = plain, "scan_errors_total", ["kind"];
     /// Panics that cost one record its verdict.
@@ -265,6 +275,7 @@ impl Metrics {
                 .results_produced
                 .get_or_create(&ResultLabel { result: word });
         }
+        metrics.pool(&PoolStats::default());
         metrics
     }
 
@@ -297,6 +308,21 @@ impl Metrics {
         self.scan_duration
             .get_or_create(&EngineLabel { engine })
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// Takes over what the workers' pool has counted since it started.
+    pub fn pool(&self, stats: &PoolStats) {
+        self.workers_busy.set(stats.busy as i64);
+        self.queue_depth
+            .get_or_create(&QueueLabel { queue: "scan" })
+            .set(stats.queued_jobs as i64);
+        // The pool's numbers only grow, as a counter's must.
+        let set = |counter: &Counter, to: u64| counter.inner().store(to, Ordering::Relaxed);
+        set(&self.prefilter_audits, stats.audits);
+        for (decision, count) in decisions(stats) {
+            let label = DecisionLabel { decision };
+            set(&self.prefilter_decisions.get_or_create(&label), count);
+        }
     }
 
     /// The series of a partition that was assigned, with their labels looked up once. They exist
@@ -338,6 +364,12 @@ impl Metrics {
         let _infallible = text::encode(&mut page, &self.registry);
         page
     }
+}
+
+/// What the prefilter may decide, in the words of `scanner_prefilter_decisions_total`, and how often it did.
+fn decisions(stats: &PoolStats) -> impl Iterator<Item = (&'static str, u64)> {
+    let causes = Cause::ALL.map(Cause::as_str).into_iter().zip(stats.causes);
+    std::iter::once(("cleared", stats.cleared)).chain(causes)
 }
 
 /// The series of one owned partition. Recording into one that was removed is harmless: nobody sees it.

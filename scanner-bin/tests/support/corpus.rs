@@ -82,6 +82,25 @@ pub fn messages(data: &Path, wanted: &BTreeSet<Place>) -> BTreeMap<Place, Vec<u8
     messages
 }
 
+/// Every `nth` message of all logs and payloads, from the first of each file on.
+pub fn every(data: &Path, nth: usize) -> Vec<Vec<u8>> {
+    let mut paths = Vec::new();
+    for folder in ["logs", "payloads"] {
+        let entries = fs::read_dir(data.join(folder)).unwrap();
+        paths.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    paths.sort();
+    let mut messages = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let file = name.strip_suffix(".zst").unwrap();
+        let text = unpack(&path);
+        let lines = text.trim_ascii_end().split(|&byte| byte == b'\n');
+        messages.extend(lines.step_by(nth).map(|line| message(file, line)));
+    }
+    messages
+}
+
 /// The message of a line: the third column, the JSON field, or the line itself.
 fn message(file: &str, line: &[u8]) -> Vec<u8> {
     if file == "payloads.tsv" {

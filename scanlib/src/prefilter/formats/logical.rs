@@ -44,10 +44,9 @@ pub(crate) fn is_relative_text(line: &[u8]) -> bool {
         }))
     );
     let is_relative = |sub: &&[u8]| match split(sub, b':', 0)[..] {
+        [offset, _] | [offset, _, _, _] => Offset::parse(offset).is_relative(),
         // A pattern alone, or with modifiers.
-        [_] | [_, b"", _] => false,
-        [offset, ..] => Offset::parse(offset).is_relative(),
-        [] => false,
+        _ => false,
     };
     is_for_text && subs.iter().any(is_relative)
 }

@@ -91,6 +91,10 @@ pub struct ScanArgs {
     #[arg(long, value_enum, default_value_t = Switch::On, value_name = "on|off", hide_possible_values = true, hide_short_help = true)]
     pub prefilter: Switch,
 
+    /// Counts of your own log lines, as `db tune` writes them, for the prefilter to choose by
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub text_model: Option<PathBuf>,
+
     /// Scanning threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,

@@ -10,9 +10,9 @@ use scanlib::{
     Detector, Parser, Payload, Report, Request, ScanError, ScanOptions, Scanner, View, Work, Worker,
 };
 
-use super::lines::LineBatch;
 use super::quarantine::FileId;
 use super::walk::LeftOut;
+use crate::cli::lines::LineBatch;
 
 /// What every job needs to know.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ mod args;
 mod color;
 mod foreign;
 mod job;
-mod lines;
 mod order;
 mod print;
 mod progress;
@@ -16,9 +15,8 @@ mod source;
 mod totals;
 mod walk;
 
-use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +28,8 @@ use scanlib::{Detector, DetectorSlot, Parser, Pool, RuleSet, Shutdown};
 
 pub use args::{Format, ScanArgs, Switch};
 
+use super::engine::BUILTIN_ONLY;
+use super::{MAX_MESSAGE_BYTES, say};
 use crate::engine::{self, EngineSettings};
 use job::{Answer, Job, Settings};
 use order::Tickets;
@@ -41,9 +41,6 @@ use walk::Walk;
 
 /// Jobs that each thread may be ahead of the printer.
 const WINDOW_PER_THREAD: usize = 64;
-
-/// Longest line that is scanned, in bytes.
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Runs `scan`.
 pub fn run(args: &ScanArgs) -> ExitCode {
@@ -138,11 +135,10 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
         no_prefilter: args.prefilter == Switch::Off,
+        text_model: args.text_model.clone(),
     })?;
     if args.database.is_empty() {
-        say(format_args!(
-            "scanner-bin: no --database given: libclamav knows the built-in test signature only"
-        ));
+        say(format_args!("{BUILTIN_ONLY}"));
     }
     let rules = args.rules().then(RuleSet::builtin);
     Ok(Detector::builder()
@@ -150,11 +146,6 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         .rules(rules)
         .views(args.views())
         .build()?)
-}
-
-/// Says something on standard error. That nobody listens there is no reason to stop.
-fn say(text: fmt::Arguments<'_>) {
-    writeln!(io::stderr().lock(), "{text}").ok();
 }
 
 /// The file with more paths.

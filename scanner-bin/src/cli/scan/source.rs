@@ -8,9 +8,9 @@ use crossbeam_channel::Sender;
 use scanlib::Pool;
 
 use super::job::{self, Answer, Item, Job, Outcome, Row, Settings};
-use super::lines::LineBatches;
 use super::order::Tickets;
 use super::walk::Found;
+use crate::cli::lines::LineBatches;
 
 /// How much of a file is read at once for its lines, in bytes.
 const READ_BYTES: usize = 256 << 10;

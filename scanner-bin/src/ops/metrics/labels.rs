@@ -31,6 +31,8 @@ labels! {
     QueueLabel { queue: &'static str }
     /// The verdict that a result carries.
     ResultLabel { result: &'static str }
+    /// What the prefilter decided.
+    DecisionLabel { decision: &'static str }
     /// What a reload came to.
     ReloadLabel { result: &'static str }
     /// An error of the broker or client, by its name in the client library.

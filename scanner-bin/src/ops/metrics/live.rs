@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::{MetricType, TypedMetric};
+use scanlib::prefilter::Prefilter;
 
 use crate::ops::heartbeat::Heartbeat;
 
@@ -27,6 +28,36 @@ impl TypedMetric for Age {
 impl EncodeMetric for Age {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         encoder.encode_gauge(&self.0.age().unwrap_or_default().as_secs_f64())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// 1 while the prefilter in use clears messages. It may end by itself at any time.
+#[derive(Clone, Debug, Default)]
+pub struct Enabled(Arc<Mutex<Option<Prefilter>>>);
+
+impl Enabled {
+    /// From now on it is about this one.
+    pub fn watch(&self, prefilter: &Prefilter) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(prefilter.clone());
+    }
+
+    fn is_on(&self) -> bool {
+        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.as_ref().is_some_and(|one| one.off().is_none())
+    }
+}
+
+impl TypedMetric for Enabled {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Enabled {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.encode_gauge(&i64::from(self.is_on()))
     }
 
     fn metric_type(&self) -> MetricType {

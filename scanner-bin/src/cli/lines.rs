@@ -14,7 +14,7 @@ const BATCH_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct LineBatch {
     /// Number of the first line, from 1.
-    pub first: u64,
+    pub(super) first: u64,
     bytes: Vec<u8>,
     lines: Vec<Line>,
 }

@@ -1,0 +1,56 @@
+//! The flags that say what is loaded, for the commands that look into an engine instead of scanning much with it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use scanlib::Engine;
+
+use super::Escaped;
+use crate::engine::{self, EngineError, EngineSettings};
+
+/// What is loaded.
+#[derive(Args, Debug)]
+pub struct EngineArgs {
+    /// Signature file or directory, not the built-in signature; repeatable
+    #[arg(short, long, value_name = "PATH")]
+    pub database: Vec<PathBuf>,
+
+    /// Load bytecode signatures that are not signed: only from sources you trust
+    #[arg(long)]
+    pub bytecode_unsigned: bool,
+
+    /// Use signatures of possibly unwanted applications too
+    #[arg(long)]
+    pub detect_pua: bool,
+
+    /// Counts of your own log lines, as `db tune` writes them, for the prefilter to choose by
+    #[arg(long, value_name = "FILE")]
+    pub text_model: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// Those of [`engine::build`].
+    pub(super) fn load(&self) -> Result<Engine, EngineError> {
+        let engine = engine::build(&EngineSettings {
+            database: self.database.clone(),
+            bytecode_unsigned: self.bytecode_unsigned,
+            pua: self.detect_pua,
+            text_model: self.text_model.clone(),
+            ..EngineSettings::default()
+        })?;
+        for line in &engine.info().load_log {
+            super::say(format_args!("scanner-bin: {}", Escaped(line.as_bytes())));
+        }
+        if self.database.is_empty() {
+            super::say(format_args!("{BUILTIN_ONLY}"));
+        }
+        Ok(engine)
+    }
+}
+
+/// Said where signatures are missing.
+pub(super) const BUILTIN_ONLY: &str =
+    "scanner-bin: no --database given: libclamav knows the built-in test signature only";
