@@ -210,6 +210,21 @@ impl Grammar<'_> {
             let (head, short, long) = (self.run(3, 4), self.run(1, 1), self.run(2, 4));
             return format!("{head}({short}|{long}){}", self.run(1, 3));
         }
+        if self.random.percent(10) {
+            // The same at the other end: the search begins behind the list.
+            let (head, tail) = (self.run(2, 2), self.run(3, 4));
+            let short = self.letter();
+            let long = loop {
+                let long: Vec<u8> = (0..self.random.between(2, 4))
+                    .map(|_| self.letter())
+                    .collect();
+                // libclamav does not survive a list in which one is the start of another.
+                if !long[0].eq_ignore_ascii_case(&short) {
+                    break long;
+                }
+            };
+            return format!("{head}({}|{})??{tail}", hex(&[short]), hex(&long));
+        }
         if self.random.percent(8) {
             out += *self.random.pick(&["(B)", "(W)", "(L)"]);
             out += &self.run(3, 5);
