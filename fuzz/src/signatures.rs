@@ -2,7 +2,7 @@
 //!
 //! The input is a byte for the kind of file, the file, a zero byte, and a message.
 
-use scanlib::prefilter::{Prefilter, Scratch};
+use scanlib::prefilter::{Gate, Prefilter, Scratch};
 
 use crate::verdict;
 
@@ -41,7 +41,10 @@ pub fn check(input: &[u8]) {
     let gate = prefilter.check(message, &mut Scratch::default());
     verdict::is_explained(&prefilter, message, gate);
 
-    if !JUDGED.contains(&ending) || file.len() > JUDGED_BYTES || !is_tame(file) {
+    // With libclamav's names less is cleared, never more; what is not cleared alone need not be asked about.
+    let is_cleared = gate == Gate::Cleared && message.len() > verdict::NOT_LOOKED_AT;
+    let is_judged = JUDGED.contains(&ending) && file.len() <= JUDGED_BYTES && is_tame(file);
+    if !is_cleared || !is_judged {
         return;
     }
     let files = [(name, file), ("other.ndb".to_owned(), OTHER)];

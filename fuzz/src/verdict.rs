@@ -7,7 +7,7 @@ use scanlib::prefilter::{Cause, Gate, Prefilter, Scratch};
 use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request};
 
 /// Messages of this length or less are clean to libclamav.
-const NOT_LOOKED_AT: usize = 5;
+pub(crate) const NOT_LOOKED_AT: usize = 5;
 
 /// With these files, by name.
 ///
