@@ -179,7 +179,7 @@ impl Grammar<'_> {
         if ragged {
             if self.random.percent(40) {
                 // Too few for the search to start with them, and so not looked at before the start of a message.
-                out += &self.run(1, 2);
+                out += &self.run(2, 2);
             }
             let mut head = [self.element(true), self.element(true)];
             // A list is refused right behind a wildcard or another list at the start.
