@@ -73,11 +73,17 @@ fn signatures_that_are_understood_are_status_0_and_told_in_numbers() {
         "1  hashes\n",
         "memory     ",
         "always     1 may match any message of some lengths\n           My.Sized\n",
+        " signatures in a message of 300 bytes; most often\n",
         "  My.Common\n",
         "build time ",
     ] {
         assert!(out.contains(wanted), "{wanted:?} is missing: {out}");
     }
+
+    let rare = out.lines().find(|line| line.ends_with("  My.Needle"));
+    let rare = rare.and_then(|line| line.split_whitespace().next());
+    let rare: f64 = rare.unwrap().parse().unwrap();
+    assert!(rare > 0.0 && rare < 0.01, "{out}");
 
     let (code, object) = object(dir.path(), &[]);
     assert_eq!(

@@ -133,7 +133,7 @@ fn numbers(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
         f,
         "proposed",
         &format_args!(
-            "{:.4} signatures in a message of 300 bytes; most often",
+            "{:.1e} signatures in a message of 300 bytes; most often",
             summary.expected
         ),
     )?;
@@ -141,7 +141,7 @@ fn numbers(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
         line(
             f,
             "",
-            &format_args!("{expected:.4}  {}", Escaped(name.as_bytes())),
+            &format_args!("{expected:.1e}  {}", Escaped(name.as_bytes())),
         )?;
     }
     Ok(())
