@@ -28,6 +28,7 @@ use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
 use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::egress::{Command, Egress, EgressError};
 use crate::kafka::flow::Budget;
+use crate::kafka::membership::Bell;
 use crate::kafka::topics;
 use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
 use crate::ops::health::{Check, Health};
@@ -145,8 +146,15 @@ pub fn run(
         .map_err(ServiceError::Thread)?;
     let pool = Arc::new(pool);
 
-    let egress = Egress::new(kafka, Arc::clone(&watch.metrics), Arc::clone(&watch.health))
-        .map_err(ServiceError::Egress)?;
+    let bell = Arc::new(Bell::default());
+    let egress = Egress::new(
+        kafka,
+        &config.ops.instance,
+        Arc::clone(&bell),
+        Arc::clone(&watch.metrics),
+        Arc::clone(&watch.health),
+    )
+    .map_err(ServiceError::Egress)?;
     let (alive, lifeline) = bounded::<()>(0);
     let egress = Running::start("egress", move || {
         let _alive = alive;
@@ -162,6 +170,7 @@ pub fn run(
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
+        bell,
         min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
         metrics: Arc::clone(&watch.metrics),
         health: Arc::clone(&watch.health),

@@ -120,6 +120,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.result_key.to_string(),
     },
     Setting {
+        path: "kafka.delivery",
+        short: "delivery",
+        values: ["exactly-once", "at-least-once", "exactly-once"],
+        read: |c| c.kafka.delivery.to_string(),
+    },
+    Setting {
         path: "scan.database",
         short: "database",
         values: ["/db/one", "/db/two", "/db/three"],
@@ -222,6 +228,24 @@ const SETTINGS: &[Setting] = &[
         short: "",
         values: ["2s", "3s", ""],
         read: |c| seconds(c.kafka.commit_interval),
+    },
+    Setting {
+        path: "kafka.transactional_id_prefix",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.kafka.transactional_id_prefix.clone().unwrap_or_default(),
+    },
+    Setting {
+        path: "kafka.transaction_interval",
+        short: "",
+        values: ["1s", "2s", ""],
+        read: |c| seconds(c.kafka.transaction_interval),
+    },
+    Setting {
+        path: "kafka.transaction_timeout",
+        short: "",
+        values: ["20s", "30s", ""],
+        read: |c| seconds(c.kafka.transaction_timeout),
     },
     Setting {
         path: "kafka.linger",

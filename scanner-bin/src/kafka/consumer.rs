@@ -27,6 +27,7 @@ use super::client;
 use super::commit::{Committer, Mode};
 use super::egress::Command;
 use super::flow::{Budget, Flow};
+use super::membership::{Bell, Identity};
 use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
@@ -97,6 +98,8 @@ pub struct Wiring<S> {
     pub lifeline: Receiver<()>,
     /// What is in flight.
     pub budget: Arc<Budget>,
+    /// By which the egress thread asks who we are in the group.
+    pub bell: Arc<Bell>,
     /// Records that may be in flight however slow the workers are.
     pub min_in_flight: u64,
     /// Metrics.
@@ -187,6 +190,8 @@ impl<S: Scanning> PollLoop<S> {
         .map_err(PollError::Thread)?;
         let nudger = Nudger::start(Arc::clone(&consumer), config.input_topic.clone())
             .map_err(PollError::Thread)?;
+        wiring.bell.listen();
+        wiring.budget.set_limit(wiring.min_in_flight);
         let now = Instant::now();
         Ok(PollLoop {
             inline: AnswerInline(Arc::clone(&consumer)),
@@ -256,6 +261,7 @@ impl<S: Scanning> PollLoop<S> {
         }
         let taken = self.serve()?;
         self.rebalance()?;
+        self.identify()?;
         self.commit();
         self.measure();
         Ok(taken)
@@ -391,7 +397,27 @@ impl<S: Scanning> PollLoop<S> {
         }
     }
 
+    /// Says who we are in the group, if the egress thread asks: for the offsets of a transaction. It is
+    /// told on the same way that leases end, so whoever reads it knows which had ended.
+    fn identify(&mut self) -> Result<(), PollError> {
+        if !self.wiring.bell.take() {
+            return Ok(());
+        }
+        let group = self.consumer.group_metadata();
+        // Looked at afterwards: the client says in one step that we are nobody, and that all is lost. What
+        // it then calls us would pass for a writer that needs no group.
+        let group = group.filter(|_| !self.consumer.assignment_lost());
+        command(
+            &self.wiring.commands,
+            Command::Identity(group.map(Identity)),
+        )
+    }
+
+    /// Offsets that the consumer has to commit. In transactions that is the producer's work.
     fn to_commit(&self, set: &[i32]) -> Vec<(i32, i64)> {
+        if self.config.is_exactly_once() {
+            return Vec::new();
+        }
         set.iter()
             .filter_map(|id| self.partitions.get(id)?.to_commit())
             .collect()
@@ -405,6 +431,12 @@ impl<S: Scanning> PollLoop<S> {
         }
         self.last_commit = Instant::now();
         self.since_commit = 0;
+        if self.config.is_exactly_once() {
+            for partition in self.partitions.values_mut() {
+                partition.committed = partition.flow.watermark();
+            }
+            return;
+        }
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
         let offsets = self.to_commit(&owned);
         self.committer.commit(offsets, Mode::Async);
@@ -451,6 +483,7 @@ impl<S: Scanning> PollLoop<S> {
         let per_second = answered as f64 / elapsed.as_secs_f64();
         self.max_in_flight =
             ((per_second * AHEAD.as_secs_f64()) as u64).max(self.wiring.min_in_flight);
+        self.wiring.budget.set_limit(self.max_in_flight);
         self.in_flight_before = in_flight;
         self.since_measure = 0;
     }
