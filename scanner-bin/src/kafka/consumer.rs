@@ -289,7 +289,7 @@ impl<S: Scanning> PollLoop<S> {
                 }
             }
         }
-        for (partition, offset) in self.committer.committed() {
+        for (partition, offset) in self.committer.committed().map_err(PollError::Fatal)? {
             if let Some(partition) = self.partitions.get_mut(&partition) {
                 partition.committed = Some(offset);
             }
