@@ -880,6 +880,30 @@ fn values_that_cannot_work_together_are_refused() {
         ("[kafka]\nrevoke_timeout = \"23s\"", "kafka.revoke_timeout"),
         ("[kafka]\ndrain_timeout = \"300s\"", "kafka.drain_timeout"),
         (
+            "[kafka]\ntransactional_id_prefix = \"\"",
+            "kafka.transactional_id_prefix",
+        ),
+        (
+            "[kafka]\ntransaction_interval = \"6s\"",
+            "kafka.transaction_interval",
+        ),
+        (
+            "[kafka]\ntransaction_interval = \"2s\"\ntransaction_timeout = \"3s\"",
+            "kafka.transaction_interval",
+        ),
+        (
+            "[kafka]\ntransaction_timeout = \"16m\"",
+            "kafka.transaction_timeout",
+        ),
+        (
+            "[kafka]\ndelivery = \"exactly-once\"\nlinger = \"15s\"",
+            "kafka.linger",
+        ),
+        (
+            "[kafka]\ndelivery = \"exactly-once\"\n[kafka.properties]\n\"socket.timeout.ms\" = \"15101\"",
+            "kafka.properties.socket.timeout.ms",
+        ),
+        (
             "[kafka]\nsession_timeout = \"301s\"",
             "kafka.session_timeout",
         ),
@@ -925,7 +949,8 @@ fn values_that_cannot_work_together_are_refused() {
         assert!(all_explained, "{error}");
     }
     // The limits themselves are fine.
-    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"";
+    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"\ndelivery = \"exactly-once\"\ntransaction_interval = \"5s\"\n\
+                transaction_timeout = \"10s\"\nlinger = \"9s\"\n[kafka.properties]\n\"socket.timeout.ms\" = \"10100\"";
     given().file(edge).load().unwrap();
 }
 
@@ -1016,6 +1041,7 @@ fn properties_that_carry_a_promise_are_refused() {
         "enable.idempotence",
         "acks",
         "transactional.id",
+        "transaction.timeout.ms",
         "delivery.report.only.error",
         "statistics.interval.ms",
         "plugin.library.paths",

@@ -152,6 +152,20 @@ fn every_row_answers_its_errors_as_written_down_here_and_no_row_is_out_of_reach(
 }
 
 #[test]
+fn the_page_about_errors_is_made_from_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
+    let made = scanner_bin::kafka::errors::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(
+        kept, made,
+        "run the test once with UPDATE_DOCS=1 to write docs/errors.md anew"
+    );
+}
+
+#[test]
 fn an_error_that_no_row_names_is_answered_by_what_the_client_says_of_it() {
     let fault = |is_retriable, needs_abort, is_fatal| Fault {
         code: Code::Unknown,

@@ -6,7 +6,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::broker::Broker;
@@ -19,14 +21,19 @@ use support::{announce, wait_for};
 const PARTITIONS: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The shared broker, if it is a real one.
-fn real() -> Option<&'static Broker> {
+/// One test at a time: they kill what is in the middle of its work, and measure.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The shared broker, if it is a real one, for one test at a time.
+fn real() -> Option<(&'static Broker, MutexGuard<'static, ()>)> {
+    // One that failed is no reason for the next to fail.
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let broker = Broker::shared();
     if !broker.is_real() {
         announce!("left out: exactly-once delivery, which the embedded broker does not have");
         return None;
     }
-    Some(broker)
+    Some((broker, alone))
 }
 
 fn exactly_once(scene: &Scene<'_>, instance: &str) -> Launch {
@@ -77,7 +84,9 @@ fn assert_exactly_once(scene: &Scene<'_>) -> usize {
 /// those records again: committed readers see each record once, uncommitted ones see that transactions were aborted.
 #[test]
 fn a_killed_replica_costs_no_result_and_doubles_none() {
-    let Some(broker) = real() else { return };
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
     let scene = Scene::new(broker, "eos-kill", PARTITIONS);
     let mut replicas: Vec<_> = (1..=2)
         .map(|n| ready(&scene, &format!("replica-{n}")))
@@ -118,7 +127,9 @@ fn a_killed_replica_costs_no_result_and_doubles_none() {
 /// committed.
 #[test]
 fn a_successor_with_the_same_name_does_not_wait_for_the_transaction_to_time_out() {
-    let Some(broker) = real() else { return };
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
     let scene = Scene::new(broker, "eos-name", 2);
     let launch = || {
         exactly_once(&scene, "scanner-0")
@@ -143,6 +154,69 @@ fn a_successor_with_the_same_name_does_not_wait_for_the_transaction_to_time_out(
         "exactly once: {aborted} results of the killed one aborted; its successor was through after {took:.1?}"
     );
     assert!(took < Duration::from_secs(60), "{took:?}");
+    stop(second);
+}
+
+/// Proves: a dead letter counts only together with its record's result: both are in the same transaction, and when that is
+/// aborted neither is seen.
+#[test]
+fn a_dead_letter_counts_only_together_with_its_result() {
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
+    let scene = Scene::new(broker, "eos-letter", 1);
+    let keep = tempfile::tempdir().unwrap();
+    let base = keep.path().join("tmp");
+    let launch = || {
+        fs::create_dir_all(&base).unwrap();
+        let mut scanner = exactly_once(&scene, "scanner-0")
+            .env("SCANNER_SCAN__TMP_DIR", &base)
+            // Else these records were clean by proof, whatever libclamav could do.
+            .env("SCANNER_SCAN__PREFILTER", "false")
+            .env("SCANNER_SCAN__CRASH_JOURNAL", "off")
+            .env("SCANNER_KAFKA__TRANSACTION_INTERVAL", "3s")
+            .start();
+        scanner.wait_until_ready(PATIENCE);
+        scanner
+    };
+    let mut first = launch();
+    // Without its directory libclamav cannot look.
+    fs::remove_dir_all(&base).unwrap();
+    scene.produce(load(2, 1));
+    wait_for("two dead letters in an open transaction", PATIENCE, || {
+        let letters = broker.read_uncommitted(&scene.dead_letters).len();
+        (letters == 2 && scene.answers_uncommitted().len() == 2).then_some(())
+    });
+    first.kill();
+    assert_eq!(broker.read_all(&scene.dead_letters), []);
+    assert_eq!(scene.answers().len(), 0);
+
+    // This one can look at them, and then cannot look at others.
+    let second = launch();
+    scene.wait_until_answered(PATIENCE);
+    assert!(
+        scene
+            .answers()
+            .iter()
+            .all(|answer| answer.status() == "clean")
+    );
+    fs::remove_dir_all(&base).unwrap();
+    scene.produce(load(3, 1));
+    scene.wait_until_answered(PATIENCE);
+    scene.wait_until_committed(PATIENCE);
+    assert_exactly_once(&scene);
+    assert_eq!(broker.read_all(&scene.dead_letters).len(), 3);
+    let errors = scene
+        .answers()
+        .iter()
+        .filter(|answer| answer.status() == "error")
+        .count();
+    assert_eq!(errors, 3);
+    announce!(
+        "exactly once: 3 dead letters count, {} do not",
+        broker.read_uncommitted(&scene.dead_letters).len() - 3
+    );
+    assert_eq!(broker.read_uncommitted(&scene.dead_letters).len(), 5);
     stop(second);
 }
 
@@ -175,7 +249,9 @@ fn under_load(scene: &Scene<'_>, events: impl FnOnce()) -> usize {
 /// Proves: while replicas join and leave under load each record is answered once, and what stays with a replica is not read again.
 #[test]
 fn rebalances_under_load_double_nothing() {
-    let Some(broker) = real() else { return };
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
     let scene = Scene::new(broker, "eos-churn", PARTITIONS);
     let mut replicas = vec![ready(&scene, "replica-0")];
     let share = |replicas: &[Scanner], sizes: &[usize]| {
@@ -207,7 +283,9 @@ fn rebalances_under_load_double_nothing() {
 /// Proves: a replica that was asleep while its partitions went to another one cannot commit what it had answered.
 #[test]
 fn a_replica_that_wakes_up_too_late_is_fenced_off() {
-    let Some(broker) = real() else { return };
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
     let scene = Scene::new(broker, "eos-zombie", PARTITIONS);
     let zombie = ready(&scene, "zombie");
     let mut other = None;
@@ -261,7 +339,9 @@ fn throughput(broker: &Broker, records: usize, delivery: &str) -> f64 {
 /// `make compare-delivery`, which gives it a quiet build and more records.
 #[test]
 fn exactly_once_delivery_costs_little_throughput() {
-    let Some(broker) = real() else { return };
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
     let records = std::env::var("SCANNER_TEST_DELIVERY_RECORDS").ok();
     let is_heavy = records.is_some();
     let records = records.map_or(20_000, |records| records.parse().expect("a number"));

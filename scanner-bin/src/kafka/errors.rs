@@ -250,6 +250,58 @@ pub const TABLE: &[Row] = &[
     },
 ];
 
+/// The table as the page `docs/errors.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Errors of the Kafka client\n\nWhat each leads to, by the call that met it; the first row that fits decides. No \
+         row skips a record. An error that no\nrow names is answered by what the client says of it: it may be tried again, the \
+         transaction has to be aborted, or the client\nis broken and is replaced. This page is made from the table in the code, \
+         and a test keeps it so.\n\n| call | errors | remedy | why |\n|---|---|---|---|\n",
+    );
+    let words = |words: Vec<String>| words.join(", ");
+    for row in TABLE {
+        let calls = words(row.calls.iter().map(|call| format!("{call:?}")).collect());
+        let codes = words(row.codes.iter().map(|code| format!("`{code:?}`")).collect());
+        page += &format!(
+            "| {calls} | {codes} | **{}** | {} |\n",
+            row.remedy.as_str(),
+            row.why
+        );
+    }
+    page += "\n| remedy | what is done |\n|---|---|\n";
+    for (remedy, what) in REMEDIES {
+        page += &format!("| **{}** | {what} |\n", remedy.as_str());
+    }
+    page
+}
+
+const REMEDIES: &[(Remedy, &str)] = &[
+    (
+        Remedy::Retry,
+        "the same call again after a pause; a record that was not delivered is sent again",
+    ),
+    (
+        Remedy::Shorten,
+        "the result is sent without its texts and marked `truncated`, a dead letter as headers and digest",
+    ),
+    (
+        Remedy::Abort,
+        "the transaction is aborted, and what it held is sent again from memory in the next one",
+    ),
+    (
+        Remedy::Recreate,
+        "a new producer settles what the old one left open; what is committed is looked up, and the rest sent again",
+    ),
+    (
+        Remedy::Rejoin,
+        "nothing is lost: the client joins the group anew, and the commit is repeated by whoever owns the partition",
+    ),
+    (
+        Remedy::Exit,
+        "the process ends with status 2 and says what to do",
+    ),
+];
+
 /// What to do about an error: the first row that fits, else what the client says about the error, else
 /// what can do no harm in that call.
 pub fn remedy(call: Call, fault: &Fault) -> Remedy {
@@ -267,7 +319,6 @@ pub fn remedy(call: Call, fault: &Fault) -> Remedy {
         (None, Call::Resolve | Call::CommitOffsets) => Remedy::Retry,
         (None, _) if fault.is_fatal => Remedy::Recreate,
         (None, _) if fault.needs_abort => Remedy::Abort,
-        (None, Call::Init | Call::Abort) if fault.is_retriable => Remedy::Retry,
         (None, _) if fault.is_retriable => Remedy::Retry,
         (None, Call::Flush | Call::SendOffsets) => Remedy::Abort,
         // Whether it happened is not known.
