@@ -44,6 +44,7 @@ fn context() -> ScanContext<'static> {
     let scanned_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_760_928_242_484);
     ScanContext {
         instance: "scanner-0",
+        is_replay: false,
         cluster: "abc",
         topic: "syslog-raw",
         partition: 1,

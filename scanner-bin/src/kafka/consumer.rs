@@ -31,6 +31,7 @@ use super::membership::{Bell, Identity};
 use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
+use super::replay::Reading;
 use crate::config::KafkaConfig;
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
@@ -138,6 +139,7 @@ pub struct PollLoop<S> {
     since_report: u64,
     held_back: Option<(&'static str, Instant)>,
     thread: Thread,
+    reading: Reading,
 }
 
 /// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
@@ -168,19 +170,29 @@ impl<S> fmt::Debug for PollLoop<S> {
 }
 
 impl<S: Scanning> PollLoop<S> {
-    /// Connects and joins the group. Call it on the thread that will [`run`](Self::run).
+    /// Connects, and joins the group if it reads what a group gives it. Call it on the thread that will [`run`](Self::run).
     ///
     /// # Errors
     /// The configuration does not make a consumer.
-    pub fn new(config: &KafkaConfig, wiring: Wiring<S>) -> Result<Self, PollError> {
+    pub fn new(
+        config: &KafkaConfig,
+        wiring: Wiring<S>,
+        reading: Reading,
+    ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors);
-        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
+        let mut settings = consumer_config(config);
+        if let Reading::Spans(_) = reading {
+            settings.set("enable.partition.eof", "true");
+        }
+        let consumer: BaseConsumer<GroupContext> = settings
             .create_with_context(context)
             .map_err(PollError::Create)?;
-        consumer
-            .subscribe(&[&config.input_topic])
-            .map_err(PollError::Create)?;
+        if let Reading::Group = reading {
+            consumer
+                .subscribe(&[&config.input_topic])
+                .map_err(PollError::Create)?;
+        }
         let consumer = Arc::new(consumer);
         let committer = Committer::start(
             Arc::clone(&consumer),
@@ -214,6 +226,7 @@ impl<S: Scanning> PollLoop<S> {
             held_back: None,
             thread: thread::current(),
             wiring,
+            reading,
         })
     }
 
@@ -237,7 +250,10 @@ impl<S: Scanning> PollLoop<S> {
     }
 
     fn work(&mut self) -> Result<(), PollError> {
-        while !self.wiring.shutdown.is_requested() {
+        if let Reading::Spans(spans) = self.reading.clone() {
+            self.assign(&spans)?;
+        }
+        while !self.wiring.shutdown.is_requested() && !self.is_through() {
             let served = self.round()?;
             let Turns { taken, held_back } = self.turns()?;
             if served + taken == 0 {
@@ -246,6 +262,12 @@ impl<S: Scanning> PollLoop<S> {
             }
         }
         Ok(())
+    }
+
+    /// True if there are ends, and they are reached.
+    fn is_through(&self) -> bool {
+        matches!(self.reading, Reading::Spans(_))
+            && self.partitions.values().all(Partition::is_through)
     }
 
     /// Everything but taking records from the partitions.

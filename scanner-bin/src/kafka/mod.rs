@@ -21,6 +21,7 @@ mod nudge;
 mod partition;
 mod producer;
 mod rebalance;
+pub mod replay;
 pub mod sequencer;
 pub mod topics;
 pub mod transaction;

@@ -320,6 +320,18 @@ impl Metrics {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Dead letters that were written, whatever the reason.
+    pub fn dead_letters(&self) -> u64 {
+        use crate::kafka::dead_letter::Reason;
+        let count = |reason: Reason| {
+            let reason = reason.as_str();
+            self.dlq_produced
+                .get_or_create(&ReasonLabel { reason })
+                .get()
+        };
+        Reason::ALL.into_iter().map(count).sum()
+    }
+
     /// Counts one settled record: its verdict, and how long which engine took.
     pub fn scanned(&self, verdict: &'static str, engine: &'static str, elapsed: Duration) {
         self.scans.get_or_create(&VerdictLabel { verdict }).inc();
