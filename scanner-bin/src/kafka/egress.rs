@@ -80,17 +80,17 @@ pub enum EgressError {
     Thread(#[source] std::io::Error),
     /// The broker does not allow what exactly-once delivery needs.
     #[error(
-        "exactly-once delivery as {id:?} is not possible ({call}): {error}; check what the user is allowed, the broker's \
+        "exactly-once delivery as {id:?} is not possible ({call:?}): {error}; check what the user is allowed, the broker's \
          transaction.max.timeout.ms and version, or set kafka.delivery to at-least-once"
     )]
     Transaction {
         /// What was tried.
-        call: String,
+        call: Call,
         /// The transactional id.
         id: String,
         /// What the client said.
         #[source]
-        error: KafkaError,
+        error: Box<KafkaError>,
     },
     /// The broker does not take results from this user, now or later.
     #[error("results cannot be written: {0:?}; check what the user is allowed")]

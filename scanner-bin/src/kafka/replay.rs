@@ -126,7 +126,7 @@ pub enum PlanError {
         topic: String,
         /// What the client said.
         #[source]
-        error: KafkaError,
+        error: Box<KafkaError>,
     },
     /// The topic has no partitions.
     #[error("topic {0} does not exist")]
@@ -141,7 +141,7 @@ pub fn plan(config: &KafkaConfig, from: Point, to: Point) -> Result<Vec<Span>, P
     let failed = |error| PlanError::Ask {
         brokers: config.brokers.clone(),
         topic: config.input_topic.clone(),
-        error,
+        error: Box::new(error),
     };
     let mut settings = client::config(config, Role::Consumer);
     settings

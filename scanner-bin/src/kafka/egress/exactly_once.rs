@@ -232,9 +232,9 @@ impl Egress {
         if remedy == Remedy::Exit {
             let id = self.exactly_once.as_ref().map(|eos| eos.id.clone());
             return Err(EgressError::Transaction {
-                call: format!("{call:?}"),
+                call,
                 id: id.unwrap_or_default(),
-                error: error.clone(),
+                error: Box::new(error.clone()),
             });
         }
         if let Some(suppressed) = FAILED.pass() {
@@ -270,9 +270,9 @@ impl Egress {
             }
             Turn::Exit => {
                 return Err(EgressError::Transaction {
-                    call: format!("{step:?}"),
+                    call: transactor::in_table(step),
                     id: eos.id.clone(),
-                    error: KafkaError::Canceled,
+                    error: Box::new(KafkaError::Canceled),
                 });
             }
         }
