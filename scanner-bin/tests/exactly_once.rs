@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use support::broker::Broker;
 use support::process::{Launch, Scanner, signal};
 use support::scene::{
-    Scene, assert_answered_once, assert_in_order, heavy_load, load, times_answered,
+    LARGE, Scene, assert_answered_once, assert_in_order, heavy_load, load, times_answered,
 };
 use support::{announce, wait_for};
 
@@ -311,6 +311,136 @@ fn a_replica_that_wakes_up_too_late_is_fenced_off() {
     );
     stop(zombie);
     stop(other.unwrap());
+}
+
+/// Proves: a broker that stops answering past the transaction's time, and one that is killed, both in the middle of commits whose
+/// outcome nobody knows then, cost no result and double none.
+#[test]
+fn a_broker_that_freezes_or_dies_in_the_middle_of_commits_costs_nothing() {
+    let Some((_shared, _alone)) = real() else {
+        return;
+    };
+    let broker = Broker::start();
+    let scene = Scene::new(&broker, "eos-broker", 2);
+    let mut scanner = exactly_once(&scene, "scanner-0")
+        .env("SCANNER_KAFKA__TRANSACTION_TIMEOUT", "3s")
+        .env("SCANNER_KAFKA__TRANSACTION_INTERVAL", "20ms")
+        .env("SCANNER_KAFKA__SESSION_TIMEOUT", "30s")
+        .start();
+    scanner.wait_until_ready(PATIENCE);
+    for fault in ["frozen", "killed"] {
+        let before = transactions(&scanner, "committed");
+        scene.produce(heavy_load(6_000, 2));
+        wait_for("transactions", PATIENCE, || {
+            (transactions(&scanner, "committed") >= before + 3.0).then_some(())
+        });
+        if fault == "frozen" {
+            broker.freeze();
+            // Longer than a commit is tried for, and than the broker keeps a transaction.
+            std::thread::sleep(Duration::from_secs(9));
+            broker.thaw();
+        } else {
+            broker.kill();
+            std::thread::sleep(Duration::from_secs(5));
+            broker.start_again();
+        }
+        scene.wait_until_answered(PATIENCE);
+        scene.wait_until_committed(PATIENCE);
+        let aborted = assert_exactly_once(&scene);
+        announce!(
+            "exactly once: broker {fault}: {} records, each answered once, {aborted} results aborted; transactions: {} committed, \
+             {} failed, {} producers replaced",
+            scene.places().len(),
+            transactions(&scanner, "committed"),
+            transactions(&scanner, "failed"),
+            transactions(&scanner, "recreated")
+        );
+    }
+    assert!(
+        transactions(&scanner, "recreated") > 0.0,
+        "no outcome was unknown, so this shows nothing"
+    );
+    stop(scanner);
+}
+
+/// Proves: two replicas of one name, which is a mistake, put each other out of business again and again, say so, and still double
+/// nothing.
+#[test]
+fn two_replicas_of_one_name_say_so_and_double_nothing() {
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
+    let scene = Scene::new(broker, "eos-twins", PARTITIONS);
+    let twins = [ready(&scene, "twin"), ready(&scene, "twin")];
+    under_load(&scene, || {
+        wait_for("a producer that was replaced", PATIENCE, || {
+            let said = |twin: &Scanner| {
+                twin.output()
+                    .contains("another replica has the same transactional id")
+            };
+            twins.iter().any(said).then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(3));
+    });
+    let [mut first, second] = twins;
+    first.terminate();
+    // Perhaps it cannot commit the last of it for being put out of business: then the other does it.
+    first.wait(PATIENCE);
+    scene.wait_until_answered(PATIENCE);
+    scene.wait_until_committed(PATIENCE);
+    let aborted = assert_exactly_once(&scene);
+    announce!(
+        "exactly once: two of one name: {} records, each answered once, {aborted} results aborted",
+        scene.places().len()
+    );
+    stop(second);
+}
+
+/// Proves: what has no result is committed all the same, and what the broker refuses for its size is answered once, cut and marked.
+#[test]
+fn unwanted_and_oversized_results_pass_in_transactions() {
+    let Some((broker, _alone)) = real() else {
+        return;
+    };
+    let quiet = Scene::new(broker, "eos-quiet", 1);
+    let scanner = exactly_once(&quiet, "scanner-0")
+        .flag("--emit", "threats")
+        .start();
+    quiet.produce(load(500, 1));
+    quiet.wait_until_committed(PATIENCE);
+    assert_eq!(quiet.answers_uncommitted().len(), 0);
+    stop(scanner);
+
+    let scene = Scene::without_topics(broker, "eos-narrow");
+    broker.create_topic(&scene.input, 1, &[LARGE]);
+    broker.create_topic(&scene.output, 1, &[("max.message.bytes", "20000")]);
+    broker.create_topic(&scene.dead_letters, 1, &[]);
+    let mut records: Vec<_> = load(100, 1).collect();
+    let mut seed = 1_u32;
+    // Does not compress to less than the topic takes.
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (seed >> 24) as u8 % 26
+    });
+    let large: Vec<u8> = noise.take(100_000).collect();
+    for at in [0, 50, 51] {
+        records[at].payload = Some(large.clone());
+    }
+    let scanner = exactly_once(&scene, "scanner-0").start();
+    scene.produce(records);
+    scene.wait_until_answered(PATIENCE);
+    scene.wait_until_committed(PATIENCE);
+    assert_exactly_once(&scene);
+    let cut: Vec<_> = scene
+        .answers()
+        .iter()
+        .filter(|answer| answer.json["truncated"] == true)
+        .map(|answer| answer.place().1)
+        .collect();
+    assert_eq!(cut, [0, 50, 51]);
+    let truncated = r#"scanner_results_truncated_total{kind="result"}"#;
+    assert_eq!(scanner.scrape().get(truncated), 3.0);
+    stop(scanner);
 }
 
 /// Records in each second, from a full topic, once the replica works.
