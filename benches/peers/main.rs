@@ -21,9 +21,13 @@ use benches::{Log, databases, logs, surroundings, tmp_dir};
 use clamd::Clamd;
 use scanlib::prefilter::{Cause, Gate, Scratch};
 use scanlib::{
-    Detector, Engine, EngineBuilder, Library, Parser, Payload, Request, RuleSet, ViewSet,
+    Detector, Engine, EngineBuilder, Library, Parser, Payload, Report, Request, RuleSet, ScanError,
+    ViewSet,
 };
 use table::Row;
+
+/// Lines that a scanner gets at a time, where it gets several: as many as a batch of records may have.
+const AT_A_TIME: usize = 256;
 
 type Lines<'l> = &'l [&'l [u8]];
 
@@ -69,19 +73,50 @@ fn add<'r>(
     });
 }
 
+/// How a scanner gets the lines.
+#[derive(Clone, Copy)]
+enum How {
+    /// As they are, so many at a time.
+    Raw(usize),
+    /// Parsed, in every view.
+    Messages,
+}
+
 /// Every line through a scanner of its own on each thread.
-fn scan(detector: &Detector, threads: usize, raw: bool, lines: Lines<'_>) -> usize {
+fn scan(detector: &Detector, threads: usize, how: How, lines: Lines<'_>) -> usize {
     let part = |start: usize| {
         let (mut scanner, parser) = (detector.scanner(), Parser::default());
+        let request = Request::new();
         let mut found = 0;
-        for line in lines.iter().skip(start).step_by(threads) {
-            let request = Request::new();
-            let report = match raw {
-                true => scanner.scan(Payload::Bytes(black_box(line)), &request),
-                false => scanner.scan_message(&parser.parse(black_box(line)), &request),
-            };
+        let mut count = |report: Result<Report, ScanError>| {
             let report = report.expect("the scan failed");
             found += usize::from(!report.verdict.detections().is_empty());
+        };
+        let mut lines = lines.iter().skip(start).step_by(threads).copied();
+        match how {
+            How::Raw(1) => {
+                for line in lines {
+                    count(scanner.scan(Payload::Bytes(black_box(line)), &request));
+                }
+            }
+            How::Raw(at_a_time) => {
+                let mut batch = Vec::with_capacity(at_a_time);
+                loop {
+                    batch.clear();
+                    batch.extend(lines.by_ref().take(at_a_time));
+                    if batch.is_empty() {
+                        break;
+                    }
+                    scanner
+                        .scan_each(black_box(&batch), &request)
+                        .for_each(&mut count);
+                }
+            }
+            How::Messages => {
+                for line in lines {
+                    count(scanner.scan_message(&parser.parse(black_box(line)), &request));
+                }
+            }
         }
         found
     };
@@ -228,19 +263,25 @@ fn main() {
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for threads in [1, 2] {
         let (raw, all) = (&raw, &all);
-        add(
-            &mut contenders,
-            "scanner, raw, no rules",
-            threads,
-            false,
-            Box::new(move |lines| scan(raw, threads, true, lines)),
-        );
+        for (name, at_a_time) in [
+            ("scanner, raw, no rules", AT_A_TIME),
+            ("scanner, raw, no rules, one by one", 1),
+        ] {
+            let how = How::Raw(at_a_time);
+            add(
+                &mut contenders,
+                name,
+                threads,
+                false,
+                Box::new(move |lines| scan(raw, threads, how, lines)),
+            );
+        }
         add(
             &mut contenders,
             "scanner, all views, rules",
             threads,
             false,
-            Box::new(move |lines| scan(all, threads, false, lines)),
+            Box::new(move |lines| scan(all, threads, How::Messages, lines)),
         );
     }
     add(
@@ -248,7 +289,7 @@ fn main() {
         "scanner, rules alone",
         1,
         false,
-        Box::new(|lines| scan(&rules, 1, false, lines)),
+        Box::new(|lines| scan(&rules, 1, How::Messages, lines)),
     );
     let direct = |lines: Lines<'_>, threads: usize| -> usize {
         thread::scope(|scope| {
@@ -343,7 +384,7 @@ fn main() {
         eprintln!("round {}", round + 1);
     }
     let start = Instant::now();
-    let found = scan(&raw, 1, true, &windows);
+    let found = scan(&raw, 1, How::Raw(AT_A_TIME), &windows);
     let windows = (!windows.is_empty()).then(|| {
         let each = start.elapsed().as_secs_f64() * 1e6 / windows.len() as f64;
         let bytes: usize = windows.iter().map(|line| line.len()).sum();
