@@ -14,6 +14,7 @@ mod table;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use scanlib::{
 };
 use table::Row;
 
-/// Lines that a scanner gets at a time, where it gets several: as many as a batch of records may have.
+/// Lines that a worker takes at a time: as many as a batch of records may have.
 const AT_A_TIME: usize = 256;
 
 type Lines<'l> = &'l [&'l [u8]];
@@ -76,15 +77,17 @@ fn add<'r>(
 /// How a scanner gets the lines.
 #[derive(Clone, Copy)]
 enum How {
-    /// As they are, so many at a time.
-    Raw(usize),
-    /// Parsed, in every view.
+    /// As they are, a batch at a time.
+    Raw,
+    RawOneByOne,
+    /// Parsed, in every view, one by one.
     Messages,
 }
 
-/// Every line through a scanner of its own on each thread.
+/// Every line through a scanner of its own on each thread; they take batches in turn, as workers do.
 fn scan(detector: &Detector, threads: usize, how: How, lines: Lines<'_>) -> usize {
-    let part = |start: usize| {
+    let batches = Mutex::new(lines.chunks(AT_A_TIME));
+    let part = || {
         let (mut scanner, parser) = (detector.scanner(), Parser::default());
         let request = Request::new();
         let mut found = 0;
@@ -92,41 +95,28 @@ fn scan(detector: &Detector, threads: usize, how: How, lines: Lines<'_>) -> usiz
             let report = report.expect("the scan failed");
             found += usize::from(!report.verdict.detections().is_empty());
         };
-        let mut lines = lines.iter().skip(start).step_by(threads).copied();
-        match how {
-            How::Raw(1) => {
-                for line in lines {
-                    count(scanner.scan(Payload::Bytes(black_box(line)), &request));
-                }
-            }
-            How::Raw(at_a_time) => {
-                let mut batch = Vec::with_capacity(at_a_time);
-                loop {
-                    batch.clear();
-                    batch.extend(lines.by_ref().take(at_a_time));
-                    if batch.is_empty() {
-                        break;
-                    }
-                    scanner
-                        .scan_each(black_box(&batch), &request)
-                        .for_each(&mut count);
-                }
-            }
-            How::Messages => {
-                for line in lines {
-                    count(scanner.scan_message(&parser.parse(black_box(line)), &request));
-                }
+        let next = || batches.lock().expect("no worker panicked").next();
+        while let Some(batch) = next() {
+            let batch = black_box(batch);
+            match how {
+                How::Raw => scanner.scan_each(batch, &request).for_each(&mut count),
+                How::RawOneByOne => batch
+                    .iter()
+                    .map(|line| scanner.scan(Payload::Bytes(line), &request))
+                    .for_each(&mut count),
+                How::Messages => batch
+                    .iter()
+                    .map(|line| scanner.scan_message(&parser.parse(line), &request))
+                    .for_each(&mut count),
             }
         }
         found
     };
     if threads == 1 {
-        return part(0);
+        return part();
     }
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|start| scope.spawn(move || part(start)))
-            .collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(part)).collect();
         workers
             .into_iter()
             .map(|one| one.join().expect("a worker"))
@@ -263,11 +253,10 @@ fn main() {
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for threads in [1, 2] {
         let (raw, all) = (&raw, &all);
-        for (name, at_a_time) in [
-            ("scanner, raw, no rules", AT_A_TIME),
-            ("scanner, raw, no rules, one by one", 1),
+        for (name, how) in [
+            ("scanner, raw, no rules", How::Raw),
+            ("scanner, raw, no rules, one by one", How::RawOneByOne),
         ] {
-            let how = How::Raw(at_a_time);
             add(
                 &mut contenders,
                 name,
@@ -384,7 +373,7 @@ fn main() {
         eprintln!("round {}", round + 1);
     }
     let start = Instant::now();
-    let found = scan(&raw, 1, How::Raw(AT_A_TIME), &windows);
+    let found = scan(&raw, 1, How::Raw, &windows);
     let windows = (!windows.is_empty()).then(|| {
         let each = start.elapsed().as_secs_f64() * 1e6 / windows.len() as f64;
         let bytes: usize = windows.iter().map(|line| line.len()).sum();
