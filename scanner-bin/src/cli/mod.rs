@@ -26,11 +26,10 @@ use crate::escape::Escaped;
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
 #[command(after_help = "\
-Examples:
+Examples: ('scanner-bin COMMAND --help' says more)
   scanner-bin demo
   scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
-  scanner-bin scan -r /srv/uploads
-'scanner-bin COMMAND --help' says more.")]
+  scanner-bin scan -r /srv/uploads")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -52,12 +51,9 @@ Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it co
     Run(Box<RunFlags>),
     /// Scan a part of the topic once more, in a group of its own, and print a tally
     #[command(after_help = "\
-The results go to the results topic again, marked \"replay\": true. The log goes to standard error, the tally to standard output.
+Results are marked \"replay\": true. The log goes to standard error, the tally to standard output.
 
-Examples:
-  scanner-bin replay --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
-  scanner-bin replay --from committed --output-topic scan-results-again
-
+Example: scanner-bin replay --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
 Exit status: 0 if every record was answered, 3 if it was stopped before, 2 if it could not go on.")]
     Replay(Box<replay::ReplayArgs>),
     /// Scan files, or lines of files
