@@ -17,7 +17,7 @@ TREE_FILES ?= 20000
 PREFILTER_NTH ?= 50
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
-# For `make compare-delivery`: how many records each of the six runs answers.
+# For `make compare-delivery`: how many records each of the ten runs answers.
 DELIVERY_RECORDS ?= 300000
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300

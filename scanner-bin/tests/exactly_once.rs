@@ -459,6 +459,15 @@ fn throughput(broker: &Broker, records: usize, delivery: &str) -> f64 {
         })
     };
     let (from, to) = (answered(0.1), answered(0.9));
+    let metrics = scanner.scrape();
+    let count = metrics.sum("scanner_txn_commit_duration_seconds_count");
+    if count > 0.0 {
+        announce!(
+            "delivery: {count} transactions of {:.0} results, {:.1} ms to commit each",
+            metrics.sum("scanner_txn_messages_sum") / count,
+            1e3 * metrics.sum("scanner_txn_commit_duration_seconds_sum") / count
+        );
+    }
     stop(scanner);
     let answered: BTreeSet<_> = times_answered(&scene.answers()).into_keys().collect();
     assert!(answered.len() as f64 >= 0.9 * records as f64);
@@ -475,7 +484,7 @@ fn exactly_once_delivery_costs_little_throughput() {
     let records = std::env::var("SCANNER_TEST_DELIVERY_RECORDS").ok();
     let is_heavy = records.is_some();
     let records = records.map_or(20_000, |records| records.parse().expect("a number"));
-    let rounds = if is_heavy { 3 } else { 1 };
+    let rounds = if is_heavy { 5 } else { 1 };
     let mut ratios: Vec<f64> = (0..rounds)
         .map(|_| {
             let once = throughput(broker, records, "exactly-once");

@@ -33,7 +33,6 @@ const ASK: Duration = Duration::from_secs(2);
 /// What is to be called.
 pub(super) enum Call {
     Init(Handle),
-    Flush(Handle),
     SendOffsets(Handle, Vec<(i32, i64)>, Arc<Identity>),
     Commit(Handle),
     Abort(Handle),
@@ -46,7 +45,6 @@ impl Call {
     pub(super) fn step(&self) -> Step {
         match self {
             Call::Init(_) => Step::Init,
-            Call::Flush(_) => Step::Flush,
             Call::SendOffsets(..) => Step::SendOffsets,
             Call::Commit(_) => Step::Commit,
             Call::Abort(_) => Step::Abort,
@@ -125,7 +123,6 @@ impl Reader {
         let mut committed = HashMap::new();
         let result = match call {
             Call::Init(producer) => producer.init_transactions(SLICE),
-            Call::Flush(producer) => producer.flush(SLICE),
             Call::SendOffsets(producer, offsets, group) => {
                 list(&self.topic, &offsets, |offset| Offset::Offset(*offset))
                     .and_then(|list| producer.send_offsets_to_transaction(&list, &group.0, OFFSETS))

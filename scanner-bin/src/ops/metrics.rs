@@ -229,7 +229,8 @@ catalogue! {
     /// Time in which a stage took nothing because the next was full, in seconds.
     backpressure: Family<StageLabel, Counter<f64, AtomicU64>> = plain, "backpressure_seconds_total", ["stage"];
 
-    /// Results that the broker acknowledged, by result: clean, threat, partial, skipped or error.
+    /// Results that the broker acknowledged, with exactly-once delivery: whose transaction is committed, by result: clean, threat,
+    /// partial, skipped or error.
     results_produced: Family<ResultLabel, Counter> = plain, "results_produced_total", ["result"];
     /// Time from handing a result to the client to the broker's acknowledgement, in seconds.
     produce_latency: Histogram = one(broker_buckets), "produce_latency_seconds", [""];

@@ -34,6 +34,8 @@ pub(super) struct ExactlyOnce {
     bell: Arc<Bell>,
     /// Who we are in the group, for the transaction that ends.
     group: Option<Arc<Identity>>,
+    /// That transaction waits for acknowledgements.
+    is_flushing: bool,
     /// What that transaction commits.
     offsets: Vec<(Lease, i64)>,
     /// Whose committed offsets are asked for.
@@ -62,6 +64,7 @@ impl ExactlyOnce {
             id,
             bell,
             group: None,
+            is_flushing: false,
             offsets: Vec::new(),
             asked: Vec::new(),
             ending: Instant::now(),
@@ -76,8 +79,24 @@ impl ExactlyOnce {
 impl Egress {
     /// Begins and ends transactions when it is time, and makes the calls that are due.
     pub(super) fn transact(&mut self) -> Result<(), EgressError> {
+        self.flushed()?;
         self.steer();
         self.steps()
+    }
+
+    /// Ends the wait for acknowledgements, when all are in or nobody wants them any more. The client's own way of waiting takes
+    /// a tenth of a second at least.
+    fn flushed(&mut self) -> Result<(), EgressError> {
+        let Some(eos) = self.exactly_once.as_mut().filter(|eos| eos.is_flushing) else {
+            return Ok(());
+        };
+        let outcome = match (eos.txn.spoiled(), self.producer.in_flight()) {
+            (Some(_), _) => Err(Remedy::Abort),
+            (None, 0) => Ok(()),
+            (None, _) => return Ok(()),
+        };
+        eos.is_flushing = false;
+        self.outcome(Step::Flush, outcome)
     }
 
     fn steer(&mut self) {
@@ -136,7 +155,6 @@ impl Egress {
         let Some(eos) = &mut self.exactly_once else {
             return Ok(());
         };
-        let producer = || self.producer.handle();
         let call = match step {
             Step::Begin => {
                 let begun = self.producer.begin();
@@ -145,6 +163,10 @@ impl Egress {
             Step::Identify => {
                 eos.bell.ring();
                 return Ok(());
+            }
+            Step::Flush => {
+                eos.is_flushing = true;
+                return self.flushed();
             }
             Step::Recreate => return self.recreate(),
             Step::Resolve => {
@@ -157,16 +179,17 @@ impl Egress {
                 }
                 let offsets = eos.offsets.iter().map(|(l, offset)| (l.partition, *offset));
                 match &eos.group {
-                    Some(group) => {
-                        Call::SendOffsets(producer(), offsets.collect(), Arc::clone(group))
-                    }
+                    Some(group) => Call::SendOffsets(
+                        self.producer.handle(),
+                        offsets.collect(),
+                        Arc::clone(group),
+                    ),
                     None => return self.outcome(step, Err(Remedy::Abort)),
                 }
             }
-            Step::Init => Call::Init(producer()),
-            Step::Flush => Call::Flush(producer()),
-            Step::Commit => Call::Commit(producer()),
-            Step::Abort => Call::Abort(producer()),
+            Step::Init => Call::Init(self.producer.handle()),
+            Step::Commit => Call::Commit(self.producer.handle()),
+            Step::Abort => Call::Abort(self.producer.handle()),
         };
         eos.transactor.call(call);
         Ok(())
@@ -188,7 +211,7 @@ impl Egress {
                 Step::Resolve => self.resolved(&committed),
                 // The client says that nothing is on its way any more; a report that is missing would be
                 // taken for one of the next transaction.
-                Step::Flush | Step::Abort if self.producer.in_flight() > 0 => {
+                Step::Abort if self.producer.in_flight() > 0 => {
                     tracing::error!(
                         missing = self.producer.in_flight(),
                         "delivery reports are missing; the Kafka producer is replaced"
@@ -357,6 +380,7 @@ impl Egress {
             // The poll thread, which would tell, has ended.
             self.outcome(Step::Identify, Err(Remedy::Abort))?;
             self.collect()?;
+            self.flushed()?;
             let Some(eos) = &mut self.exactly_once else {
                 return Ok(());
             };
@@ -371,7 +395,10 @@ impl Egress {
 /// Settings of a producer that writes in transactions.
 pub(super) fn transactional(client: &mut ClientConfig, config: &KafkaConfig, id: &str) {
     let timeout = config.transaction_timeout.as_millis().to_string();
+    // A transaction that ends waits for what lingers.
+    let linger = config.linger.min(config.transaction_interval / 40);
     client
+        .set("linger.ms", linger.as_millis().to_string())
         .set("transactional.id", id)
         .set("transaction.timeout.ms", &timeout)
         // What is not delivered by then will not be, because the broker has aborted the transaction.
