@@ -121,7 +121,7 @@ fn hash(line: &str, number: usize, random: &mut Random) -> String {
     let (digits, rest) = line.split_once(':').unwrap_or((line, ""));
     let mut digest = String::with_capacity(line.len() + 8);
     while digest.len() < digits.len() {
-        digest += &format!("{:016x}", random.next());
+        digest += &format!("{:016x}", random.number());
     }
     digest.truncate(digits.len());
     // The name is the third field.
