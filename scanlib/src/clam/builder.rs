@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::beside::beside;
 use super::engine::{Engine, EngineInfo};
 use super::handle::{RawEngine, c_path};
 use super::library::Library;
@@ -218,22 +219,31 @@ impl EngineBuilder {
 
         // Before libclamav parses, and again after: what is in memory is what the digest names.
         let before = self.digests()?;
-        let mut signatures = 0;
         let mut load_log = Vec::new();
-        if self.builtin {
-            let file = write_builtin(tmp_dir.path())
-                .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), names, &mut load_log)?;
-        }
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
-        for path in &paths {
-            signatures += self.load(path, names, &mut load_log)?;
-        }
-        let reading = names.as_ref().map(|names| self.read(names)).transpose()?;
+        let (files, builtin) = (self.files()?, self.builtin);
+        let read = || read(builtin, &files);
+        let with_prefilter = names.is_some();
+        let mut load = || self.load_all(tmp_dir.path(), &paths, names, &mut load_log);
+        // Both see what the files hold between the two digests.
+        let (reading, loaded) = match with_prefilter {
+            true => {
+                let (reading, loaded) = beside(read, &mut load);
+                (Some(reading), loaded)
+            }
+            false => (None, load()),
+        };
+        let signatures = loaded?;
+        let reading = reading.zip(names.as_ref()).map(|(mut reading, names)| {
+            let started = Instant::now();
+            reading.compare(names);
+            reading.took += started.elapsed();
+            reading
+        });
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -301,21 +311,33 @@ impl EngineBuilder {
         ))
     }
 
-    /// Reads the files for the prefilter, and holds them to what libclamav named.
-    fn read(&self, names: &Names) -> Result<Reading, LoadError> {
-        let started = Instant::now();
-        let mut reading = Reading::new();
+    /// Has libclamav load everything; returns how many signatures that are.
+    fn load_all(
+        &mut self,
+        tmp_dir: &Path,
+        paths: &[PathBuf],
+        names: &mut Option<Names>,
+        load_log: &mut Vec<String>,
+    ) -> Result<u64, LoadError> {
+        let mut signatures = 0;
         if self.builtin {
-            reading.text(database::BUILTIN_NAME, database::builtin_text());
+            let file = write_builtin(tmp_dir)
+                .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
+            signatures += self.load(file.path(), names, load_log)?;
         }
+        for path in paths {
+            signatures += self.load(path, names, load_log)?;
+        }
+        Ok(signatures)
+    }
+
+    /// Every file that libclamav loads.
+    fn files(&self) -> Result<Vec<PathBuf>, LoadError> {
+        let mut files = Vec::new();
         for source in &self.sources {
-            for file in source.files()? {
-                reading.file(&file);
-            }
+            files.append(&mut source.files()?);
         }
-        reading.compare(names);
-        reading.took = started.elapsed();
-        Ok(reading)
+        Ok(files)
     }
 
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
@@ -391,6 +413,20 @@ impl EngineBuilder {
     fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
         self.sources.iter().map(Source::digest).collect()
     }
+}
+
+/// Reads the files for the prefilter.
+fn read(builtin: bool, files: &[PathBuf]) -> Reading {
+    let started = Instant::now();
+    let mut reading = Reading::new();
+    if builtin {
+        reading.text(database::BUILTIN_NAME, database::builtin_text());
+    }
+    for file in files {
+        reading.file(file);
+    }
+    reading.took = started.elapsed();
+    reading
 }
 
 /// The shipped signature as a file, because libclamav loads files only.
