@@ -69,7 +69,7 @@ compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-
 compare-prefilter: build ## real log lines with and without the prefilter: the same verdicts (PREFILTER_NTH; needs the test data)
 	@tests/setup test
 	SCANNER_TEST_PREFILTER_NTH=$(PREFILTER_NTH) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
-		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test prefilter_compare -- --nocapture --test-threads=1
+		$(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test prefilter_compare -- --nocapture --test-threads=1
 
 soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
 	@tests/setup test
