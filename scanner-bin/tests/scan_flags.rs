@@ -457,7 +457,7 @@ fn the_log_gets_what_quiet_hides_and_is_appended_to() {
 #[test]
 fn the_summary_says_what_the_prefilter_cleared_and_what_libclamav_looked_at() {
     let scene = Scene::new();
-    let lines = "an ordinary line\nthis has the red-marker in it\n\nwith a \x07 bell\n";
+    let lines = "an ordinary line\nthis has the red-marker in it\n\nwith a \x01 in it\n";
     scene.write("lines", lines);
     let flags = ["--lines", "--views=raw", "--rules=off"];
     let scan = |more: &[&str]| scene.scan(&[&flags[..], more, &["lines"]].concat());
