@@ -44,9 +44,12 @@ pub(crate) struct LeaveOut {
     wanted: Vec<(String, bool)>,
     /// As libclamav names it → its place in `wanted`.
     places: HashMap<Box<[u8]>, usize>,
-    /// How often each was kept out.
-    kept_out: HashMap<Box<[u8]>, Vec<(Option<NamedKind>, u64)>>,
+    /// How often each was kept out, by kind.
+    kept_out: HashMap<Box<[u8]>, Kinds>,
 }
+
+/// A kind and how often; a name has few.
+type Kinds = Vec<(Option<NamedKind>, u64)>;
 
 impl LeaveOut {
     /// A name may be written as it is reported, with `.UNOFFICIAL`, or as it stands in its file.
@@ -91,11 +94,11 @@ impl LeaveOut {
 
     /// What was kept out: kinds and names as libclamav has them, and how often.
     pub(crate) fn kept_out(&self) -> impl Iterator<Item = (Option<NamedKind>, &[u8], u64)> {
-        let each = |(name, kinds)| {
-            let (name, kinds): (&Box<[u8]>, &Vec<_>) = (name, kinds);
-            kinds.iter().map(|&(kind, count)| (kind, &**name, count))
-        };
-        self.kept_out.iter().flat_map(each)
+        self.kept_out.iter().flat_map(|(name, kinds)| {
+            kinds
+                .iter()
+                .map(move |&(kind, count)| (kind, &**name, count))
+        })
     }
 
     /// The names of what was kept out, in their order.
