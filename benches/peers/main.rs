@@ -14,6 +14,7 @@ mod table;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -21,9 +22,13 @@ use benches::{Log, databases, logs, surroundings, tmp_dir};
 use clamd::Clamd;
 use scanlib::prefilter::{Cause, Gate, Scratch};
 use scanlib::{
-    Detector, Engine, EngineBuilder, Library, Parser, Payload, Request, RuleSet, ViewSet,
+    Detector, Engine, EngineBuilder, Library, Parser, Payload, Report, Request, RuleSet, ScanError,
+    ViewSet,
 };
 use table::Row;
+
+/// Lines that a worker takes at a time: as many as a batch of records may have.
+const AT_A_TIME: usize = 256;
 
 type Lines<'l> = &'l [&'l [u8]];
 
@@ -69,29 +74,49 @@ fn add<'r>(
     });
 }
 
-/// Every line through a scanner of its own on each thread.
-fn scan(detector: &Detector, threads: usize, raw: bool, lines: Lines<'_>) -> usize {
-    let part = |start: usize| {
+/// How a scanner gets the lines.
+#[derive(Clone, Copy)]
+enum How {
+    /// As they are, a batch at a time.
+    Raw,
+    RawOneByOne,
+    /// Parsed, in every view, one by one.
+    Messages,
+}
+
+/// Every line through a scanner of its own on each thread; they take batches in turn, as workers do.
+fn scan(detector: &Detector, threads: usize, how: How, lines: Lines<'_>) -> usize {
+    let batches = Mutex::new(lines.chunks(AT_A_TIME));
+    let part = || {
         let (mut scanner, parser) = (detector.scanner(), Parser::default());
+        let request = Request::new();
         let mut found = 0;
-        for line in lines.iter().skip(start).step_by(threads) {
-            let request = Request::new();
-            let report = match raw {
-                true => scanner.scan(Payload::Bytes(black_box(line)), &request),
-                false => scanner.scan_message(&parser.parse(black_box(line)), &request),
-            };
+        let mut count = |report: Result<Report, ScanError>| {
             let report = report.expect("the scan failed");
             found += usize::from(!report.verdict.detections().is_empty());
+        };
+        let next = || batches.lock().expect("no worker panicked").next();
+        while let Some(batch) = next() {
+            let batch = black_box(batch);
+            match how {
+                How::Raw => scanner.scan_each(batch, &request).for_each(&mut count),
+                How::RawOneByOne => batch
+                    .iter()
+                    .map(|line| scanner.scan(Payload::Bytes(line), &request))
+                    .for_each(&mut count),
+                How::Messages => batch
+                    .iter()
+                    .map(|line| scanner.scan_message(&parser.parse(line), &request))
+                    .for_each(&mut count),
+            }
         }
         found
     };
     if threads == 1 {
-        return part(0);
+        return part();
     }
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|start| scope.spawn(move || part(start)))
-            .collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(part)).collect();
         workers
             .into_iter()
             .map(|one| one.join().expect("a worker"))
@@ -228,19 +253,24 @@ fn main() {
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for threads in [1, 2] {
         let (raw, all) = (&raw, &all);
-        add(
-            &mut contenders,
-            "scanner, raw, no rules",
-            threads,
-            false,
-            Box::new(move |lines| scan(raw, threads, true, lines)),
-        );
+        for (name, how) in [
+            ("scanner, raw, no rules", How::Raw),
+            ("scanner, raw, no rules, one by one", How::RawOneByOne),
+        ] {
+            add(
+                &mut contenders,
+                name,
+                threads,
+                false,
+                Box::new(move |lines| scan(raw, threads, how, lines)),
+            );
+        }
         add(
             &mut contenders,
             "scanner, all views, rules",
             threads,
             false,
-            Box::new(move |lines| scan(all, threads, false, lines)),
+            Box::new(move |lines| scan(all, threads, How::Messages, lines)),
         );
     }
     add(
@@ -248,7 +278,7 @@ fn main() {
         "scanner, rules alone",
         1,
         false,
-        Box::new(|lines| scan(&rules, 1, false, lines)),
+        Box::new(|lines| scan(&rules, 1, How::Messages, lines)),
     );
     let direct = |lines: Lines<'_>, threads: usize| -> usize {
         thread::scope(|scope| {
@@ -343,7 +373,7 @@ fn main() {
         eprintln!("round {}", round + 1);
     }
     let start = Instant::now();
-    let found = scan(&raw, 1, true, &windows);
+    let found = scan(&raw, 1, How::Raw, &windows);
     let windows = (!windows.is_empty()).then(|| {
         let each = start.elapsed().as_secs_f64() * 1e6 / windows.len() as f64;
         let bytes: usize = windows.iter().map(|line| line.len()).sum();

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use crate::clam::{CancelToken, Engine, EngineScan, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::message::{Message, ViewBuffers, ViewRef, ViewSet};
+use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet};
 use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
 use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
 use crate::signature;
+
+/// So many objects are judged by the prefilter at a time.
+const TOGETHER: usize = 32;
 
 /// Scans with one [`Detector`]. One for each thread: it owns the buffers that scans reuse.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ struct Eyes {
     guarded: Vec<u8>,
     matches: Vec<RuleMatch>,
     scratch: Scratch,
+    /// What the prefilter said of the buffers that come next.
+    gates: Vec<Gate>,
     audit: Audit,
     /// Time that audits took in this message.
     audited: Duration,
@@ -103,13 +108,57 @@ impl Scanner {
         payload: Payload<'_>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
-        let report = self.look_at(payload, request)?;
+        let report = self.look_at(payload, None, request)?;
         Ok(self.counted(report))
+    }
+
+    /// Scans several objects that are in memory, each as [`Scanner::scan`] would: their reports, in their order. An object is scanned when its report is
+    /// asked for, but the prefilter judges some of them ahead, and together, which takes less time: with signatures that know files of any size by their
+    /// digest it is two thirds.
+    ///
+    /// ```
+    /// use scanlib::{Detector, Request, RuleSet, Verdict};
+    ///
+    /// let detector = Detector::builder().rules(RuleSet::builtin()).build()?;
+    /// let mut scanner = detector.scanner();
+    /// let lines: [&[u8]; 2] = [b"sshd[7]: session opened", b"cmd: powershell -e JABjAGwAaQBlAG4AdAA9AE4AZQB3AC0ATwBiAGoA"];
+    /// for (line, report) in lines.iter().zip(scanner.scan_each(&lines, &Request::new())) {
+    ///     let report = report?;
+    ///     assert_eq!(line == &lines[0], report.verdict == Verdict::Clean);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of each object, as [`Scanner::scan`].
+    pub fn scan_each<'a>(
+        &'a mut self,
+        objects: &'a [&'a [u8]],
+        request: &'a Request<'a>,
+    ) -> impl ExactSizeIterator<Item = Result<Report, ScanError>> + 'a {
+        let mut ahead = Duration::ZERO;
+        objects.iter().enumerate().map(move |(number, object)| {
+            let place = number % TOGETHER;
+            if place == 0 {
+                let chunk = objects.get(number..).unwrap_or_default();
+                let chunk = chunk.get(..TOGETHER).unwrap_or(chunk);
+                let started = Instant::now();
+                self.eyes.look_ahead(&self.detector, chunk);
+                ahead = started.elapsed() / chunk.len() as u32;
+            }
+            let gate = self.eyes.gates.get(place).copied();
+            let report = self.look_at(Payload::Bytes(object), gate, request)?;
+            Ok(self.counted(Report {
+                elapsed: report.elapsed + ahead,
+                ..report
+            }))
+        })
     }
 
     fn look_at(
         &mut self,
         payload: Payload<'_>,
+        gate: Option<Gate>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
@@ -135,15 +184,12 @@ impl Scanner {
                 &held
             }
         };
-        let eyes = &mut self.eyes;
-        eyes.look(
-            detector,
-            View::Raw,
-            bytes,
-            request,
-            ViewSet::RAW,
-            &mut tally,
-        )?;
+        let raw = ViewRef {
+            view: View::Raw,
+            data: bytes,
+        };
+        self.eyes
+            .look(detector, raw, gate, request, ViewSet::RAW, &mut tally)?;
         Ok(tally.finish(detector, bytes.len() as u64))
     }
 
@@ -170,8 +216,11 @@ impl Scanner {
         let set = detector.views();
         let views = buffers.views(message, set);
         let left_out = views.payloads_left_out();
-        for ViewRef { view, data } in views {
-            eyes.look(detector, view, data, request, set, &mut tally)?;
+        let mut list = [&[][..]; MAX_VIEWS];
+        eyes.look_ahead(detector, views.buffers(&mut list));
+        for (number, view) in views.enumerate() {
+            let gate = eyes.gates.get(number).copied();
+            eyes.look(detector, view, gate, request, set, &mut tally)?;
         }
         if left_out {
             tally.incomplete.get_or_insert(Incomplete::DecodedPayloads);
@@ -203,6 +252,7 @@ impl Eyes {
             guarded: Vec::new(),
             matches: Vec::new(),
             scratch: Scratch::default(),
+            gates: Vec::new(),
             audit: Audit::new(audit, seed),
             audited: Duration::ZERO,
             cleared: 0,
@@ -211,16 +261,28 @@ impl Eyes {
         }
     }
 
-    /// Looks at one buffer with rules and libclamav.
+    /// Has the prefilter judge what will be looked at next.
+    fn look_ahead(&mut self, detector: &Detector, buffers: &[&[u8]]) {
+        match detector.engine() {
+            Some(_) => {
+                let prefilter = detector.prefilter();
+                prefilter.check_each(buffers, &mut self.scratch, &mut self.gates);
+            }
+            None => self.gates.clear(),
+        }
+    }
+
+    /// Looks at one buffer with rules and libclamav. The prefilter may have judged it already.
     fn look(
         &mut self,
         detector: &Detector,
-        view: View,
-        buffer: &[u8],
+        of: ViewRef<'_>,
+        gate: Option<Gate>,
         request: &Request<'_>,
         views: ViewSet,
         tally: &mut Tally,
     ) -> Result<(), ScanError> {
+        let ViewRef { view, data: buffer } = of;
         tally.views += 1;
         if let Some(rules) = detector.rules() {
             rules.find(buffer, &mut self.matches);
@@ -232,7 +294,7 @@ impl Eyes {
             return Ok(());
         };
         let ignored_before = std::mem::take(&mut tally.type_ignored);
-        if self.has_to_look(detector, engine, view, buffer, request, tally)? {
+        if self.has_to_look(detector, engine, of, gate, request, tally)? {
             tally.engine(view, engine.scan(Payload::Bytes(buffer), request)?);
         }
         if tally.type_ignored && views.contains(View::Guarded) {
@@ -242,9 +304,12 @@ impl Eyes {
             // Typed as something else now; were it ignored again, it would be said.
             tally.type_ignored = false;
             let guarded = std::mem::take(&mut self.guarded);
-            let view = View::Guarded;
-            if self.has_to_look(detector, engine, view, &guarded, request, tally)? {
-                tally.engine(view, engine.scan(Payload::Bytes(&guarded), request)?);
+            let of = ViewRef {
+                view: View::Guarded,
+                data: &guarded,
+            };
+            if self.has_to_look(detector, engine, of, None, request, tally)? {
+                tally.engine(of.view, engine.scan(Payload::Bytes(of.data), request)?);
             }
             self.guarded = guarded;
         }
@@ -257,11 +322,12 @@ impl Eyes {
         &mut self,
         detector: &Detector,
         engine: &Engine,
-        view: View,
-        buffer: &[u8],
+        of: ViewRef<'_>,
+        gate: Option<Gate>,
         request: &Request<'_>,
         tally: &mut Tally,
     ) -> Result<bool, ScanError> {
+        let ViewRef { view, data: buffer } = of;
         if !request.all_matches() && tally.found.iter().any(Detection::is_clamav) {
             return Ok(false);
         }
@@ -269,7 +335,13 @@ impl Eyes {
             // Whoever stops a scanner is to hear that it stopped; libclamav's answer says so.
             return Ok(true);
         }
-        match detector.prefilter().check(buffer, &mut self.scratch) {
+        let prefilter = detector.prefilter();
+        let gate = match gate {
+            // An audit since then may have found that it is not to be trusted.
+            Some(gate) if prefilter.off().is_none() => gate,
+            _ => prefilter.check(buffer, &mut self.scratch),
+        };
+        match gate {
             Gate::MustScan(cause) => {
                 self.causes[cause as usize] += 1;
                 return Ok(true);
@@ -283,7 +355,7 @@ impl Eyes {
             self.audited += started.elapsed();
             // What could not be examined now is clean by proof; only a finding says something.
             if !scan.names.is_empty() {
-                detector.prefilter().was_wrong(buffer, &scan.names);
+                prefilter.was_wrong(buffer, &scan.names);
                 tally.engine(view, scan);
             }
         }

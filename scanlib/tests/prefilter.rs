@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::sync::LazyLock;
 
+use proptest::prelude::*;
 use scanlib::prefilter::{AuditOptions, Cause, Gate, Off, Prefilter, Scratch};
 use scanlib::{
     Detector, Engine, EngineBuilder, Library, Limits, Parser, Payload, Request, Stage, Verdict,
@@ -31,6 +33,66 @@ fn directory(files: &[(&str, &[u8])]) -> TempDir {
 
 fn check(prefilter: &Prefilter, message: &[u8]) -> Gate {
     prefilter.check(message, &mut Scratch::default())
+}
+
+proptest! {
+    #[test]
+    fn judged_together_they_are_judged_as_alone(
+        pieces in prop::collection::vec((0..7_usize, 0..90_usize, prop::collection::vec(any::<bool>(), 3)), 0..80),
+    ) {
+        static PREFILTER: LazyLock<Prefilter> = LazyLock::new(|| {
+            let hashes = |known: &[&str]| -> String {
+                known
+                    .iter()
+                    .enumerate()
+                    .map(|(n, text)| match n % 2 {
+                        0 => format!("{}:{}:My.Hash{n}\n", md5(text.as_bytes()), text.len()),
+                        _ => format!("{}:*:My.Hash{n}:73\n", md5(text.as_bytes())),
+                    })
+                    .collect()
+            };
+            let hashes = hashes(&["a known message", "another known message", "one in upper case", "and a fourth one"]);
+            let files = [
+                ("a.ndb", NEEDLE),
+                ("c.hsb", hashes.as_bytes()),
+                // Has libclamav write the normalised text to a file, and take its digest.
+                ("e.ndb", b"My.End:7:EOF-4:71717171\n"),
+            ];
+            engine(&files).prefilter().clone()
+        });
+        let messages: Vec<Vec<u8>> = pieces.iter().map(|(text, longer, how)| {
+            let text = ["a known message", "another known message", "one in upper case", "and a fourth one",
+                "a needle here", "an ordinary line", "\u{1}\u{2}\u{3}\u{4} bytes"][*text];
+            let mut text = text.to_owned();
+            if how[0] { text = text.to_uppercase(); }
+            if how[1] { text = text.replace(' ', " \t"); }
+            // Mostly another one, then; of every length.
+            if how[2] { text.push_str(&"x".repeat(*longer)); }
+            text.into_bytes()
+        }).collect();
+        let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        let (mut scratch, mut gates) = (Scratch::default(), vec![Gate::Cleared; 3]);
+        PREFILTER.check_each(&messages, &mut scratch, &mut gates);
+        let alone: Vec<Gate> = messages.iter().map(|message| check(&PREFILTER, message)).collect();
+        prop_assert_eq!(gates, alone);
+    }
+}
+
+#[test]
+fn a_message_is_known_beside_others_too() {
+    let digest = md5(b"a known message");
+    let known = engine(&[("c.hsb", format!("{digest}:*:My.Hash:73\n").as_bytes())]);
+    let other = &b"an ordinary line of a log"[..];
+    for at in 0..9 {
+        let mut messages = [other; 9];
+        messages[at] = b"a known message";
+        let mut gates = Vec::new();
+        let prefilter = known.prefilter();
+        prefilter.check_each(&messages, &mut Scratch::default(), &mut gates);
+        let mut expected = [Gate::Cleared; 9];
+        expected[at] = Gate::MustScan(Cause::Digest);
+        assert_eq!(gates, expected);
+    }
 }
 
 /// "needle", wherever it is.

@@ -322,3 +322,36 @@ fn a_type_that_libclamav_ignores_is_told_of_files_and_bytes_alike() {
         assert!(report.type_ignored, "which says nothing: {payload:?}");
     }
 }
+
+#[test]
+fn scanned_one_after_another_or_in_one_go_the_reports_are_the_same() {
+    let eicar = format!("<13>Oct 20 02:44:02 host app: see {} there", eicar::text());
+    // More than are judged ahead at a time; a finding in each part, and at its ends.
+    let mut lines: Vec<String> = (0..100).map(|n| format!("line {n} of a log")).collect();
+    for at in [0, 31, 32, 77, 99] {
+        lines[at] = eicar::text().to_owned();
+    }
+    lines[50] = eicar;
+    lines[51] = String::new();
+    lines[52] = "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}".to_owned();
+    let lines: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
+    for rules in [false, true] {
+        let detector = detector(rules, ViewSet::RAW);
+        let (mut in_one_go, mut one_by_one) = (detector.scanner(), detector.scanner());
+        let request = Request::new();
+        let reports = in_one_go.scan_each(&lines, &request);
+        assert_eq!(reports.len(), lines.len());
+        for (line, report) in lines.iter().zip(reports) {
+            let alone = one_by_one.scan(Payload::Bytes(line), &request).unwrap();
+            let report = report.unwrap();
+            assert_eq!(report.verdict, alone.verdict, "{}", line.escape_ascii());
+            assert_eq!(report.decided_by, alone.decided_by);
+            assert_eq!(report.input_bytes, alone.input_bytes);
+            assert_eq!(report.engine_calls, alone.engine_calls);
+        }
+        let stats = in_one_go.stats();
+        assert_eq!((stats.scans, stats.infected), (100, 6));
+        assert_eq!(stats.causes, one_by_one.stats().causes);
+        assert_eq!(stats.cleared, one_by_one.stats().cleared);
+    }
+}

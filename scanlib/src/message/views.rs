@@ -116,7 +116,7 @@ pub struct ViewRef<'a> {
 }
 
 /// `raw`, two of `body`, and the decoded ones.
-const MAX_VIEWS: usize = 3 + MAX_DECODED_PAYLOADS;
+pub(crate) const MAX_VIEWS: usize = 3 + MAX_DECODED_PAYLOADS;
 
 /// Buffers for decoded payloads, reused from message to message; one per worker.
 ///
@@ -173,6 +173,15 @@ impl<'a> Views<'a> {
     /// [`MAX_DECODED_PAYLOADS`](super::MAX_DECODED_PAYLOADS) and its neighbours.
     pub fn payloads_left_out(&self) -> bool {
         self.payloads_left_out
+    }
+
+    /// The bytes of those that are still to come.
+    pub(crate) fn buffers<'l>(&self, list: &'l mut [&'a [u8]; MAX_VIEWS]) -> &'l [&'a [u8]] {
+        let to_come = self.list.get(self.next..self.end).unwrap_or_default();
+        for (to, view) in list.iter_mut().zip(to_come) {
+            *to = view.data;
+        }
+        list.get(..to_come.len()).unwrap_or_default()
     }
 
     fn push(&mut self, view: View, data: &'a [u8]) {

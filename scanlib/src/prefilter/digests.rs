@@ -1,5 +1,7 @@
 //! The digests of a message that libclamav compares with those of known files.
 
+use std::ops::Range;
+
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -36,6 +38,83 @@ pub(crate) fn may_know_either(hashes: &Hashes, message: &[u8], normal: &[u8]) ->
         || may_know_by(hashes, normal, &[HashKind::Sha1, HashKind::Sha256])
 }
 
+/// Messages of which the digests are taken side by side.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    texts: Vec<Text>,
+    /// The normalised texts, one behind the other.
+    normal: Vec<u8>,
+}
+
+/// A message by its number, or its normalised text.
+#[derive(Clone, Debug)]
+struct Text {
+    message: usize,
+    normal: Option<Range<usize>>,
+}
+
+impl Together {
+    /// Adds a message and, where that is to be known as well, its normalised text. True if one of them may be known already: the rarer
+    /// digests are taken at once.
+    pub(crate) fn add(
+        &mut self,
+        hashes: &Hashes,
+        message: (usize, &[u8]),
+        normal: Option<&[u8]>,
+    ) -> bool {
+        let (number, message) = message;
+        if hashes.needs(HashKind::Md5, message.len()) {
+            self.texts.push(Text {
+                message: number,
+                normal: None,
+            });
+        }
+        if let Some(normal) = normal.filter(|normal| hashes.needs(HashKind::Md5, normal.len())) {
+            let start = self.normal.len();
+            self.normal.extend_from_slice(normal);
+            self.texts.push(Text {
+                message: number,
+                normal: Some(start..self.normal.len()),
+            });
+        }
+        let rarer = [HashKind::Sha1, HashKind::Sha256];
+        may_know_by(hashes, message, &rarer)
+            || normal.is_some_and(|normal| may_know_by(hashes, normal, &rarer))
+    }
+
+    /// Bytes that are kept for the digests.
+    pub(crate) fn bytes(&self) -> usize {
+        self.normal.len()
+    }
+
+    /// Hands on the number of each message that may be known, and forgets them all. They are found in `messages` by their numbers.
+    pub(crate) fn known(
+        &mut self,
+        hashes: &Hashes,
+        messages: &[&[u8]],
+        mut take: impl FnMut(usize),
+    ) {
+        let content = |text: &Text| match &text.normal {
+            None => messages.get(text.message).copied(),
+            Some(range) => self.normal.get(range.clone()),
+        };
+        let content = |text: &Text| content(text).unwrap_or_default();
+        super::md5::each(self.texts.iter().map(content), |number, digest| {
+            if let Some(text) = self.texts.get(number)
+                && hashes.contains(HashKind::Md5, content(text).len(), &digest)
+            {
+                take(text.message);
+            }
+        });
+        self.forget();
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.texts.clear();
+        self.normal.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::hashes::Builder;
@@ -59,6 +138,19 @@ mod tests {
                 assert!(may_know_either(&hashes, b"xyz", b"abc"));
                 assert!(!may_know_either(&hashes, b"abd", b"xyz"));
                 assert!(!may_know_either(&hashes, b"abcd", b"xyz"));
+                let messages = [&b"xyz"[..], b"abc", b"abd", b"xyz", b"xyz"];
+                let normals = [None, None, Some(&b"xyz"[..]), Some(b"abc"), Some(b"abcd")];
+                let (mut together, mut known) = (Together::default(), Vec::new());
+                for (message, normal) in messages.iter().enumerate().zip(normals) {
+                    let (number, message) = message;
+                    if together.add(&hashes, (number, message), normal) {
+                        known.push(number);
+                    }
+                }
+                together.known(&hashes, &messages, |number| known.push(number));
+                known.sort_unstable();
+                assert_eq!(known, [1, 3], "{kind:?} {size:?}");
+                together.known(&hashes, &messages, |number| panic!("{number}"));
             }
         }
     }

@@ -6,16 +6,19 @@
 
 use std::ops::ControlFlow;
 
-use super::Cause;
-use super::digests;
+use super::digests::{self, Together};
 use super::need::{Atom, Need};
 use super::normaliser::Normalised;
 use super::plan::{Compiled, Plan, Search};
 use super::signature::{Kind, SizeRange};
 use super::text;
+use super::{Cause, Gate};
 
 /// libclamav does not look at messages of this length or less.
 const NOT_LOOKED_AT: usize = crate::clam::NOT_LOOKED_AT_BYTES as usize;
+
+/// The digests of messages are taken once their normalised texts come to this many bytes.
+const MOST_TOGETHER: usize = 256 << 10;
 
 /// Buffers of one thread, used again and again: no decision allocates once they have grown.
 #[derive(Debug, Default)]
@@ -27,6 +30,7 @@ pub struct Scratch {
     lower: Vec<u8>,
     text_seen: Seen,
     raw_seen: Seen,
+    together: Together,
 }
 
 impl Scratch {
@@ -73,16 +77,61 @@ pub(super) struct Candidate<'p, 't> {
 }
 
 impl Plan {
-    /// Why the message has to be scanned; `None` if libclamav would find nothing in it.
-    pub(super) fn decide(&self, message: &[u8], scratch: &mut Scratch) -> Option<Cause> {
-        if message.len() <= NOT_LOOKED_AT {
-            return None;
+    /// Whether the message has to be scanned.
+    pub(super) fn decide(&self, message: &[u8], scratch: &mut Scratch) -> Gate {
+        match self.before_digests(message, scratch) {
+            ControlFlow::Break(gate) => gate,
+            ControlFlow::Continue(()) if self.may_be_known(message, scratch) => {
+                Gate::MustScan(Cause::Digest)
+            }
+            ControlFlow::Continue(()) => Gate::Cleared,
         }
+    }
+
+    /// The same of each message, with the digests of several taken side by side.
+    pub(super) fn decide_each(
+        &self,
+        messages: &[&[u8]],
+        scratch: &mut Scratch,
+        gates: &mut Vec<Gate>,
+    ) {
+        // Whoever caught a panic may go on with this scratch.
+        scratch.together.forget();
+        for (number, &message) in messages.iter().enumerate() {
+            gates.push(match self.before_digests(message, scratch) {
+                ControlFlow::Break(gate) => gate,
+                ControlFlow::Continue(()) => {
+                    let Scratch {
+                        normal, together, ..
+                    } = scratch;
+                    let normal = self.normal_to_know(message, normal.text());
+                    match together.add(&self.hashes, (number, message), normal) {
+                        true => Gate::MustScan(Cause::Digest),
+                        false => Gate::Cleared,
+                    }
+                }
+            });
+            if scratch.together.bytes() > MOST_TOGETHER || number + 1 == messages.len() {
+                scratch.together.known(&self.hashes, messages, |known| {
+                    if let Some(gate) = gates.get_mut(known) {
+                        *gate = Gate::MustScan(Cause::Digest);
+                    }
+                });
+            }
+        }
+    }
+
+    /// What is settled without the digests.
+    fn before_digests(&self, message: &[u8], scratch: &mut Scratch) -> ControlFlow<Gate> {
+        if message.len() <= NOT_LOOKED_AT {
+            return ControlFlow::Break(Gate::Cleared);
+        }
+        let must_scan = |cause| ControlFlow::Break(Gate::MustScan(cause));
         if let Some(cause) = self.is_not_plain(message, scratch) {
-            return Some(cause);
+            return must_scan(cause);
         }
         if self.unprovable(message, scratch).next().is_some() {
-            return Some(Cause::Unprovable);
+            return must_scan(Cause::Unprovable);
         }
         let mut cause = None;
         self.each_candidate(message, scratch, &mut |candidate| {
@@ -95,13 +144,11 @@ impl Plan {
             });
             ControlFlow::Break(())
         });
-        if cause.is_some() {
-            return cause;
+        match cause {
+            Some(cause) => must_scan(cause),
+            None if self.is_html_in_utf16(message, scratch) => must_scan(Cause::Utf16),
+            None => ControlFlow::Continue(()),
         }
-        if self.is_html_in_utf16(message, scratch) {
-            return Some(Cause::Utf16);
-        }
-        self.may_be_known(message, scratch).then_some(Cause::Digest)
     }
 
     /// What about the message itself, but for patterns of file types, makes it other than plain text. Fills in the normalised text.
@@ -223,12 +270,7 @@ impl Plan {
         } = scratch;
         pairs.clear();
         pairs.extend(text::pre_decode(message));
-        // Each text starts with this byte, and no other becomes it: in front of its first place there is nothing to find.
-        let first = match self.first_decoded {
-            Some(byte) => memchr::memchr(byte, pairs),
-            None => Some(0),
-        };
-        let Some(rest) = first.and_then(|at| pairs.get(at..)) else {
+        let Some(rest) = self.decoded_starts.first(pairs) else {
             return false;
         };
         decoded.fill_any(rest.iter().copied());
@@ -251,11 +293,16 @@ impl Plan {
 
     /// Whether libclamav may know the message, or its normalised text, by a digest. The normalised text is there.
     pub(super) fn may_be_known(&self, message: &[u8], scratch: &Scratch) -> bool {
-        let normal = scratch.normal.text();
-        match self.hashes_normalised && !normal.is_empty() && normal != message {
-            true => digests::may_know_either(&self.hashes, message, normal),
-            false => digests::may_know(&self.hashes, message),
+        match self.normal_to_know(message, scratch.normal.text()) {
+            Some(normal) => digests::may_know_either(&self.hashes, message, normal),
+            None => digests::may_know(&self.hashes, message),
         }
+    }
+
+    /// The normalised text, if libclamav looks at its digests and they are others than the message's.
+    fn normal_to_know<'t>(&self, message: &[u8], normal: &'t [u8]) -> Option<&'t [u8]> {
+        let differs = self.hashes_normalised && !normal.is_empty() && normal != message;
+        differs.then_some(normal)
     }
 }
 

@@ -11,7 +11,7 @@ use super::need::{Atom, Need};
 use super::quick::Quick;
 use super::read::Reading;
 use super::signature::{Kind, Signature, SizeRange};
-use super::text;
+use super::text::{self, ByteSet, Normal};
 use super::types::Magic;
 
 /// Larger sets of texts are searched in a form that is slower and takes far less memory.
@@ -123,13 +123,57 @@ pub(super) struct Plan {
     pub(super) needs_lower: bool,
     /// Texts of the reading as UTF-16.
     pub(super) decoded: Option<AhoCorasick>,
-    /// The byte that each of these starts with, if there is one.
-    pub(super) first_decoded: Option<u8>,
+    /// How these start.
+    pub(super) decoded_starts: Starts,
     /// What it takes to be HTML in this reading.
     pub(super) decoded_needs: Box<[Need]>,
     pub(super) signatures: Box<[Compiled]>,
     pub(super) hashes: Hashes,
     pub(super) hashes_normalised: bool,
+}
+
+/// How the texts of the reading as UTF-16 start.
+#[derive(Debug)]
+pub(super) struct Starts {
+    /// The byte that each of them starts with, if there is one and no other byte becomes it.
+    first: Option<u8>,
+    /// The bytes that come second.
+    second: ByteSet,
+}
+
+impl Starts {
+    fn of(texts: &[&[u8]]) -> Starts {
+        // White space and letters stand for several bytes.
+        let is_itself = |byte: &u8| *byte != b' ' && !byte.is_ascii_lowercase();
+        let first = texts.first().and_then(|text| text.first().copied());
+        let first = first.filter(|byte| {
+            let starts = |text: &[u8]| text.len() > 1 && text.starts_with(&[*byte]);
+            is_itself(byte) && texts.iter().all(|text| starts(text))
+        });
+        let second = texts.iter().filter_map(|text| text.get(1));
+        Starts {
+            first,
+            second: second.fold(ByteSet::EMPTY, |set, byte| set.with(*byte)),
+        }
+    }
+
+    /// From the first place on at which a text may start once this is normalised.
+    pub(super) fn first<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let Some(first) = self.first else {
+            return Some(text);
+        };
+        let goes_on = |at: &usize| {
+            let behind = text.get(at + 1..).unwrap_or_default();
+            let next = behind.iter().find_map(|byte| match text::normal(*byte) {
+                Normal::Byte(byte) => Some(byte),
+                Normal::Space => Some(b' '),
+                Normal::Dropped => None,
+            });
+            next.is_some_and(|byte| self.second.contains(byte))
+        };
+        let at = memchr::memchr_iter(first, text).find(goes_on)?;
+        text.get(at..)
+    }
 }
 
 /// Bytes at a place, sorted by how they are asked for.
@@ -220,12 +264,7 @@ impl Plan {
                 _ => None,
             }));
         }
-        // White space and letters stand for several bytes.
-        let is_itself = |byte: &u8| *byte != b' ' && !byte.is_ascii_lowercase();
-        let first = decoded.first().and_then(|text| text.first().copied());
-        let first_decoded = first.filter(|byte| {
-            is_itself(byte) && decoded.iter().all(|text| text.starts_with(&[*byte]))
-        });
+        let decoded_starts = Starts::of(&decoded);
         let decoded = match decoded.is_empty() {
             true => None,
             false => Some(
@@ -251,7 +290,7 @@ impl Plan {
             raw_texts_are_lost,
             needs_lower,
             decoded,
-            first_decoded,
+            decoded_starts,
             decoded_needs: types.decoded.into_iter().map(|one| one.need).collect(),
             signatures: tables.signatures.into(),
             hashes: hashes.build(),

@@ -39,7 +39,7 @@ mod words;
 mod yara;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -75,11 +75,24 @@ fn quarry() -> &'static Quarry {
     &QUARRY
 }
 
-/// The prefilter that everybody uses.
+/// So many messages are judged together.
+const TOGETHER: usize = 4;
+
+/// The prefilter that everybody uses: it has to be right about a message alone, and beside those that came before it.
 fn gate(loaded: &Rc<Loaded>) -> Box<Cleared<'static>> {
     let prefilter = loaded.engine.prefilter().clone();
-    let scratch = RefCell::new(Scratch::default());
-    Box::new(move |message| prefilter.check(message, &mut scratch.borrow_mut()) == Gate::Cleared)
+    let state = RefCell::new((Scratch::default(), VecDeque::<Vec<u8>>::new(), Vec::new()));
+    Box::new(move |message| {
+        let (scratch, messages, gates) = &mut *state.borrow_mut();
+        let alone = prefilter.check(message, scratch);
+        if messages.len() == TOGETHER {
+            messages.pop_front();
+        }
+        messages.push_back(message.to_vec());
+        let buffers: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        prefilter.check_each(&buffers, scratch, gates);
+        alone == Gate::Cleared || gates.last() == Some(&Gate::Cleared)
+    })
 }
 
 #[test]
