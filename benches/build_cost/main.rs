@@ -118,10 +118,10 @@ fn parent() {
         on.push(child::measure("on", &variables));
         eprintln!("round {round}");
     }
-    report(&on, &off);
+    report(&on, &off, set.is_real);
 }
 
-fn report(on: &[Numbers], off: &[Numbers]) {
+fn report(on: &[Numbers], off: &[Numbers], is_real: bool) {
     let with = |name: &str| Numbers::middle(on, name);
     let without = |name: &str| Numbers::middle(off, name);
     let libclamav = without("seconds_load") + without("seconds_compile");
@@ -166,12 +166,14 @@ fn report(on: &[Numbers], off: &[Numbers]) {
         "\nuntil the engine is there, files' digests included: {without:.1} s without, {all:.1} s with the prefilter (× {:.2})",
         all / without
     );
+    // The bounds are for the real mix.
     assert!(
-        prefilter < libclamav,
+        !is_real || prefilter < libclamav,
         "the prefilter takes longer than libclamav"
     );
+    // Some tables are as large for few signatures as for many, so that a small set says nothing about memory.
     assert!(
-        peak < MOST_MEMORY * held,
+        !is_real || peak < MOST_MEMORY * held,
         "the prefilter takes more than a tenth of libclamav's memory"
     );
 }

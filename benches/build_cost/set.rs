@@ -17,6 +17,8 @@ pub struct Set {
     pub hashes: usize,
     /// Logical and body signatures.
     pub texts: usize,
+    /// Made of real ones.
+    pub is_real: bool,
     pub bytes: u64,
 }
 
@@ -55,6 +57,7 @@ pub fn make(hashes: usize, times: usize) -> io::Result<Set> {
         dir,
         hashes,
         texts: of_texts.len() * times,
+        is_real: real.is_some(),
         bytes,
     })
 }
