@@ -117,8 +117,8 @@ fn compare(database: &Path, flags: &[String], messages: &[Vec<u8>]) -> String {
 
 /// The prefilter's part of the summary.
 fn looked(output: &Output) -> Value {
-    let summary = output.stderr.trim_ascii_end().split(|&byte| byte == b'\n');
-    let summary: Value = serde_json::from_slice(summary.last().unwrap()).unwrap();
+    let mut lines = output.stderr.trim_ascii_end().rsplit(|&byte| byte == b'\n');
+    let summary: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
     summary["prefilter"].clone()
 }
 
