@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill soundness soundness-mutants compare compare-clamscan compare-prefilter soak fuzz fuzz-plant bench lint setup
+.PHONY: help build demo test test-kill compare-delivery soundness soundness-mutants compare compare-clamscan compare-prefilter soak fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -17,6 +17,8 @@ TREE_FILES ?= 20000
 PREFILTER_NTH ?= 50
 # For `make test-kill`: how often a replica is killed.
 KILL_ROUNDS ?= 5
+# For `make compare-delivery`: how many records each of the six runs answers.
+DELIVERY_RECORDS ?= 300000
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300
 # For `make soundness`: how many messages, which, and how few have to do for each planted fault.
@@ -46,6 +48,11 @@ test: ## all tests, on a real Apache Kafka
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
 	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+
+compare-delivery: ## throughput of exactly-once and at-least-once delivery on a real Apache Kafka (DELIVERY_RECORDS): at least 0.85
+	@tests/setup test
+	SCANNER_TEST_DELIVERY_RECORDS=$(DELIVERY_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin \
+		--test exactly_once exactly_once_delivery_costs -- --nocapture
 
 soundness: ## is clean what the prefilter clears? libclamav judges SOUNDNESS_MESSAGES (2,000,000); about an hour
 	@tests/setup test

@@ -26,7 +26,7 @@ pub use record::Match;
 use record::{ClamavPart, EnginesPart, KafkaPart, Pattern, RulesPart, ScanResult, ScannerPart};
 
 /// Version of the result's form, in every result.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 /// A record that is too large to be scanned is quoted up to this many bytes.
 pub const QUOTED_BYTES: usize = 16 << 10;
 /// A result lists no more matches than this.
@@ -39,6 +39,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub struct ScanContext<'a> {
     /// Name of this replica.
     pub instance: &'a str,
+    /// Whether the record was read once more.
+    pub is_replay: bool,
     /// Identity of the Kafka cluster, part of the `scan_id`.
     pub cluster: &'a str,
     /// Topic of the record.
@@ -232,6 +234,7 @@ pub fn encode(
                 .elapsed
                 .map(|t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX)),
         },
+        replay: context.is_replay,
         truncated: false,
     };
     // Strings, numbers and booleans, written to memory: nothing fails.

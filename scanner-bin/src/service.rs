@@ -28,6 +28,8 @@ use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
 use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::egress::{Command, Egress, EgressError};
 use crate::kafka::flow::Budget;
+use crate::kafka::membership::Bell;
+use crate::kafka::replay::{Reading, Span};
 use crate::kafka::topics;
 use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
 use crate::ops::health::{Check, Health};
@@ -109,6 +111,31 @@ pub fn run(
     watch: &Watch,
     shutdown: &Shutdown,
 ) -> Result<ExitReport, ServiceError> {
+    read(config, slot, watch, shutdown, Reading::Group)
+}
+
+/// Reads parts of the topic once more, and ends with them or when a stop is requested. The spans tell how far it came.
+///
+/// # Errors
+/// As for [`run`].
+pub fn replay(
+    config: &Config,
+    slot: &DetectorSlot,
+    watch: &Watch,
+    shutdown: &Shutdown,
+    spans: Vec<Span>,
+) -> Result<ExitReport, ServiceError> {
+    read(config, slot, watch, shutdown, Reading::Spans(spans))
+}
+
+fn read(
+    config: &Config,
+    slot: &DetectorSlot,
+    watch: &Watch,
+    shutdown: &Shutdown,
+    reading: Reading,
+) -> Result<ExitReport, ServiceError> {
+    let is_replay = matches!(reading, Reading::Spans(_));
     let kafka = &config.kafka;
     let found = topics::wait(kafka, &watch.health, &watch.metrics, shutdown)
         .map_err(ServiceError::Client)?;
@@ -120,9 +147,10 @@ pub fn run(
     };
 
     let threads = config.scan.threads;
-    let guard = guard(config, &cluster.id);
+    let guard = guard(config, &cluster.id, is_replay);
     let desk = Arc::new(Desk {
         instance: config.ops.instance.clone(),
+        is_replay,
         cluster: cluster.id,
         topic: kafka.input_topic.clone(),
         parser: Parser::new(config.scan.fields.clone()),
@@ -145,8 +173,15 @@ pub fn run(
         .map_err(ServiceError::Thread)?;
     let pool = Arc::new(pool);
 
-    let egress = Egress::new(kafka, Arc::clone(&watch.metrics), Arc::clone(&watch.health))
-        .map_err(ServiceError::Egress)?;
+    let bell = Arc::new(Bell::default());
+    let egress = Egress::new(
+        kafka,
+        &config.ops.instance,
+        Arc::clone(&bell),
+        Arc::clone(&watch.metrics),
+        Arc::clone(&watch.health),
+    )
+    .map_err(ServiceError::Egress)?;
     let (alive, lifeline) = bounded::<()>(0);
     let egress = Running::start("egress", move || {
         let _alive = alive;
@@ -162,13 +197,16 @@ pub fn run(
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
+        bell,
         min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
         metrics: Arc::clone(&watch.metrics),
         health: Arc::clone(&watch.health),
         shutdown: shutdown.clone(),
     };
     let poll_config = kafka.clone();
-    let poll = Running::start("poll", move || PollLoop::new(&poll_config, wiring)?.run())?;
+    let poll = Running::start("poll", move || {
+        PollLoop::new(&poll_config, wiring, reading)?.run()
+    })?;
 
     let left = poll.wait(None);
     watch.health.fail(Check::Running, "the service is stopping");
@@ -215,9 +253,10 @@ pub fn run(
 }
 
 /// The notes of what is being scanned; without them the service is only less careful.
-fn guard(config: &Config, cluster: &str) -> Option<CrashGuard> {
+fn guard(config: &Config, cluster: &str, is_replay: bool) -> Option<CrashGuard> {
     let dir = config.scan.crash_journal.as_deref()?;
-    let stream = format!("{cluster}-{}", config.kafka.input_topic);
+    let kind = if is_replay { "-replay" } else { "" };
+    let stream = format!("{cluster}-{}{kind}", config.kafka.input_topic);
     match CrashGuard::open(dir, &stream, config.scan.threads.get()) {
         Ok(guard) => Some(guard),
         Err(error) => {

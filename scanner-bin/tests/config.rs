@@ -120,6 +120,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.result_key.to_string(),
     },
     Setting {
+        path: "kafka.delivery",
+        short: "delivery",
+        values: ["exactly-once", "at-least-once", "exactly-once"],
+        read: |c| c.kafka.delivery.to_string(),
+    },
+    Setting {
         path: "scan.database",
         short: "database",
         values: ["/db/one", "/db/two", "/db/three"],
@@ -228,6 +234,24 @@ const SETTINGS: &[Setting] = &[
         short: "",
         values: ["2s", "3s", ""],
         read: |c| seconds(c.kafka.commit_interval),
+    },
+    Setting {
+        path: "kafka.transactional_id_prefix",
+        short: "",
+        values: ["one", "two", ""],
+        read: |c| c.kafka.transactional_id_prefix.clone().unwrap_or_default(),
+    },
+    Setting {
+        path: "kafka.transaction_interval",
+        short: "",
+        values: ["1s", "2s", ""],
+        read: |c| seconds(c.kafka.transaction_interval),
+    },
+    Setting {
+        path: "kafka.transaction_timeout",
+        short: "",
+        values: ["20s", "30s", ""],
+        read: |c| seconds(c.kafka.transaction_timeout),
     },
     Setting {
         path: "kafka.linger",
@@ -862,6 +886,30 @@ fn values_that_cannot_work_together_are_refused() {
         ("[kafka]\nrevoke_timeout = \"23s\"", "kafka.revoke_timeout"),
         ("[kafka]\ndrain_timeout = \"300s\"", "kafka.drain_timeout"),
         (
+            "[kafka]\ntransactional_id_prefix = \"\"",
+            "kafka.transactional_id_prefix",
+        ),
+        (
+            "[kafka]\ntransaction_interval = \"6s\"",
+            "kafka.transaction_interval",
+        ),
+        (
+            "[kafka]\ntransaction_interval = \"2s\"\ntransaction_timeout = \"3s\"",
+            "kafka.transaction_interval",
+        ),
+        (
+            "[kafka]\ntransaction_timeout = \"16m\"",
+            "kafka.transaction_timeout",
+        ),
+        (
+            "[kafka]\ndelivery = \"exactly-once\"\nlinger = \"15s\"",
+            "kafka.linger",
+        ),
+        (
+            "[kafka]\ndelivery = \"exactly-once\"\n[kafka.properties]\n\"socket.timeout.ms\" = \"15101\"",
+            "kafka.properties.socket.timeout.ms",
+        ),
+        (
             "[kafka]\nsession_timeout = \"301s\"",
             "kafka.session_timeout",
         ),
@@ -907,7 +955,8 @@ fn values_that_cannot_work_together_are_refused() {
         assert!(all_explained, "{error}");
     }
     // The limits themselves are fine.
-    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"";
+    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"\ndelivery = \"exactly-once\"\ntransaction_interval = \"5s\"\n\
+                transaction_timeout = \"10s\"\nlinger = \"9s\"\n[kafka.properties]\n\"socket.timeout.ms\" = \"10100\"";
     given().file(edge).load().unwrap();
 }
 
@@ -998,6 +1047,7 @@ fn properties_that_carry_a_promise_are_refused() {
         "enable.idempotence",
         "acks",
         "transactional.id",
+        "transaction.timeout.ms",
         "delivery.report.only.error",
         "statistics.interval.ms",
         "plugin.library.paths",

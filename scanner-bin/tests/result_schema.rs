@@ -44,6 +44,7 @@ fn context() -> ScanContext<'static> {
     let scanned_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_760_928_242_484);
     ScanContext {
         instance: "scanner-0",
+        is_replay: false,
         cluster: "abc",
         topic: "syslog-raw",
         partition: 1,
@@ -540,7 +541,7 @@ fn a_digest_has_everything_but_the_text() {
         .unwrap()
         .remove("sample");
     assert_eq!(valid(&digest), expected);
-    assert!(digest.starts_with(b"{\"schema_version\":\"1.0\",\"scan_id\":"));
+    assert!(digest.starts_with(b"{\"schema_version\":\"1.1\",\"scan_id\":"));
     assert_eq!(digest_only(&digest), digest);
     assert_eq!(digest_only(b"no result"), b"no result");
     assert_eq!(digest_only(b"{}"), b"{}");

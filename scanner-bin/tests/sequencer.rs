@@ -17,7 +17,7 @@ fn records(offsets: &[i64]) -> Vec<Entry<i64>> {
     offsets
         .iter()
         .map(|o| Entry {
-            next_offset: o + 1,
+            next_offset: Some(o + 1),
             item: Some(*o),
         })
         .collect()
@@ -87,7 +87,7 @@ fn a_policy_drop_passes_the_watermark_without_being_sent_but_only_in_turn() {
     let mut s = assigned();
     let mut batch = records(&[0]);
     batch.push(Entry {
-        next_offset: 2,
+        next_offset: Some(2),
         item: None,
     });
     s.scanned(lease(1), 0, batch, true);
@@ -102,11 +102,11 @@ fn a_policy_drop_passes_the_watermark_without_being_sent_but_only_in_turn() {
 fn a_record_with_a_dead_letter_passes_only_when_both_sends_are_acknowledged() {
     let both = vec![
         Entry {
-            next_offset: 4,
+            next_offset: None,
             item: Some(-4),
         },
         Entry {
-            next_offset: 5,
+            next_offset: Some(5),
             item: Some(4),
         },
     ];
@@ -271,8 +271,9 @@ impl Naive {
 
     fn watermark(&self) -> Option<i64> {
         self.released().1[..self.done()]
-            .last()
-            .map(|e| e.next_offset)
+            .iter()
+            .rev()
+            .find_map(|e| e.next_offset)
     }
 
     fn is_drained(&self, through: u64) -> bool {
@@ -369,7 +370,7 @@ proptest! {
                         let mut offset = seq as i64 * 100;
                         let entries: Vec<Entry<i64>> = gaps.iter().map(|(gap, send)| {
                             offset += gap;
-                            Entry { next_offset: offset + 1, item: send.then_some(offset) }
+                            Entry { next_offset: Some(offset + 1), item: send.then_some(offset) }
                         }).collect();
                         twin.handed_out = twin.handed_out.max(seq + 1);
                         twin.batches.insert(seq, (entries.clone(), complete));

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::beside::beside;
 use super::engine::{Engine, EngineInfo};
 use super::handle::{RawEngine, c_path};
 use super::leave_out::LeaveOut;
@@ -252,23 +253,34 @@ impl EngineBuilder {
         }
         // Before libclamav parses, and again after: what is in memory is what the digest names.
         let before = self.digests()?;
-        let mut signatures = 0;
         let mut load_log = Vec::new();
-        if self.builtin {
-            let file = write_builtin(tmp_dir.path())
-                .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), names, &mut load_log)?;
-        }
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
-        for path in &paths {
-            signatures += self.load(path, names, &mut load_log)?;
-        }
-        let read = names.as_ref().filter(|_| self.prefilter);
-        let reading = read.map(|names| self.read(names)).transpose()?;
+        let (files, builtin) = (self.files()?, self.builtin);
+        let with_prefilter = self.prefilter && names.is_some();
+        // What libclamav passes over is known only when it has passed over it.
+        let at_once = with_prefilter && self.leave_out.is_empty();
+        let mut load = || self.load_all(tmp_dir.path(), &paths, names, &mut load_log);
+        // Both see what the files hold between the two digests.
+        let (reading, loaded) = match at_once {
+            true => {
+                let whole = || read(builtin, &files, &LeaveOut::default());
+                let (reading, loaded) = beside(whole, &mut load);
+                (Some(reading), loaded)
+            }
+            false => (None, load()),
+        };
+        let signatures = loaded?;
+        let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
+            let mut reading = reading.unwrap_or_else(|| read(builtin, &files, &names.leave_out));
+            let started = Instant::now();
+            reading.compare(names);
+            reading.took += started.elapsed();
+            reading
+        });
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -348,22 +360,33 @@ impl EngineBuilder {
         ))
     }
 
-    /// Reads the files for the prefilter, and holds them to what libclamav named.
-    fn read(&self, names: &Names) -> Result<Reading, LoadError> {
-        let started = Instant::now();
-        let mut reading = Reading::new();
-        reading.leave_out(&names.leave_out);
+    /// Has libclamav load everything; returns how many signatures that are.
+    fn load_all(
+        &mut self,
+        tmp_dir: &Path,
+        paths: &[PathBuf],
+        names: &mut Option<Names>,
+        load_log: &mut Vec<String>,
+    ) -> Result<u64, LoadError> {
+        let mut signatures = 0;
         if self.builtin {
-            reading.text(database::BUILTIN_NAME, database::builtin_text());
+            let file = write_builtin(tmp_dir)
+                .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
+            signatures += self.load(file.path(), names, load_log)?;
         }
+        for path in paths {
+            signatures += self.load(path, names, load_log)?;
+        }
+        Ok(signatures)
+    }
+
+    /// Every file that libclamav loads.
+    fn files(&self) -> Result<Vec<PathBuf>, LoadError> {
+        let mut files = Vec::new();
         for source in &self.sources {
-            for file in source.files()? {
-                reading.file(&file);
-            }
+            files.append(&mut source.files()?);
         }
-        reading.compare(names);
-        reading.took = started.elapsed();
-        Ok(reading)
+        Ok(files)
     }
 
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
@@ -439,6 +462,21 @@ impl EngineBuilder {
     fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
         self.sources.iter().map(Source::digest).collect()
     }
+}
+
+/// Reads the files for the prefilter.
+fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
+    let started = Instant::now();
+    let mut reading = Reading::new();
+    reading.leave_out(leave_out);
+    if builtin {
+        reading.text(database::BUILTIN_NAME, database::builtin_text());
+    }
+    for file in files {
+        reading.file(file);
+    }
+    reading.took = started.elapsed();
+    reading
 }
 
 /// The shipped signature as a file, because libclamav loads files only.

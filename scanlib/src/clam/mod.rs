@@ -17,6 +17,7 @@
 //! returned clean or infected, and it logged no error on that thread meanwhile.
 
 mod allocator;
+mod beside;
 mod builder;
 mod call;
 mod cancel;

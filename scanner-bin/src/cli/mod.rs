@@ -9,6 +9,7 @@ pub mod explain;
 mod format;
 mod lines;
 pub mod man;
+pub mod replay;
 pub mod run;
 pub mod scan;
 
@@ -25,11 +26,10 @@ use crate::escape::Escaped;
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
 #[command(after_help = "\
-Examples:
+Examples: ('scanner-bin COMMAND --help' says more)
   scanner-bin demo
   scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
-  scanner-bin scan -r /srv/uploads
-'scanner-bin COMMAND --help' says more.")]
+  scanner-bin scan -r /srv/uploads")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,6 +49,13 @@ Examples:
 
 Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it could not go on.")]
     Run(Box<RunFlags>),
+    /// Scan a part of the topic once more, in a group of its own, and print a tally
+    #[command(after_help = "\
+Results are marked \"replay\": true. The log goes to standard error, the tally to standard output.
+
+Example: scanner-bin replay --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
+Exit status: 0 if every record was answered, 3 if it was stopped before, 2 if it could not go on.")]
+    Replay(Box<replay::ReplayArgs>),
     /// Scan files, or lines of files
     Scan(Box<scan::ScanArgs>),
     /// Show what becomes of a message, step by step: its views, the prefilter, libclamav
@@ -72,6 +79,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Run(flags) => run::run(&flags),
+            Command::Replay(args) => replay::run(&args),
             Command::Scan(args) => scan::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Db(command) => db::run(&command),

@@ -94,6 +94,13 @@ words! {
         /// All but the clean ones.
         Threats = "threats",
     }
+    /// How often a record may be answered when a replica ends badly.
+    Delivery {
+        /// Once or more: what was answered and not committed is answered again.
+        AtLeastOnce = "at-least-once",
+        /// Once, as readers of committed records see it: results and offsets are in the same transaction.
+        ExactlyOnce = "exactly-once",
+    }
     /// What becomes the key of a result.
     ResultKey {
         /// The key of the record it answers, byte for byte.
@@ -135,6 +142,14 @@ pub struct KafkaConfig {
     pub emit: Emit,
     /// What becomes the key of a result.
     pub result_key: ResultKey,
+    /// How often a record may be answered when a replica ends badly.
+    pub delivery: Delivery,
+    /// What the transactional id begins with; the name of the replica follows. `None` for the group's name.
+    pub transactional_id_prefix: Option<String>,
+    /// How long a transaction is open.
+    pub transaction_interval: Duration,
+    /// After how long the broker aborts a transaction whose writer is gone.
+    pub transaction_timeout: Duration,
     /// How long a stopping service may take to answer what it has read.
     pub drain_timeout: Duration,
     /// How long a partition that goes to another replica may take to be answered.
@@ -176,6 +191,10 @@ impl Default for KafkaConfig {
             create_topics: false,
             emit: Emit::All,
             result_key: ResultKey::Input,
+            delivery: Delivery::AtLeastOnce,
+            transactional_id_prefix: None,
+            transaction_interval: Duration::from_millis(200),
+            transaction_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(25),
             revoke_timeout: Duration::from_secs(1),
             session_timeout: Duration::from_secs(45),
@@ -191,6 +210,19 @@ impl Default for KafkaConfig {
             tls: None,
             sasl: None,
         }
+    }
+}
+
+impl KafkaConfig {
+    /// True if results are written in transactions.
+    pub fn is_exactly_once(&self) -> bool {
+        self.delivery == Delivery::ExactlyOnce
+    }
+
+    /// The name under which the broker knows this replica as a writer, and its predecessor.
+    pub fn transactional_id(&self, instance: &str) -> String {
+        let prefix = self.transactional_id_prefix.as_ref();
+        format!("{}-{instance}", prefix.unwrap_or(&self.group))
     }
 }
 
@@ -378,6 +410,16 @@ impl Check<'_> {
             create_topics: raw.create_topics.unwrap_or(default.create_topics),
             emit: raw.emit.unwrap_or(default.emit),
             result_key: raw.result_key.unwrap_or(default.result_key),
+            delivery: raw.delivery.unwrap_or(default.delivery),
+            transactional_id_prefix: raw
+                .transactional_id_prefix
+                .or(default.transactional_id_prefix),
+            transaction_interval: raw
+                .transaction_interval
+                .map_or(default.transaction_interval, |span| span.0),
+            transaction_timeout: raw
+                .transaction_timeout
+                .map_or(default.transaction_timeout, |span| span.0),
             drain_timeout: raw
                 .drain_timeout
                 .map_or(default.drain_timeout, |span| span.0),
@@ -428,6 +470,7 @@ impl Check<'_> {
         );
         self.topics(&kafka);
         self.times(&kafka);
+        self.transactions(&kafka);
         self.undecided(
             kafka.tls.is_some() || kafka.sasl.is_some(),
             &kafka.properties,
@@ -566,6 +609,56 @@ impl Check<'_> {
             "kafka.linger",
             || format!("{:?} would hold results back", kafka.linger),
             "set 60s or less",
+        );
+    }
+
+    fn transactions(&mut self, kafka: &KafkaConfig) {
+        let KafkaConfig {
+            transaction_interval: interval,
+            transaction_timeout: timeout,
+            linger,
+            ..
+        } = kafka;
+        self.require(
+            kafka.transactional_id_prefix.as_deref() != Some(""),
+            "kafka.transactional_id_prefix",
+            || "empty".to_owned(),
+            "name it, or leave it out for the group's name",
+        );
+        self.require(
+            (Duration::from_millis(10)..=Duration::from_secs(5)).contains(interval),
+            "kafka.transaction_interval",
+            || format!("{interval:?} is not between 10ms and 5s"),
+            "set a time such as 200ms: results are seen, and partitions handed over, when it is over",
+        );
+        self.require(
+            (Duration::from_secs(1)..=Duration::from_secs(900)).contains(timeout),
+            "kafka.transaction_timeout",
+            || format!("{timeout:?} is not between 1s and 15m"),
+            "set a time such as 15s: so long may a replica that died hold up readers of committed results",
+        );
+        self.require(
+            *interval * 2 <= *timeout,
+            "kafka.transaction_interval",
+            || format!("{interval:?} is more than half of kafka.transaction_timeout ({timeout:?})"),
+            "lower it, or raise kafka.transaction_timeout",
+        );
+        if !kafka.is_exactly_once() {
+            return;
+        }
+        self.require(
+            linger < timeout,
+            "kafka.linger",
+            || format!("{linger:?} is not less than kafka.transaction_timeout ({timeout:?})"),
+            "lower it: a result must be sent before its transaction times out",
+        );
+        let socket = kafka.properties.get("socket.timeout.ms");
+        let limit = timeout.as_millis() + 100;
+        self.require(
+            socket.is_none_or(|ms| ms.parse().is_ok_and(|ms: u128| ms <= limit)),
+            "kafka.properties.socket.timeout.ms",
+            || format!("more than kafka.transaction_timeout ({timeout:?}) allows"),
+            &format!("set {limit} or less, or leave it out"),
         );
     }
 

@@ -35,6 +35,10 @@ pub struct RunFlags {
     /// Key of a result: input (the record's own) or scan_id [default: input]
     #[arg(long, value_name = "input|scan_id")]
     pub result_key: Option<String>,
+    /// How often a record may be answered when a replica ends badly: at-least-once, or exactly-once for readers of
+    /// committed records [default: at-least-once]
+    #[arg(long, value_name = "at-least-once|exactly-once")]
+    pub delivery: Option<String>,
     /// Property for librdkafka, for example security.protocol=ssl; repeatable
     #[arg(long = "property", short = 'X', value_name = "NAME=VALUE")]
     pub properties: Vec<String>,
@@ -78,6 +82,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("kafka.create_topics", "create-topics"),
     ("kafka.emit", "emit"),
     ("kafka.result_key", "result-key"),
+    ("kafka.delivery", "delivery"),
     ("scan.database", "database"),
     ("scan.threads", "threads"),
     ("scan.views", "views"),
@@ -111,6 +116,7 @@ impl RunFlags {
             ),
             ("emit", text(&self.emit)),
             ("result-key", text(&self.result_key)),
+            ("delivery", text(&self.delivery)),
             (
                 "database",
                 (!self.database.is_empty()).then_some(ValueKind::Array(database)),

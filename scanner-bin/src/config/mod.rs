@@ -21,7 +21,8 @@ mod units;
 use std::collections::BTreeMap;
 
 pub use checked::{
-    Compression, Config, Emit, KafkaConfig, OpsConfig, ResultKey, SaslMechanism, ScanConfig,
+    Compression, Config, Delivery, Emit, KafkaConfig, OpsConfig, ResultKey, SaslMechanism,
+    ScanConfig,
 };
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;

@@ -115,8 +115,9 @@ const PROTECTED: &[(&str, &str)] = &[
     ),
     (
         "transactional.id",
-        "leave it out: results are not written in transactions",
+        "set kafka.delivery and kafka.transactional_id_prefix",
     ),
+    ("transaction.timeout.ms", "set kafka.transaction_timeout"),
     (
         "group.protocol",
         "leave it out: the consumer protocol is not reliable in the librdkafka built in",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checked::{Compression, Emit, ResultKey, SaslMechanism};
+use super::checked::{Compression, Delivery, Emit, ResultKey, SaslMechanism};
 use super::units::{Bytes, Paths, Span, Views, Words};
 
 /// The whole file.
@@ -30,6 +30,10 @@ pub(super) struct RawKafka {
     pub(super) create_topics: Option<bool>,
     pub(super) emit: Option<Emit>,
     pub(super) result_key: Option<ResultKey>,
+    pub(super) delivery: Option<Delivery>,
+    pub(super) transactional_id_prefix: Option<String>,
+    pub(super) transaction_interval: Option<Span>,
+    pub(super) transaction_timeout: Option<Span>,
     pub(super) drain_timeout: Option<Span>,
     pub(super) revoke_timeout: Option<Span>,
     pub(super) session_timeout: Option<Span>,

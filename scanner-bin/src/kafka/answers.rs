@@ -161,13 +161,13 @@ impl Answers {
             };
             if answer.dead_letter.is_some() {
                 entries.push(Entry {
-                    next_offset: answer.offset,
+                    next_offset: None,
                     item: Some(item(Part::DeadLetter)),
                 });
             }
             let item = answer.result.is_some().then(|| item(Part::Result));
             entries.push(Entry {
-                next_offset: answer.offset + 1,
+                next_offset: Some(answer.offset + 1),
                 item,
             });
         }
@@ -313,8 +313,8 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (7, Some((Part::DeadLetter, Some(&b"original"[..])))),
-                (8, Some((Part::Result, Some(&b"{}"[..])))),
+                (None, Some((Part::DeadLetter, Some(&b"original"[..])))),
+                (Some(8), Some((Part::Result, Some(&b"{}"[..])))),
             ]
         );
     }
@@ -331,7 +331,7 @@ mod tests {
         let entries = answers.entries();
         assert_eq!(
             (entries[0].next_offset, entries[0].item.is_none()),
-            (2, true)
+            (Some(2), true)
         );
         let second = entries[1]
             .item

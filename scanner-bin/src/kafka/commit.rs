@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::errors::{Call, Fault, Remedy, remedy};
 use super::rebalance::GroupContext;
 use crate::ops::metrics::{CommitLabels, Metrics};
 
@@ -79,19 +80,28 @@ impl Committer {
     }
 
     /// The offsets that are committed since the last look.
-    pub(super) fn committed(&mut self) -> Offsets {
+    ///
+    /// # Errors
+    /// This member will never commit again.
+    pub(super) fn committed(&mut self) -> KafkaResult<Offsets> {
         let Ok((offsets, result)) = self.outcomes.try_recv() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let Some((mode, since)) = self.in_flight.take() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
+        if let Err(error) = &result
+            && remedy(Call::CommitOffsets, &Fault::from(error)) == Remedy::Exit
+        {
+            return Err(error.clone());
+        }
         self.metrics
             .commit_duration
             .observe(since.elapsed().as_secs_f64());
         let (word, offsets) = match (result, mode) {
             (Ok(()), _) => ("ok", offsets),
-            // While the group rebalances it refuses commits; the next one repeats it.
+            // A group that rebalances refuses commits, see the table of errors; the next one repeats it, ours
+            // or the next owner's.
             (Err(error), Mode::Async) => {
                 tracing::info!(error = %error, "a commit was refused and will be repeated");
                 ("retry", Vec::new())
@@ -109,7 +119,7 @@ impl Committer {
             .commits
             .get_or_create(&CommitLabels { result: word, mode })
             .inc();
-        offsets
+        Ok(offsets)
     }
 
     /// Ends the thread, and waits for a commit that is on its way.

@@ -27,9 +27,11 @@ use super::client;
 use super::commit::{Committer, Mode};
 use super::egress::Command;
 use super::flow::{Budget, Flow};
+use super::membership::{Bell, Identity};
 use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
+use super::replay::Reading;
 use crate::config::KafkaConfig;
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
@@ -97,6 +99,8 @@ pub struct Wiring<S> {
     pub lifeline: Receiver<()>,
     /// What is in flight.
     pub budget: Arc<Budget>,
+    /// By which the egress thread asks who we are in the group.
+    pub bell: Arc<Bell>,
     /// Records that may be in flight however slow the workers are.
     pub min_in_flight: u64,
     /// Metrics.
@@ -135,6 +139,7 @@ pub struct PollLoop<S> {
     since_report: u64,
     held_back: Option<(&'static str, Instant)>,
     thread: Thread,
+    reading: Reading,
 }
 
 /// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
@@ -165,19 +170,29 @@ impl<S> fmt::Debug for PollLoop<S> {
 }
 
 impl<S: Scanning> PollLoop<S> {
-    /// Connects and joins the group. Call it on the thread that will [`run`](Self::run).
+    /// Connects, and joins the group if it reads what a group gives it. Call it on the thread that will [`run`](Self::run).
     ///
     /// # Errors
     /// The configuration does not make a consumer.
-    pub fn new(config: &KafkaConfig, wiring: Wiring<S>) -> Result<Self, PollError> {
+    pub fn new(
+        config: &KafkaConfig,
+        wiring: Wiring<S>,
+        reading: Reading,
+    ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors);
-        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
+        let mut settings = consumer_config(config);
+        if let Reading::Spans(_) = reading {
+            settings.set("enable.partition.eof", "true");
+        }
+        let consumer: BaseConsumer<GroupContext> = settings
             .create_with_context(context)
             .map_err(PollError::Create)?;
-        consumer
-            .subscribe(&[&config.input_topic])
-            .map_err(PollError::Create)?;
+        if let Reading::Group = reading {
+            consumer
+                .subscribe(&[&config.input_topic])
+                .map_err(PollError::Create)?;
+        }
         let consumer = Arc::new(consumer);
         let committer = Committer::start(
             Arc::clone(&consumer),
@@ -187,6 +202,8 @@ impl<S: Scanning> PollLoop<S> {
         .map_err(PollError::Thread)?;
         let nudger = Nudger::start(Arc::clone(&consumer), config.input_topic.clone())
             .map_err(PollError::Thread)?;
+        wiring.bell.listen();
+        wiring.budget.set_limit(wiring.min_in_flight);
         let now = Instant::now();
         Ok(PollLoop {
             inline: AnswerInline(Arc::clone(&consumer)),
@@ -209,6 +226,7 @@ impl<S: Scanning> PollLoop<S> {
             held_back: None,
             thread: thread::current(),
             wiring,
+            reading,
         })
     }
 
@@ -232,7 +250,10 @@ impl<S: Scanning> PollLoop<S> {
     }
 
     fn work(&mut self) -> Result<(), PollError> {
-        while !self.wiring.shutdown.is_requested() {
+        if let Reading::Spans(spans) = self.reading.clone() {
+            self.assign(&spans)?;
+        }
+        while !self.wiring.shutdown.is_requested() && !self.is_through() {
             let served = self.round()?;
             let Turns { taken, held_back } = self.turns()?;
             if served + taken == 0 {
@@ -241,6 +262,12 @@ impl<S: Scanning> PollLoop<S> {
             }
         }
         Ok(())
+    }
+
+    /// True if there are ends, and they are reached.
+    fn is_through(&self) -> bool {
+        matches!(self.reading, Reading::Spans(_))
+            && self.partitions.values().all(Partition::is_through)
     }
 
     /// Everything but taking records from the partitions.
@@ -256,6 +283,7 @@ impl<S: Scanning> PollLoop<S> {
         }
         let taken = self.serve()?;
         self.rebalance()?;
+        self.identify()?;
         self.commit();
         self.measure();
         Ok(taken)
@@ -283,7 +311,7 @@ impl<S: Scanning> PollLoop<S> {
                 }
             }
         }
-        for (partition, offset) in self.committer.committed() {
+        for (partition, offset) in self.committer.committed().map_err(PollError::Fatal)? {
             if let Some(partition) = self.partitions.get_mut(&partition) {
                 partition.committed = Some(offset);
             }
@@ -391,7 +419,27 @@ impl<S: Scanning> PollLoop<S> {
         }
     }
 
+    /// Says who we are in the group, if the egress thread asks: for the offsets of a transaction. It is
+    /// told on the same way that leases end, so whoever reads it knows which had ended.
+    fn identify(&mut self) -> Result<(), PollError> {
+        if !self.wiring.bell.take() {
+            return Ok(());
+        }
+        let group = self.consumer.group_metadata();
+        // Looked at afterwards: the client says in one step that we are nobody, and that all is lost. What
+        // it then calls us would pass for a writer that needs no group.
+        let group = group.filter(|_| !self.consumer.assignment_lost());
+        command(
+            &self.wiring.commands,
+            Command::Identity(group.map(Identity)),
+        )
+    }
+
+    /// Offsets that the consumer has to commit. In transactions that is the producer's work.
     fn to_commit(&self, set: &[i32]) -> Vec<(i32, i64)> {
+        if self.config.is_exactly_once() {
+            return Vec::new();
+        }
         set.iter()
             .filter_map(|id| self.partitions.get(id)?.to_commit())
             .collect()
@@ -405,6 +453,12 @@ impl<S: Scanning> PollLoop<S> {
         }
         self.last_commit = Instant::now();
         self.since_commit = 0;
+        if self.config.is_exactly_once() {
+            for partition in self.partitions.values_mut() {
+                partition.committed = partition.flow.watermark();
+            }
+            return;
+        }
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
         let offsets = self.to_commit(&owned);
         self.committer.commit(offsets, Mode::Async);
@@ -451,6 +505,7 @@ impl<S: Scanning> PollLoop<S> {
         let per_second = answered as f64 / elapsed.as_secs_f64();
         self.max_in_flight =
             ((per_second * AHEAD.as_secs_f64()) as u64).max(self.wiring.min_in_flight);
+        self.wiring.budget.set_limit(self.max_in_flight);
         self.in_flight_before = in_flight;
         self.since_measure = 0;
     }

@@ -23,6 +23,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every one of them.
+    pub const ALL: [Reason; 4] = [
+        Reason::ScanError,
+        Reason::Panic,
+        Reason::EngineError,
+        Reason::CrashSuspect,
+    ];
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,6 +4,10 @@
 //! delivery reports into watermarks. A send that fails is repeated, never skipped; while the client's
 //! queue is full nothing more is taken from the workers, which holds back the whole chain up to the
 //! poll thread.
+//!
+//! With exactly-once delivery all of this happens in transactions: see `exactly_once`.
+
+mod exactly_once;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,13 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, never};
+use exactly_once::ExactlyOnce;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
 use super::answers::{Answers, Outgoing, Part};
 use super::client;
+use super::errors::{self, Call, Fault, Remedy};
 use super::flow::Flow;
+use super::membership::{Bell, Identity};
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
 use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
 use crate::config::KafkaConfig;
@@ -54,6 +61,9 @@ pub enum Command {
     },
     /// A lease has ended.
     Close(Lease),
+    /// Who this replica is in its group, now that every lease which had ended was closed; `None` while that
+    /// is not certain.
+    Identity(Option<Identity>),
     /// Nothing more is wanted.
     Stop,
 }
@@ -65,6 +75,26 @@ pub enum EgressError {
     /// No producer could be made.
     #[error("the Kafka producer could not be created: {0}")]
     Producer(#[from] KafkaError),
+    /// The operating system refused a thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The broker does not allow what exactly-once delivery needs.
+    #[error(
+        "exactly-once delivery as {id:?} is not possible ({call:?}): {error}; check what the user is allowed, the broker's \
+         transaction.max.timeout.ms and version, or set kafka.delivery to at-least-once"
+    )]
+    Transaction {
+        /// What was tried.
+        call: Call,
+        /// The transactional id.
+        id: String,
+        /// What the client said.
+        #[source]
+        error: Box<KafkaError>,
+    },
+    /// The broker does not take results from this user, now or later.
+    #[error("results cannot be written: {0:?}; check what the user is allowed")]
+    Refused(RDKafkaErrorCode),
     /// A worker panicked outside of a scan.
     #[error("a worker panicked on batch {seq} of partition {partition}: {message}")]
     Crashed {
@@ -117,6 +147,10 @@ pub struct Egress {
     is_deaf: bool,
     stale: Stale,
     stopping: bool,
+    /// `None` for at-least-once delivery.
+    exactly_once: Option<ExactlyOnce>,
+    /// See [`SILENCE`].
+    silence: Duration,
 }
 
 impl fmt::Debug for Egress {
@@ -134,16 +168,29 @@ struct Topics {
 }
 
 impl Egress {
-    /// A producer and no leases.
+    /// A producer and no leases. Exactly-once delivery needs the name of this replica, and the bell that asks
+    /// the poll thread.
     ///
     /// # Errors
-    /// The configuration does not make a producer.
+    /// The configuration does not make a producer, or the operating system refused a thread.
     pub fn new(
         config: &KafkaConfig,
+        instance: &str,
+        bell: Arc<Bell>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Result<Egress, EgressError> {
-        let producer_config = producer_config(config);
+        let mut producer_config = producer_config(config);
+        let mut exactly_once = None;
+        if config.is_exactly_once() {
+            let id = config.transactional_id(instance);
+            exactly_once::transactional(&mut producer_config, config, &id);
+            exactly_once = Some(ExactlyOnce::new(config, id, bell)?);
+        }
+        let sequencer = match exactly_once {
+            Some(_) => Sequencer::for_transactions(),
+            None => Sequencer::new(),
+        };
         let errors = client::Errors::new(Arc::clone(&metrics));
         Ok(Egress {
             topics: Topics {
@@ -154,7 +201,7 @@ impl Egress {
             producer: Producer::new(&producer_config, errors.clone())?,
             producer_config,
             errors,
-            sequencer: Sequencer::new(),
+            sequencer,
             flows: HashMap::new(),
             attempts: HashMap::new(),
             alone: None,
@@ -167,6 +214,11 @@ impl Egress {
             is_deaf: false,
             stale: Stale::default(),
             stopping: false,
+            silence: match exactly_once {
+                Some(_) => SILENCE + config.transaction_interval,
+                None => SILENCE,
+            },
+            exactly_once,
         })
     }
 
@@ -180,6 +232,10 @@ impl Egress {
         answers: &Receiver<Answers>,
     ) -> Result<(), EgressError> {
         let nothing = never();
+        let calls = match &self.exactly_once {
+            Some(eos) => eos.transactor.done.clone(),
+            None => never(),
+        };
         while !self.stopping {
             let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 {
                 BUSY_WAIT
@@ -188,12 +244,15 @@ impl Egress {
             };
             let source = if self.is_full { &nothing } else { answers };
             crossbeam_channel::select! {
-                recv(commands) -> command => self.command(command.unwrap_or(Command::Stop)),
+                recv(commands) -> command => self.command(command.unwrap_or(Command::Stop))?,
+                recv(calls) -> done => if let Ok(done) = done {
+                    self.called(done)?;
+                },
                 recv(source) -> batch => match batch {
                     Ok(batch) => self.take(batch)?,
                     // The workers are gone; what they made is still to be acknowledged.
                     Err(_) => match commands.recv_timeout(wait) {
-                        Ok(command) => self.command(command),
+                        Ok(command) => self.command(command)?,
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => self.stopping = true,
                     },
@@ -203,7 +262,7 @@ impl Egress {
             // An assignment is always known before the first batch of its lease: the poll thread sends
             // it first, and commands are emptied before batches.
             for command in commands.try_iter() {
-                self.command(command);
+                self.command(command)?;
             }
             if !self.is_full {
                 for batch in answers.try_iter().take(TAKE) {
@@ -211,11 +270,12 @@ impl Egress {
                 }
             }
             self.collect()?;
+            self.transact()?;
             self.send();
             self.publish();
             self.listen();
         }
-        Ok(())
+        self.wind_up()
     }
 
     /// A broker that is away fails no send, so silence is what tells.
@@ -224,7 +284,7 @@ impl Egress {
             self.heard = Instant::now();
         }
         let silent = self.heard.elapsed();
-        if silent < SILENCE {
+        if silent < self.silence {
             if std::mem::take(&mut self.is_deaf) {
                 self.health.pass(Check::Producer);
                 tracing::info!("the broker confirms results again");
@@ -241,7 +301,7 @@ impl Egress {
         self.health.fail(Check::Producer, reason);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) -> Result<(), EgressError> {
         match command {
             Command::Assign(flow) => {
                 self.sequencer.assign(flow.lease());
@@ -253,9 +313,14 @@ impl Egress {
                 self.flows.retain(|_, flow| flow.lease() != lease);
                 self.attempts.retain(|(of, _), _| *of != lease);
                 self.alone = self.alone.filter(|(of, _)| *of != lease);
+                if let Some(eos) = &mut self.exactly_once {
+                    eos.txn.closed(lease);
+                }
             }
+            Command::Identity(group) => self.identified(group)?,
             Command::Stop => self.stopping = true,
         }
+        Ok(())
     }
 
     fn take(&mut self, batch: Answers) -> Result<(), EgressError> {
@@ -276,11 +341,18 @@ impl Egress {
     /// Takes the delivery reports in, and replaces a producer that failed for good.
     fn collect(&mut self) -> Result<(), EgressError> {
         for report in self.producer.poll() {
-            self.report(&report);
+            self.report(&report)?;
         }
         self.metrics
             .producer_queue_messages
             .set(self.producer.in_flight() as i64);
+        if let Some(eos) = &mut self.exactly_once {
+            // A call under way says it itself.
+            if !eos.transactor.is_busy() && self.producer.fatal().is_some() {
+                eos.txn.broken();
+            }
+            return Ok(());
+        }
         // A new one that fails at once is not replaced at once.
         if !self.is_holding()
             && let Some(reason) = self.producer.fatal()
@@ -301,7 +373,7 @@ impl Egress {
         Ok(())
     }
 
-    fn report(&mut self, report: &Report) {
+    fn report(&mut self, report: &Report) -> Result<(), EgressError> {
         let Ticket { lease, slot, sent } = *report.ticket;
         if self.alone == Some((lease, slot)) {
             self.alone = None;
@@ -310,76 +382,50 @@ impl Egress {
             self.metrics
                 .produce_latency
                 .observe(sent.elapsed().as_secs_f64());
-            if let Some(item) = self.sequencer.item(lease, slot) {
-                self.count(item);
-            }
-            if !self.attempts.is_empty()
-                && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest)
-            {
-                self.count_truncated(lease, slot);
+            // In a transaction nothing is answered before the commit.
+            if self.exactly_once.is_none() {
+                if let Some(item) = self.sequencer.item(lease, slot) {
+                    count(&self.metrics, item);
+                    if !self.attempts.is_empty()
+                        && self.attempts.remove(&(lease, slot)) == Some(Attempt::Digest)
+                    {
+                        count_truncated(&self.metrics, item.part());
+                    }
+                }
+                self.heard = Instant::now();
+                self.backoff = BACKOFF.0;
             }
             self.sequencer.acked(lease, slot);
-            self.heard = Instant::now();
-            self.backoff = BACKOFF.0;
-            return;
+            return Ok(());
         };
-        self.count_error(code);
-        if code == RDKafkaErrorCode::MessageSizeTooLarge {
-            self.too_large(lease, slot);
-        } else {
-            if let Some(suppressed) = FAILED.pass() {
-                tracing::warn!(code = ?code, partition = lease.partition, suppressed, "a result was not delivered; it is sent again");
-            }
-            self.back_off();
-        }
         self.sequencer.failed(lease, slot);
-    }
-
-    fn count(&self, item: &Outgoing) {
-        if let Some(letter) = item.dead_letter() {
-            self.metrics
-                .dlq_produced
-                .get_or_create(&ReasonLabel {
-                    reason: letter.reason.as_str(),
-                })
-                .inc();
-            return;
+        if let Some(eos) = &mut self.exactly_once {
+            eos.txn.failed();
+            // Of an aborted transaction this is what becomes of every send.
+            if matches!(
+                code,
+                RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight
+            ) {
+                return Ok(());
+            }
         }
-        self.metrics
-            .results_produced
-            .get_or_create(&ResultLabel {
-                result: item.status(),
-            })
-            .inc();
-        self.metrics.processing_rate.add(1);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        if let Some(then) = item
-            .source_timestamp_ms()
-            .and_then(|ms| u64::try_from(ms).ok())
-        {
-            let age = now.saturating_sub(Duration::from_millis(then));
-            self.metrics.end_to_end_latency.observe(age.as_secs_f64());
+        self.count_error(code);
+        match errors::remedy(Call::Produce, &Fault::of(code)) {
+            Remedy::Exit => return Err(EgressError::Refused(code)),
+            Remedy::Shorten => self.too_large(lease, slot),
+            // If the producer is broken it says so itself, see `collect`.
+            _ => {
+                if let Some(suppressed) = FAILED.pass() {
+                    tracing::warn!(code = ?code, partition = lease.partition, suppressed, "a result was not delivered; it is sent again");
+                }
+                self.back_off();
+            }
         }
-    }
-
-    fn count_truncated(&self, lease: Lease, slot: Slot) {
-        let Some(item) = self.sequencer.item(lease, slot) else {
-            return;
-        };
-        let kind = match item.part() {
-            Part::Result => "result",
-            Part::DeadLetter => "dead_letter",
-        };
-        self.metrics
-            .results_truncated
-            .get_or_create(&KindLabel { kind })
-            .inc();
+        Ok(())
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {
-        let retriable = code != RDKafkaErrorCode::MessageSizeTooLarge;
+        let retriable = errors::remedy(Call::Produce, &Fault::of(code)) == Remedy::Retry;
         self.metrics
             .produce_errors
             .get_or_create(&ProduceErrorLabels {
@@ -429,6 +475,12 @@ impl Egress {
         if self.is_holding() || self.alone.is_some() {
             return;
         }
+        if let Some(eos) = &self.exactly_once
+            && !eos.txn.is_open()
+        {
+            self.is_full = false;
+            return;
+        }
         self.hold_until = None;
         self.is_full = false;
         while let Some((lease, slot, item)) = self.sequencer.next_send() {
@@ -459,6 +511,9 @@ impl Egress {
                 }
                 _ => self.producer.send(whole(&self.topics, item), ticket),
             };
+            if let (Ok(()), Some(eos)) = (&result, &mut self.exactly_once) {
+                eos.txn.sent(lease);
+            }
             match result {
                 Ok(()) if is_alone => {
                     self.alone = Some((lease, slot));
@@ -522,6 +577,47 @@ impl Egress {
         count("delivered", stale.delivered, self.stale.delivered);
         self.stale = stale;
     }
+}
+
+/// Counts an answer that is certain now.
+fn count(metrics: &Metrics, item: &Outgoing) {
+    if let Some(letter) = item.dead_letter() {
+        metrics
+            .dlq_produced
+            .get_or_create(&ReasonLabel {
+                reason: letter.reason.as_str(),
+            })
+            .inc();
+        return;
+    }
+    metrics
+        .results_produced
+        .get_or_create(&ResultLabel {
+            result: item.status(),
+        })
+        .inc();
+    metrics.processing_rate.add(1);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    if let Some(then) = item
+        .source_timestamp_ms()
+        .and_then(|ms| u64::try_from(ms).ok())
+    {
+        let age = now.saturating_sub(Duration::from_millis(then));
+        metrics.end_to_end_latency.observe(age.as_secs_f64());
+    }
+}
+
+fn count_truncated(metrics: &Metrics, part: Part) {
+    let kind = match part {
+        Part::Result => "result",
+        Part::DeadLetter => "dead_letter",
+    };
+    metrics
+        .results_truncated
+        .get_or_create(&KindLabel { kind })
+        .inc();
 }
 
 fn whole<'a>(topics: &'a Topics, item: &'a Outgoing) -> Send<'a> {

@@ -13,12 +13,23 @@ use super::sequencer::Lease;
 pub struct Budget {
     messages: AtomicU64,
     bytes: AtomicU64,
+    limit: AtomicU64,
 }
 
 impl Budget {
     /// Records in flight.
     pub fn messages(&self) -> u64 {
         self.messages.load(Ordering::Relaxed)
+    }
+
+    /// How many records may be in flight; moves with how fast they are answered.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Called by the poll thread alone.
+    pub(crate) fn set_limit(&self, messages: u64) {
+        self.limit.store(messages, Ordering::Relaxed);
     }
 
     /// Bytes in flight: payloads, keys, and a fixed cost for each record's result.
@@ -100,6 +111,11 @@ impl Flow {
 
     pub(crate) fn set_drained(&self) {
         self.drained.store(true, Ordering::Release);
+    }
+
+    /// What is in flight in the whole process.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Records of this lease in flight.

@@ -14,13 +14,18 @@ pub mod consumer;
 pub mod crash_guard;
 pub mod dead_letter;
 pub mod egress;
+pub mod errors;
 pub mod flow;
+pub mod membership;
 mod nudge;
 mod partition;
 mod producer;
 mod rebalance;
+pub mod replay;
 pub mod sequencer;
 pub mod topics;
+pub mod transaction;
+mod transactor;
 pub mod work;
 
 use crate::ops::metrics::Metrics;

@@ -12,6 +12,7 @@ use rdkafka::message::BorrowedMessage;
 use super::batch::{Batch, BatchBuilder};
 use super::flow::Flow;
 use super::rebalance::{Ends, GroupContext};
+use super::replay::Span;
 use super::{Refused, Scanning};
 use crate::ops::metrics::PartitionMetrics;
 
@@ -33,6 +34,8 @@ pub(super) struct Partition {
     last_watermark: Option<i64>,
     watermark_moved: Instant,
     metrics: PartitionMetrics,
+    /// What is to be read of it; `None` for all that comes.
+    span: Option<Span>,
 }
 
 /// What a turn came to.
@@ -50,6 +53,7 @@ impl Partition {
         flow: Arc<Flow>,
         queue: PartitionQueue<GroupContext>,
         metrics: PartitionMetrics,
+        span: Option<Span>,
     ) -> Partition {
         Partition {
             flow,
@@ -63,7 +67,17 @@ impl Partition {
             last_watermark: None,
             watermark_moved: Instant::now(),
             metrics,
+            span,
         }
+    }
+
+    /// True if everything that is to be read of it has been handed over.
+    pub(super) fn is_through(&self) -> bool {
+        self.has_ended() && self.ready.is_empty() && self.building.is_empty()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.span.as_ref().is_some_and(Span::is_through)
     }
 
     /// Hands closed batches over, then takes a few records if `may_take` still allows it.
@@ -82,6 +96,9 @@ impl Partition {
             turn.is_full = true;
             return turn;
         }
+        if self.has_ended() {
+            return turn;
+        }
         if !may_take(&self.flow) {
             turn.is_throttled = true;
             return turn;
@@ -89,6 +106,13 @@ impl Partition {
         let mut is_dry = false;
         for _ in 0..TURN {
             match self.queue.poll(Duration::ZERO) {
+                Some(Ok(message))
+                    if self.span.as_ref().is_some_and(|s| message.offset() >= s.to) =>
+                {
+                    self.span.iter().for_each(Span::end);
+                    is_dry = true;
+                    break;
+                }
                 Some(Ok(message)) => {
                     add(
                         &mut self.building,
@@ -103,6 +127,20 @@ impl Partition {
                         .bytes_consumed
                         .inc_by(message.payload_len() as u64);
                     turn.records += 1;
+                    if let Some(span) = &self.span {
+                        span.took_one();
+                        if message.offset() + 1 >= span.to {
+                            span.end();
+                            is_dry = true;
+                            break;
+                        }
+                    }
+                }
+                // Told only where there is a span: what is missing before its end is no record.
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.span.iter().for_each(Span::end);
+                    is_dry = true;
+                    break;
                 }
                 Some(Err(error)) => {
                     turn.error = Some(error);

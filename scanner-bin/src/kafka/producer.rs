@@ -9,6 +9,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
+/// The client, for the thread that makes the calls of transactions.
+pub(super) type Handle = Arc<BaseProducer<Reports>>;
+
 use super::client;
 use super::sequencer::{Lease, Slot};
 
@@ -49,12 +52,13 @@ pub(super) enum Refusal {
 }
 
 pub(super) struct Producer {
-    inner: BaseProducer<Reports>,
+    inner: Handle,
     in_flight: usize,
 }
 
-/// Delivery reports as they come. Only the egress thread polls, so the lock is never contended.
-struct Reports {
+/// Delivery reports as they come, on whichever thread serves the client: the egress thread, or the one that waits for
+/// the end of a transaction.
+pub(super) struct Reports {
     reports: Mutex<Vec<Report>>,
     errors: client::Errors,
 }
@@ -97,7 +101,7 @@ impl Producer {
             errors,
         };
         Ok(Producer {
-            inner: config.create_with_context(context)?,
+            inner: Arc::new(config.create_with_context(context)?),
             in_flight: 0,
         })
     }
@@ -139,6 +143,16 @@ impl Producer {
             reports.append(&mut new);
         }
         reports
+    }
+
+    /// The client, to make the calls of transactions that wait.
+    pub(super) fn handle(&self) -> Handle {
+        Arc::clone(&self.inner)
+    }
+
+    /// Begins a transaction, which waits for nothing.
+    pub(super) fn begin(&self) -> KafkaResult<()> {
+        self.inner.begin_transaction()
     }
 
     /// How many sends have no report yet.

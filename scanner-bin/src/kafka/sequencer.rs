@@ -6,6 +6,10 @@
 //! last record that left. It is never computed by counting, only from offsets that were received,
 //! so gaps in the offsets (compaction, transaction markers) cost nothing and lose nothing.
 //!
+//! A sequencer [for transactions](Sequencer::for_transactions) lets a record leave only when the transaction that
+//! holds its answer is committed. Until then everything can be sent again: a transaction that is
+//! aborted costs sends, never a second read or scan.
+//!
 //! No I/O, no clock, no threads: events go in, [`Action`]s and sends come out. Every step is O(1) per
 //! record.
 
@@ -28,8 +32,9 @@ pub type Slot = u64;
 /// entries, of which only the last passes its offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// The watermark once this entry and all before it are done.
-    pub next_offset: i64,
+    /// The watermark once this entry and all before it are done; `None` if another entry of the same
+    /// record follows.
+    pub next_offset: Option<i64>,
     /// What has to be sent and acknowledged; `None` if nothing has to be (a policy drop).
     pub item: Option<T>,
 }
@@ -71,6 +76,8 @@ pub struct Sequencer<T> {
     changed: VecDeque<i32>,
     stale: Stale,
     held: usize,
+    /// What is acknowledged stays until [`Sequencer::settle`].
+    keeps: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +95,8 @@ struct Ring<T> {
     base: Slot,
     /// No slot before this one waits to be sent.
     cursor: Slot,
+    /// Slots that are [`State::Kept`].
+    kept: usize,
     watermark: Option<i64>,
     reported: Option<i64>,
     in_sendable: bool,
@@ -96,7 +105,7 @@ struct Ring<T> {
 
 #[derive(Debug)]
 struct Held<T> {
-    next_offset: i64,
+    next_offset: Option<i64>,
     state: State<T>,
 }
 
@@ -104,7 +113,15 @@ struct Held<T> {
 enum State<T> {
     Waiting(T),
     InFlight(T),
+    /// Acknowledged in a transaction that is not committed.
+    Kept(T),
     Done,
+}
+
+impl<T> State<T> {
+    fn is_answered(&self) -> bool {
+        matches!(self, State::Kept(_) | State::Done)
+    }
 }
 
 impl<T> Default for Sequencer<T> {
@@ -115,6 +132,7 @@ impl<T> Default for Sequencer<T> {
             changed: VecDeque::new(),
             stale: Stale::default(),
             held: 0,
+            keeps: false,
         }
     }
 }
@@ -123,6 +141,14 @@ impl<T> Sequencer<T> {
     /// No partitions.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No partitions; what is acknowledged counts only once it is [settled](Self::settle).
+    pub fn for_transactions() -> Self {
+        Sequencer {
+            keeps: true,
+            ..Self::default()
+        }
     }
 
     /// Begins a lease with an empty ring; its first batch is number 0. A lease of the same partition
@@ -180,21 +206,25 @@ impl<T> Sequencer<T> {
         }
         ring.keep(seq, entries);
         ring.release();
-        self.held -= ring.advance();
+        if !self.keeps {
+            self.held -= ring.advance();
+        }
         note(&mut self.sendable, &mut ring.in_sendable, lease.partition);
         note(&mut self.changed, &mut ring.in_changed, lease.partition);
     }
 
-    /// The next thing to send, in input order within its partition, partitions in turn. It counts as
-    /// in flight until [`acked`](Self::acked) or [`failed`](Self::failed).
+    /// The next thing to send, in input order within its partition, partitions in turn, all entries of one record
+    /// together. It counts as in flight until [`acked`](Self::acked) or [`failed`](Self::failed).
     pub fn next_send(&mut self) -> Option<(Lease, Slot, &T)> {
         let (lease, slot) = loop {
             let partition = *self.sendable.front()?;
             let ring = self.rings.get_mut(&partition)?;
             match ring.take_waiting() {
                 Some(slot) => {
-                    // To the end of the line: the next one belongs to another partition.
-                    self.sendable.rotate_left(1);
+                    // To the end of the line: the next record belongs to another partition.
+                    if !ring.is_split() {
+                        self.sendable.rotate_left(1);
+                    }
                     break (
                         Lease {
                             partition,
@@ -215,10 +245,13 @@ impl<T> Sequencer<T> {
 
     /// The broker confirmed what was sent for this slot.
     pub fn acked(&mut self, lease: Lease, slot: Slot) {
+        let keeps = self.keeps;
         if let Some(ring) = ring_of(&mut self.rings, lease)
-            && ring.acknowledge(slot)
+            && ring.acknowledge(slot, keeps)
         {
-            self.held -= ring.advance();
+            if !keeps {
+                self.held -= ring.advance();
+            }
             note(&mut self.changed, &mut ring.in_changed, lease.partition);
         } else {
             self.stale.delivered += 1;
@@ -237,7 +270,7 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// Nothing that is in flight will be reported any more: all of it waits again.
+    /// Nothing that is in flight will be reported any more, and nothing that was kept counts: all of it waits again.
     pub fn failed_all(&mut self) {
         for (partition, ring) in &mut self.rings {
             for slot in ring.base..ring.base + ring.slots.len() as u64 {
@@ -245,6 +278,71 @@ impl<T> Sequencer<T> {
             }
             note(&mut self.sendable, &mut ring.in_sendable, *partition);
         }
+    }
+
+    /// True while a record has been sent in part: a transaction that ended here would hold its dead letter without its
+    /// result.
+    pub fn is_split(&self) -> bool {
+        self.rings.values().any(Ring::is_split)
+    }
+
+    /// True if anything is answered and not settled.
+    pub fn has_unsettled(&self) -> bool {
+        self.rings
+            .values()
+            .any(|ring| ring.slots.front().is_some_and(|h| h.state.is_answered()))
+    }
+
+    /// True if anything waits to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.sendable.is_empty()
+    }
+
+    /// How many entries are acknowledged and not settled: of all partitions, and of the one with most.
+    pub fn kept(&self) -> (usize, usize) {
+        let kept = self.rings.values().map(|ring| ring.kept);
+        kept.fold((0, 0), |(sum, most), kept| (sum + kept, most.max(kept)))
+    }
+
+    /// True if nothing but settling keeps a drain from its end.
+    pub fn awaits_settling(&self) -> bool {
+        self.rings.values().any(|ring| {
+            ring.drain.is_some_and(|through| ring.is_released(through))
+                && !ring.slots.is_empty()
+                && ring.slots.iter().all(|h| h.state.is_answered())
+        })
+    }
+
+    /// For each lease with something answered and not settled, the offset after it: what a transaction
+    /// that ends now commits.
+    pub fn unsettled(&self) -> Vec<(Lease, i64)> {
+        let of = |(partition, ring): (&i32, &Ring<T>)| {
+            let lease = Lease {
+                partition: *partition,
+                generation: ring.generation,
+            };
+            let answered = ring.slots.iter().take_while(|h| h.state.is_answered());
+            Some((lease, answered.filter_map(|h| h.next_offset).last()?))
+        };
+        self.rings.iter().filter_map(of).collect()
+    }
+
+    /// Everything before `offset` is committed, with the answers in the same transaction: it leaves. `leaves` sees each answer
+    /// that does.
+    pub fn settle(&mut self, lease: Lease, offset: i64, mut leaves: impl FnMut(Slot, &T)) {
+        if let Some(ring) = ring_of(&mut self.rings, lease) {
+            self.held -= ring.settle(offset, &mut leaves);
+            note(&mut self.changed, &mut ring.in_changed, lease.partition);
+        }
+    }
+
+    /// The leases that have not ended.
+    pub fn leases(&self) -> Vec<Lease> {
+        let lease = |(partition, ring): (&i32, &Ring<T>)| Lease {
+            partition: *partition,
+            generation: ring.generation,
+        };
+        self.rings.iter().map(lease).collect()
     }
 
     /// Asks for [`Action::Drained`] when the batches before `through_seq` are answered or abandoned.
@@ -325,6 +423,7 @@ impl<T> Ring<T> {
             slots: VecDeque::new(),
             base: 0,
             cursor: 0,
+            kept: 0,
             watermark: None,
             reported: None,
             in_sendable: false,
@@ -376,12 +475,45 @@ impl<T> Ring<T> {
             state: State::Done,
         }) = self.slots.front()
         {
-            self.watermark = Some(*next_offset);
+            self.watermark = next_offset.or(self.watermark);
             self.slots.pop_front();
             self.base += 1;
         }
         self.cursor = self.cursor.max(self.base);
         before - self.slots.len()
+    }
+
+    /// Lets everything before `offset` leave, in whole records; returns how many entries did.
+    fn settle(&mut self, offset: i64, leaves: &mut impl FnMut(Slot, &T)) -> usize {
+        let passed = |h: &Held<T>| h.next_offset.is_some_and(|next| next <= offset);
+        let behind = self
+            .slots
+            .iter()
+            .take_while(|h| h.next_offset.is_none_or(|next| next <= offset));
+        // The entries of a record that is not passed end the count, though they name no offset.
+        let count = behind
+            .enumerate()
+            .filter(|(_, h)| passed(h))
+            .last()
+            .map_or(0, |(at, _)| at + 1);
+        for held in self.slots.drain(..count) {
+            self.watermark = held.next_offset.or(self.watermark);
+            if matches!(held.state, State::Kept(_)) {
+                self.kept -= 1;
+            }
+            if let State::Waiting(item) | State::InFlight(item) | State::Kept(item) = &held.state {
+                leaves(self.base, item);
+            }
+            self.base += 1;
+        }
+        self.cursor = self.cursor.max(self.base);
+        count
+    }
+
+    fn is_split(&self) -> bool {
+        let last = self.cursor.checked_sub(self.base + 1).map(|at| at as usize);
+        last.and_then(|at| self.slots.get(at))
+            .is_some_and(|held| held.next_offset.is_none())
     }
 
     fn held(&mut self, slot: Slot) -> Option<&mut Held<T>> {
@@ -395,7 +527,7 @@ impl<T> Ring<T> {
             .get(usize::try_from(slot.checked_sub(self.base)?).ok()?)?
             .state
         {
-            State::Waiting(item) | State::InFlight(item) => Some(item),
+            State::Waiting(item) | State::InFlight(item) | State::Kept(item) => Some(item),
             State::Done => None,
         }
     }
@@ -417,34 +549,57 @@ impl<T> Ring<T> {
         }
     }
 
-    fn acknowledge(&mut self, slot: Slot) -> bool {
-        match self.held(slot) {
-            Some(held) if matches!(held.state, State::InFlight(_)) => {
-                held.state = State::Done;
-                true
-            }
-            _ => false,
+    fn acknowledge(&mut self, slot: Slot, keeps: bool) -> bool {
+        let is_acknowledged = self.replace(slot, |state| match state {
+            State::InFlight(item) if keeps => Ok(State::Kept(item)),
+            State::InFlight(_) => Ok(State::Done),
+            other => Err(other),
+        });
+        if is_acknowledged && keeps {
+            self.kept += 1;
         }
+        is_acknowledged
     }
 
     fn wait_again(&mut self, slot: Slot) -> bool {
+        let mut was_kept = false;
+        let waits = self.replace(slot, |state| match state {
+            State::InFlight(item) => Ok(State::Waiting(item)),
+            State::Kept(item) => {
+                was_kept = true;
+                Ok(State::Waiting(item))
+            }
+            other => Err(other),
+        });
+        if waits {
+            self.cursor = self.cursor.min(slot);
+            self.kept -= usize::from(was_kept);
+        }
+        waits
+    }
+
+    /// Moves a slot to another state, or leaves it in the one that `step` gives back as an error.
+    fn replace(
+        &mut self,
+        slot: Slot,
+        step: impl FnOnce(State<T>) -> Result<State<T>, State<T>>,
+    ) -> bool {
         let Some(held) = self.held(slot) else {
             return false;
         };
-        match std::mem::replace(&mut held.state, State::Done) {
-            State::InFlight(item) => {
-                held.state = State::Waiting(item);
-                self.cursor = self.cursor.min(slot);
-                true
-            }
-            other => {
-                held.state = other;
-                false
-            }
-        }
+        let (state, is_moved) = match step(std::mem::replace(&mut held.state, State::Done)) {
+            Ok(state) => (state, true),
+            Err(state) => (state, false),
+        };
+        held.state = state;
+        is_moved
+    }
+
+    fn is_released(&self, through_seq: u64) -> bool {
+        self.next_seq >= through_seq.min(self.cut)
     }
 
     fn is_drained(&self, through_seq: u64) -> bool {
-        self.next_seq >= through_seq.min(self.cut) && self.slots.is_empty()
+        self.is_released(through_seq) && self.slots.is_empty()
     }
 }

@@ -44,6 +44,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 pub struct Desk {
     /// Name of this replica in results.
     pub instance: String,
+    /// Whether records are read once more.
+    pub is_replay: bool,
     /// Identity of the Kafka cluster.
     pub cluster: String,
     /// Topic of the records.
@@ -209,6 +211,7 @@ impl Desk {
         let mut message = parsed.unwrap_or_else(|_| self.parser.parse(b""));
         let context = ScanContext {
             instance: &self.instance,
+            is_replay: self.is_replay,
             cluster: &self.cluster,
             topic: &self.topic,
             partition,

@@ -25,8 +25,8 @@ use scanlib::prefilter::Cause;
 
 pub use labels::{
     BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel, KindLabel,
-    PartitionLabel, ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel, ResultLabel,
-    StageLabel, VerdictLabel, VersionLabel,
+    OutcomeLabel, PartitionLabel, ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel,
+    RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
 };
 pub use live::{Age, Enabled, Rate};
 
@@ -122,6 +122,13 @@ fn scan_buckets() -> Histogram {
 fn broker_buckets() -> Histogram {
     Histogram::new([
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
+}
+
+/// From none to 100,000.
+fn count_buckets() -> Histogram {
+    Histogram::new([
+        0.0, 10.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 1e5,
     ])
 }
 
@@ -232,6 +239,17 @@ catalogue! {
     producer_queue_full: Counter = plain, "producer_queue_full_total", [""];
     /// Results that the broker did not take, by error and whether trying again may help.
     produce_errors: Family<ProduceErrorLabels, Counter> = plain, "produce_errors_total", ["code,retriable"];
+    /// Transactions by outcome: committed, revoked (a partition went away with results in it), failed, or recreated (the
+    /// producer was replaced; what is committed was looked up).
+    txn: Family<OutcomeLabel, Counter> = plain, "txn_total", ["outcome"];
+    /// Time from the last result of a transaction to its commit, in seconds.
+    txn_commit_duration: Histogram = one(broker_buckets), "txn_commit_duration_seconds", [""];
+    /// Results and dead letters in a transaction.
+    txn_messages: Histogram = one(count_buckets), "txn_messages", [""];
+    /// Errors that transactions met, by error and what was done: retry, abort, recreate, rejoin or exit.
+    transaction_errors: Family<RemedyLabels, Counter> = plain, "txn_errors_total", ["code,remedy"];
+    /// Times that the Kafka producer was replaced by a new one.
+    producer_recreated: Counter = plain, "producer_recreated_total", [""];
     /// What the broker refused as too large and took without its text, by kind: result or dead_letter.
     results_truncated: Family<KindLabel, Counter> = plain, "results_truncated_total", ["kind"];
     /// Records written to the dead-letter topic, by reason.
@@ -300,6 +318,18 @@ impl Metrics {
             .set(1);
         self.signatures_loaded
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Dead letters that were written, whatever the reason.
+    pub fn dead_letters(&self) -> u64 {
+        use crate::kafka::dead_letter::Reason;
+        let count = |reason: Reason| {
+            let reason = reason.as_str();
+            self.dlq_produced
+                .get_or_create(&ReasonLabel { reason })
+                .get()
+        };
+        Reason::ALL.into_iter().map(count).sum()
     }
 
     /// Counts one settled record: its verdict, and how long which engine took.

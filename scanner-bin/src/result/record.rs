@@ -78,6 +78,8 @@ objects! {
         kafka: KafkaPart<'a>,
         scanner: ScannerPart<'a>,
         #[serde(default, skip_serializing_if = "is_false")]
+        replay: bool,
+        #[serde(default, skip_serializing_if = "is_false")]
         truncated: bool,
     }
 

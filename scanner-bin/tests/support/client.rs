@@ -177,7 +177,14 @@ impl Broker {
     /// Everything that is on the topic now, partition by partition, in order of offsets. Records of open or aborted transactions
     /// are not among them.
     pub fn read_all(&self, topic: &str) -> Vec<Record> {
-        let mut reader = Reader::new(self, topic);
+        let mut reader = Reader::new(self, topic, "read_committed");
+        reader.read_to_the_end();
+        reader.records
+    }
+
+    /// The same with the records of open and aborted transactions.
+    pub fn read_uncommitted(&self, topic: &str) -> Vec<Record> {
+        let mut reader = Reader::new(self, topic, "read_uncommitted");
         reader.read_to_the_end();
         reader.records
     }
@@ -189,7 +196,7 @@ impl Broker {
         timeout: Duration,
         mut enough: impl FnMut(&[Record]) -> bool,
     ) -> Vec<Record> {
-        let mut reader = Reader::new(self, topic);
+        let mut reader = Reader::new(self, topic, "read_committed");
         let deadline = Instant::now() + timeout;
         while !enough(&reader.records) {
             assert!(
@@ -278,12 +285,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(broker: &Broker, topic: &str) -> Self {
+    fn new(broker: &Broker, topic: &str, isolation: &str) -> Self {
         let consumer: BaseConsumer = broker
             .client()
             .set("group.id", "tests-without-a-group")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            .set("isolation.level", isolation)
             .set("fetch.message.max.bytes", MAX_BYTES)
             .set("fetch.wait.max.ms", "50")
             .create()

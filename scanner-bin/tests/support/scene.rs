@@ -160,6 +160,12 @@ impl<'b> Scene<'b> {
             .collect()
     }
 
+    /// The same with the results of open and aborted transactions.
+    pub fn answers_uncommitted(&self) -> Vec<Answer> {
+        let records = self.broker.read_uncommitted(&self.output);
+        records.into_iter().map(Answer::of).collect()
+    }
+
     /// Wait until each record that is on the input topic now has a result. Returns all results.
     pub fn wait_until_answered(&self, timeout: Duration) -> Vec<Answer> {
         let mut missing = self.places();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{LAST_COMMIT, PollError, PollLoop, command};
 use crate::kafka::Scanning;
@@ -13,6 +14,7 @@ use crate::kafka::egress::Command;
 use crate::kafka::flow::Flow;
 use crate::kafka::partition::Partition;
 use crate::kafka::rebalance::{Event, Kind};
+use crate::kafka::replay::Span;
 use crate::kafka::sequencer::Lease;
 use crate::ops::health::Check;
 use crate::ops::metrics::KindLabel;
@@ -53,7 +55,7 @@ impl<S: Scanning> PollLoop<S> {
         match event.kind {
             Kind::Assign => {
                 for id in event.partitions() {
-                    self.add(id)?;
+                    self.add(id, None)?;
                 }
                 // Assignments without partitions follow every cooperative round; they are answered, too.
                 self.answer(&event, since)
@@ -154,7 +156,29 @@ impl<S: Scanning> PollLoop<S> {
         !self.committer.is_idle()
     }
 
-    fn add(&mut self, id: i32) -> Result<(), PollError> {
+    /// Assigns what is to be read of each partition, without a group.
+    pub(super) fn assign(&mut self, spans: &[Span]) -> Result<(), PollError> {
+        let failed = |error| PollError::Rebalance {
+            kind: "assign",
+            error,
+        };
+        let mut list = TopicPartitionList::with_capacity(spans.len());
+        for span in spans.iter().filter(|span| !span.is_through()) {
+            self.add(span.partition, Some(span.clone()))?;
+            let from = Offset::Offset(span.from);
+            list.add_partition_offset(&self.config.input_topic, span.partition, from)
+                .map_err(failed)?;
+        }
+        self.consumer.assign(&list).map_err(failed)?;
+        self.wiring.health.pass(Check::Group);
+        self.wiring
+            .metrics
+            .assigned_partitions
+            .set(self.partitions.len() as i64);
+        Ok(())
+    }
+
+    fn add(&mut self, id: i32, span: Option<Span>) -> Result<(), PollError> {
         if let Some(old) = self.partitions.remove(&id) {
             tracing::warn!(
                 partition = id,
@@ -183,7 +207,7 @@ impl<S: Scanning> PollLoop<S> {
         command(&self.wiring.commands, Command::Assign(Arc::clone(&flow)))?;
         let metrics = self.wiring.metrics.partition(id);
         self.partitions
-            .insert(id, Partition::new(flow, queue, metrics));
+            .insert(id, Partition::new(flow, queue, metrics, span));
         Ok(())
     }
 

@@ -37,6 +37,10 @@ labels! {
     ReloadLabel { result: &'static str }
     /// An error of the broker or client, by its name in the client library.
     ProduceErrorLabels { code: String, retriable: bool }
+    /// An error that a transaction met, by its name in the client library, and what was done.
+    RemedyLabels { code: String, remedy: &'static str }
+    /// What a transaction came to.
+    OutcomeLabel { outcome: &'static str }
     /// An error of the client, by its name in the client library.
     CodeLabel { code: String }
     /// Version of the loaded signatures.
