@@ -1,7 +1,13 @@
 //! What the benches share: where they run, said beside every result; messages; databases.
 
+pub mod child;
+pub mod memory;
+pub mod random;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use scanlib::{Engine, EngineBuilder, Library};
 
 /// The machine, the library and the commit of a measurement, on one line: a number without them cannot be compared.
 pub fn surroundings() -> String {
@@ -124,6 +130,27 @@ pub fn logs() -> Vec<Log> {
     logs
 }
 
+/// The attack strings of the test data, as a log; `None` if they are not there, which is said.
+pub fn payloads() -> Option<Log> {
+    let path = test_data().join("payloads/payloads.tsv.zst");
+    let Some(text) = unpacked(&path) else {
+        println!("left out: attack strings (no {})", path.display());
+        return None;
+    };
+    // Category, source, and all the rest.
+    let payload = |line: &[u8]| -> Option<Vec<u8>> {
+        let payload = line.splitn(3, |&byte| byte == b'\t').nth(2)?;
+        (!payload.is_empty()).then(|| payload.to_vec())
+    };
+    Some(Log {
+        name: "payloads".to_owned(),
+        lines: text
+            .split(|&byte| byte == b'\n')
+            .filter_map(payload)
+            .collect(),
+    })
+}
+
 /// A directory with the signature files of the test data whose names start so, for libclamav to load; it is removed when dropped.
 /// `None` if there are none, which is said.
 pub fn databases(prefix: &str) -> Option<tempfile::TempDir> {
@@ -145,6 +172,42 @@ pub fn databases(prefix: &str) -> Option<tempfile::TempDir> {
         return None;
     }
     Some(target)
+}
+
+/// Of these signatures; of the one that ships with the library if there are none. Without the prefilter libclamav looks at everything.
+///
+/// # Panics
+///
+/// The signatures cannot be loaded.
+#[allow(clippy::expect_used)]
+pub fn engine(dir: Option<&Path>, prefilter: bool) -> Engine {
+    let builder = EngineBuilder::new(Library::init().expect("libclamav starts"));
+    let builder = builder.expect("an engine").tmp_dir(tmp_dir());
+    let builder = builder.prefilter(prefilter);
+    let builder = match dir {
+        Some(dir) => builder.database(dir).expect("signatures"),
+        None => builder.builtin_signatures().expect("the shipped signature"),
+    };
+    builder.compile().expect("an engine that compiles")
+}
+
+/// Whether `cargo test --benches` only asks if the program starts.
+pub fn is_only_tested() -> bool {
+    std::env::args().any(|argument| argument == "--test")
+}
+
+/// A number from the environment.
+///
+/// # Panics
+///
+/// It is none.
+pub fn number(variable: &str, default: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+        Err(_) => default,
+    }
 }
 
 /// `$SCANNER_TEST_DATA`, or the folder beside the workspace.

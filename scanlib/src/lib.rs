@@ -45,7 +45,7 @@ mod spool;
 
 pub use clam::{
     BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
-    FileMap, Library, LibraryVersion, Limits, Payload, Progress, Request, ScanOptions,
+    FileMap, Library, LibraryVersion, Limits, NotThere, Payload, Progress, Request, ScanOptions,
     hold_little_memory,
 };
 pub use database::Digest;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::clam::{CancelToken, Engine, EngineScan, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet};
+use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet, Views};
 use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
 use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
@@ -15,11 +15,26 @@ use crate::signature;
 /// So many objects are judged by the prefilter at a time.
 const TOGETHER: usize = 32;
 
+/// As long as they are no longer than this together, in bytes: what is decoded of them is kept for so long.
+const TOGETHER_BYTES: usize = 256 << 10;
+
+/// How many of these messages are judged next; at least one.
+fn together(messages: &[Message<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = |message: &&Message<'_>| {
+        bytes += message.raw.len();
+        bytes <= TOGETHER_BYTES
+    };
+    let few = messages.iter().take(TOGETHER);
+    few.take_while(fits).count().max(1)
+}
+
 /// Scans with one [`Detector`]. One for each thread: it owns the buffers that scans reuse.
 #[derive(Debug)]
 pub struct Scanner {
     detector: Detector,
-    buffers: ViewBuffers,
+    /// Of the messages that are looked at next.
+    buffers: Vec<ViewBuffers>,
     eyes: Eyes,
     stop: Option<CancelToken>,
     stats: ScannerStats,
@@ -68,7 +83,7 @@ impl Scanner {
         Scanner {
             eyes: Eyes::new(detector.audit()),
             detector,
-            buffers: ViewBuffers::default(),
+            buffers: Vec::new(),
             stop: None,
             stats: ScannerStats::default(),
         }
@@ -112,9 +127,9 @@ impl Scanner {
         Ok(self.counted(report))
     }
 
-    /// Scans several objects that are in memory, each as [`Scanner::scan`] would: their reports, in their order. An object is scanned when its report is
-    /// asked for, but the prefilter judges some of them ahead, and together, which takes less time: with signatures that know files of any size by their
-    /// digest it is two thirds.
+    /// Scans several objects that are in memory, each as [`Scanner::scan`] would: their reports, in their order. An object is
+    /// scanned when its report is asked for, but the prefilter judges some of them ahead, and together: with signatures that know files by
+    /// their digest that takes a third of its time less.
     ///
     /// ```
     /// use scanlib::{Detector, Request, RuleSet, Verdict};
@@ -204,6 +219,79 @@ impl Scanner {
         message: &Message<'_>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
+        self.look_ahead_of(std::slice::from_ref(message));
+        let report = self.look_at_views(message, 0, 0, request)?;
+        Ok(self.counted(report))
+    }
+
+    /// Scans several messages, each as [`Scanner::scan_message`] would: their reports, in their order. As with
+    /// [`Scanner::scan_each`] a message is scanned when its report is asked for, and the prefilter judges some ahead.
+    ///
+    /// # Errors
+    /// Of each message, as [`Scanner::scan`].
+    pub fn scan_messages<'a>(
+        &'a mut self,
+        messages: &'a [Message<'a>],
+        request: &'a Request<'a>,
+    ) -> impl ExactSizeIterator<Item = Result<Report, ScanError>> + 'a {
+        let (mut ahead, mut each) = (0..0, Duration::ZERO);
+        let mut next_gate = 0;
+        messages.iter().enumerate().map(move |(number, message)| {
+            if number >= ahead.end {
+                let rest = messages.get(number..).unwrap_or_default();
+                let together = rest.get(..together(rest)).unwrap_or(rest);
+                let started = Instant::now();
+                self.look_ahead_of(together);
+                each = started.elapsed() / together.len() as u32;
+                ahead = number..number + together.len();
+                next_gate = 0;
+            }
+            let gate = next_gate;
+            let place = number - ahead.start;
+            next_gate += self.views_of(message, place).len();
+            let report = self.look_at_views(message, place, gate, request)?;
+            Ok(self.counted(Report {
+                elapsed: report.elapsed + each,
+                ..report
+            }))
+        })
+    }
+
+    /// Decodes these messages, each at its place, and has the prefilter judge all views of them.
+    fn look_ahead_of(&mut self, messages: &[Message<'_>]) {
+        let set = self.detector.views();
+        if self.buffers.len() < messages.len() {
+            self.buffers
+                .resize_with(messages.len(), ViewBuffers::default);
+        }
+        for (message, buffers) in messages.iter().zip(&mut self.buffers) {
+            buffers.decode(message, set);
+        }
+        if let ([message], [buffers, ..]) = (messages, &*self.buffers) {
+            let mut list = [&[][..]; MAX_VIEWS];
+            let buffers = buffers.list(message, set);
+            self.eyes
+                .look_ahead(&self.detector, buffers.buffers(&mut list));
+            return;
+        }
+        let views = messages.iter().zip(&self.buffers);
+        let views = views.flat_map(|(message, buffers)| buffers.list(message, set));
+        let list: Vec<&[u8]> = views.map(|view| view.data).collect();
+        self.eyes.look_ahead(&self.detector, &list);
+    }
+
+    fn views_of<'a>(&'a self, message: &'a Message<'_>, place: usize) -> Views<'a> {
+        self.buffers[place].list(message, self.detector.views())
+    }
+
+    /// Looks at the views of a message that was decoded at this place; the prefilter has judged them, from this gate on.
+    fn look_at_views(
+        &mut self,
+        message: &Message<'_>,
+        place: usize,
+        first_gate: usize,
+        request: &Request<'_>,
+    ) -> Result<Report, ScanError> {
         let mut tally = Tally::start();
         let Scanner {
             detector,
@@ -214,19 +302,16 @@ impl Scanner {
         } = self;
         let request = &request.stop(stop.as_ref());
         let set = detector.views();
-        let views = buffers.views(message, set);
+        let views = buffers[place].list(message, set);
         let left_out = views.payloads_left_out();
-        let mut list = [&[][..]; MAX_VIEWS];
-        eyes.look_ahead(detector, views.buffers(&mut list));
-        for (number, view) in views.enumerate() {
-            let gate = eyes.gates.get(number).copied();
+        for (view, gate) in views.zip(first_gate..) {
+            let gate = eyes.gates.get(gate).copied();
             eyes.look(detector, view, gate, request, set, &mut tally)?;
         }
         if left_out {
             tally.incomplete.get_or_insert(Incomplete::DecodedPayloads);
         }
-        let report = tally.finish(detector, message.raw.len() as u64);
-        Ok(self.counted(report))
+        Ok(tally.finish(detector, message.raw.len() as u64))
     }
 
     fn counted(&mut self, report: Report) -> Report {

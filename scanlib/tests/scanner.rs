@@ -355,3 +355,54 @@ fn scanned_one_after_another_or_in_one_go_the_reports_are_the_same() {
         assert_eq!(stats.cleared, one_by_one.stats().cleared);
     }
 }
+
+#[test]
+fn messages_one_after_another_or_in_one_go_have_the_same_reports() {
+    // With none, one and several payloads to decode, more than are judged ahead at a time, and one that is too long to be judged with others.
+    let encoded = "WDVPIVAlQEFQWzRcUFpYNTQoUF4pN0NDKTd9JEVJQ0FSLVNUQU5EQVJELUFOVElWSVJVUy1URVNULUZJTEUhJEgrSCo=";
+    let mut lines: Vec<String> = (0..80)
+        .map(|n| match n % 5 {
+            0 => format!("<13>Oct 20 02:44:02 host app[{n}]: a line of a log"),
+            1 => format!("a plain line {n}"),
+            2 => format!(r#"{{"source_ip":"10.42.2.{n}","message":"<38>Oct 11 22:14:15 web su[7]: hello"}}"#),
+            3 => format!("data=SGVsbG8sIHRoaXMgaXMgYSBsaW5lIG9mIHRleHQsIGVuY29kZWQu; again=VGhpcyBpcyBhbm90aGVyIGxpbmUgb2YgdGV4dCwgZW5jb2RlZC4= {n}"),
+            _ => format!("see <script>alert({n})</script>"),
+        })
+        .collect();
+    for at in [0, 31, 32, 33, 79] {
+        lines[at] = format!("<13>Oct 20 02:44:02 host app: {encoded}");
+    }
+    lines[40] = "long ".repeat(60_000);
+    lines[41] = String::new();
+    for rules in [false, true] {
+        let detector = detector(rules, ViewSet::ALL);
+        let (mut in_one_go, mut one_by_one) = (detector.scanner(), detector.scanner());
+        let (parser, request) = (Parser::default(), Request::new());
+        let messages: Vec<_> = lines
+            .iter()
+            .map(|line| parser.parse(line.as_bytes()))
+            .collect();
+        let reports = in_one_go.scan_messages(&messages, &request);
+        assert_eq!(reports.len(), messages.len());
+        for (message, report) in messages.iter().zip(reports) {
+            let (report, alone) = (
+                report.unwrap(),
+                one_by_one.scan_message(message, &request).unwrap(),
+            );
+            assert_eq!(
+                report.verdict,
+                alone.verdict,
+                "{}",
+                message.raw.escape_ascii()
+            );
+            assert_eq!(report.decided_by, alone.decided_by);
+            assert_eq!(
+                (report.views, report.engine_calls),
+                (alone.views, alone.engine_calls)
+            );
+        }
+        assert_eq!(in_one_go.stats().infected, 5);
+        assert_eq!(in_one_go.stats().causes, one_by_one.stats().causes);
+        assert_eq!(in_one_go.stats().cleared, one_by_one.stats().cleared);
+    }
+}

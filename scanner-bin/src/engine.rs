@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub pua: bool,
     /// Use only what carries the official signature.
     pub official_only: bool,
+    /// Names of signatures that are kept out.
+    pub leave_out: Vec<String>,
     /// Ask libclamav about every message, also where it would certainly find nothing.
     pub no_prefilter: bool,
     /// Counts of the user's own messages, as `db tune` writes them, for the prefilter to choose by; `None` for the built-in ones.
@@ -85,6 +87,7 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
         .map_err(LoadError::from)?
         .database_options(options)
         .limits(settings.limits)
+        .leave_out(&settings.leave_out)
         .prefilter(!settings.no_prefilter)
         .text_model(model);
     if let Some(dir) = &settings.tmp_dir {
@@ -99,9 +102,17 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
     Ok(builder.compile()?)
 }
 
+/// The text of a text model's file.
+///
+/// # Errors
+/// It cannot be read, or is no text of a model's length.
+pub fn read_text_model(path: &Path) -> io::Result<String> {
+    text::read(path, MAX_MODEL_BYTES)
+}
+
 fn text_model(path: &Path) -> Result<TextModel, EngineError> {
     let read = || -> Result<TextModel, TextModelProblem> {
-        let text = text::read(path, MAX_MODEL_BYTES)?;
+        let text = read_text_model(path)?;
         if text.is_empty() {
             return Err(TextModelProblem::Empty);
         }

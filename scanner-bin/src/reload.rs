@@ -2,7 +2,8 @@
 //!
 //! A thread looks at the signature files every few seconds and loads them anew when they changed and
 //! then stood still for one look, or at once on SIGHUP. The next detector is built and tried out beside
-//! the one in use, which stays if anything goes wrong.
+//! the one in use, which stays if anything goes wrong. The counts that the prefilter chooses by (`scan.text_model`) are one more
+//! such file.
 //!
 //! It looks instead of being notified: inotify says nothing of another machine's writes to a network
 //! file system, watches the target of a symlink that Kubernetes swaps rather than its name, and drops
@@ -12,13 +13,15 @@ mod files;
 mod schedule;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use scanlib::prefilter::{AuditOptions, Off, Prefilter};
-use scanlib::{Detector, DetectorSlot, NothingEnabled, RuleSet};
+use scanlib::{Detector, DetectorSlot, EngineInfo, NothingEnabled, RuleSet};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::config::ScanConfig;
@@ -35,6 +38,9 @@ use schedule::{Due, Schedule};
 const TICK: Duration = Duration::from_millis(100);
 /// How long the service waits at its end for a load that is under way.
 const JOIN: Duration = Duration::from_secs(5);
+
+/// So many names are told of each list.
+const TOLD: usize = 20;
 
 const OFF: &str = "The prefilter is off: libclamav is asked about every message";
 
@@ -65,6 +71,7 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
         database: scan.database.clone(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        leave_out: scan.leave_out.clone(),
         no_prefilter: !scan.prefilter,
         text_model: scan.text_model.clone(),
         ..EngineSettings::default()
@@ -82,12 +89,27 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
     Ok(detector)
 }
 
+/// The files of which a change is a reason to load.
+pub fn watched(scan: &ScanConfig) -> Fingerprint {
+    Fingerprint::of(&watched_paths(scan))
+}
+
+fn watched_paths(scan: &ScanConfig) -> Vec<PathBuf> {
+    let paths = scan.database.iter().chain(&scan.text_model);
+    paths.cloned().collect()
+}
+
 /// Builds detectors from one configuration, and tells probes, metrics and log about them.
 #[derive(Clone, Debug)]
 pub struct Loader {
     scan: ScanConfig,
     watch: Watch,
+    /// The text model in use, as its file was right before it was read: a change of it is loaded at the next look.
+    model: Arc<Mutex<Model>>,
 }
+
+/// SHA-256 of a text model's file; `None` without one.
+type Model = Option<[u8; 32]>;
 
 impl Loader {
     /// Loads what `scan` names.
@@ -95,7 +117,18 @@ impl Loader {
         Loader {
             scan: scan.clone(),
             watch: watch.clone(),
+            model: Arc::default(),
         }
+    }
+
+    /// The text model as it is now. One that cannot be read is none: then loading fails, too.
+    fn model(&self) -> Model {
+        let text = engine::read_text_model(self.scan.text_model.as_deref()?).ok()?;
+        Some(Sha256::digest(text).into())
+    }
+
+    fn model_in_use(&self) -> std::sync::MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The detector to start with. The probes hear of each step.
@@ -103,7 +136,9 @@ impl Loader {
     /// # Errors
     /// Anything that keeps records from being scanned.
     pub fn first(&self) -> Result<Detector, DetectorError> {
+        let model = self.model();
         let detector = detector(&self.scan)?;
+        *self.model_in_use() = model;
         self.watch.metrics.engine_ready.set(1);
         self.announce(&detector, "Signatures loaded");
         for check in [Check::Engine, Check::Rules, Check::SelfScan] {
@@ -134,6 +169,7 @@ impl Loader {
             tmp_dir = %info.tmp_dir.display(),
             "{message}"
         );
+        announce_left_out(info);
         self.announce_prefilter(detector.prefilter());
         let version = if info.builtin_only {
             "builtin".to_owned()
@@ -165,10 +201,18 @@ impl Loader {
     /// Puts the files as they are now in place of what `slot` holds, if they make a detector.
     fn reload(&self, slot: &DetectorSlot) -> Outcome {
         let start = Instant::now();
+        let model = self.model();
         let swapped = slot.reload_with(|current| {
+            // Other counts are no reason to trust a prefilter again that was wrong about these signatures.
+            let was_wrong = matches!(current.prefilter().off(), Some(Off::Wrong { .. }));
             // Unwind safe: nothing outside is changed before the detector is complete.
             match catch_unwind(AssertUnwindSafe(|| detector(&self.scan))) {
-                Ok(Ok(next)) if digest(&next) == digest(current) => Err(Kept::Unchanged),
+                Ok(Ok(next))
+                    if digest(&next) == digest(current)
+                        && (was_wrong || model == *self.model_in_use()) =>
+                {
+                    Err(Kept::Unchanged)
+                }
                 Ok(Ok(next)) => Ok(next),
                 Ok(Err(error)) => Err(Kept::Broken(error)),
                 Err(_) => Err(Kept::Broken(DetectorError::Panicked)),
@@ -184,6 +228,7 @@ impl Loader {
                 Outcome::Unchanged
             }
             Ok(_) => {
+                *self.model_in_use() = model;
                 self.announce(&in_use, "Signatures reloaded");
                 self.watch.health.pass(Check::Database);
                 Outcome::Ok
@@ -215,6 +260,30 @@ impl Loader {
             })
             .inc();
         outcome
+    }
+}
+
+/// Says what the engine was to go without.
+fn announce_left_out(info: &EngineInfo) {
+    if !info.left_out.is_empty() {
+        tracing::info!(
+            count = info.left_out.len(),
+            names = told(&info.left_out),
+            "Signatures are left out, as scan.leave_out says: what only they find is not found"
+        );
+    }
+    for name in info.not_there.iter().take(TOLD) {
+        tracing::warn!(%name, "scan.leave_out names what is not there");
+    }
+}
+
+/// The first names of a list.
+fn told(names: &[String]) -> String {
+    let shown = names.len().min(TOLD);
+    let first = names.get(..shown).unwrap_or_default().join(", ");
+    match names.len() - shown {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 
@@ -291,18 +360,18 @@ fn watch(
     hangup: &AtomicBool,
     shutdown: &Shutdown,
 ) {
-    let paths = &loader.scan.database;
+    let paths = watched_paths(&loader.scan);
     let mut schedule = Schedule::new(loader.scan.reload_interval, loaded, Instant::now());
     while !shutdown.is_requested() {
         let asked = hangup.swap(false, Ordering::AcqRel);
-        if asked && paths.is_empty() {
+        if asked && loader.scan.database.is_empty() {
             tracing::warn!("SIGHUP: no signature database is configured, so there is none to load");
         } else {
             if asked {
                 tracing::info!("SIGHUP: loading the signatures anew");
                 schedule.ask();
             }
-            let look = || Fingerprint::of(paths);
+            let look = || Fingerprint::of(&paths);
             if let Due::Load(seen) = schedule.look(Instant::now(), look) {
                 let outcome = loader.reload(slot);
                 schedule.loaded(seen, outcome != Outcome::Failed, Instant::now());

@@ -164,6 +164,12 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "scan.leave_out",
+        short: "leave-out",
+        values: ["Win.One-1", "Rule_Two,YARA.Two", "Three.UNOFFICIAL"],
+        read: |c| c.scan.leave_out.join(","),
+    },
+    Setting {
         path: "scan.prefilter",
         short: "prefilter",
         values: ["off", "on", "off"],

@@ -114,13 +114,38 @@ fn signatures_that_turn_it_off_are_status_1_and_named() {
     let (code, out, _) = info(dir.path(), &[]);
     assert_eq!(code, 1);
     assert!(
-        out.starts_with("prefilter  off: may match any message: 1\n           My.Negated\n"),
+        out.starts_with(
+            "prefilter  off: may match any message: 1\n           My.Negated\n           if you can do without them: --leave-out NAME"
+        ),
         "{out}"
     );
     let (code, off) = object(dir.path(), &[]);
     assert_eq!((code, &off["on"]), (1, &json!(false)));
     assert_eq!(off["anything"], json!(["My.Negated"]));
-    assert_eq!(off["off"], "may match any message: My.Negated");
+    assert_eq!(
+        off["off"],
+        "may match any message: My.Negated; leave_out keeps a signature out of the engine, if you can do without it"
+    );
+}
+
+#[test]
+fn what_is_left_out_is_told_and_what_is_not_there_is_said_with_the_nearest_name() {
+    let dir = directory(&[("a.ndb", BODY), ("b.ldb", NEGATED)]);
+    let flags = ["--leave-out", "My.Negated", "--leave-out", "My.Nedle"];
+    let (code, out, error) = info(dir.path(), &flags);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.starts_with("prefilter  on\nloaded     3 signatures by libclamav's count\nleft out   1, as --leave-out says\n           My.Negated\n"),
+        "{out}"
+    );
+    assert!(
+        error.contains("scanner-bin: warning: My.Nedle cannot be left out: ")
+            && error.contains("; the nearest is My.Needle\n"),
+        "{error}"
+    );
+    let (_, object) = object(dir.path(), &flags);
+    assert_eq!(object["left_out"], json!(["My.Negated"]));
+    assert_eq!(object["not_there"], json!(["My.Nedle"]));
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_prefilter_that_is_off_is_said_with_the_reason() {
     assert_eq!(code, 0);
     assert!(
         text.starts_with(
-            "the prefilter is off, so libclamav is asked about every view: may match any message: My.Negated\n"
+            "the prefilter is off, so libclamav is asked about every view: may match any message: My.Negated; "
         ),
         "{text}"
     );

@@ -74,7 +74,10 @@ fn the_log_says_that_it_is_off_and_why() {
         &log,
         "The prefilter is off: libclamav is asked about every message",
     );
-    assert_eq!(line["why"], "may match any message: My.Negated");
+    assert_eq!(
+        line["why"],
+        "may match any message: My.Negated; leave_out keeps a signature out of the engine, if you can do without it"
+    );
     assert_eq!(line["level"], "warn");
     assert_eq!(value(&watch, "scanner_prefilter_enabled"), "0");
 
@@ -86,6 +89,34 @@ fn the_log_says_that_it_is_off_and_why() {
     assert_eq!(line["why"], "the prefilter is not asked for");
     assert_eq!(line["level"], "info", "as it was asked to be");
     assert_eq!(value(&watch, "scanner_prefilter_enabled"), "0");
+}
+
+#[test]
+fn the_log_says_what_is_left_out_and_what_is_not_there() {
+    let negated = "My.Negated;Engine:51-255,Target:0;0=0;71717171\n";
+    let files = [("a.ndb", NEEDLE), ("b.ldb", negated)];
+    let (detector, watch, log) = load(&files, |config| {
+        config.scan.leave_out = vec!["My.Negated".to_owned(), "My.Nedle".to_owned()];
+    });
+    let line = said(&log, "Signatures are left out, as scan.leave_out says");
+    assert_eq!(
+        (&line["count"], &line["names"]),
+        (&1.into(), &"My.Negated".into())
+    );
+    let line = said(&log, "scan.leave_out names what is not there");
+    let name = line["name"].as_str().unwrap();
+    assert!(
+        name.starts_with("My.Nedle cannot be left out")
+            && name.ends_with("the nearest is My.Needle"),
+        "{name}"
+    );
+    assert_eq!(line["level"], "warn");
+    said(&log, "The prefilter is on");
+    assert_eq!(value(&watch, "scanner_prefilter_enabled"), "1");
+    // Results name the signatures by this: it is that of other signatures.
+    let (all, ..) = load(&files, |_| ());
+    let digest = |detector: &Detector| detector.engine().unwrap().info().digest;
+    assert_ne!(digest(&detector), digest(&all));
 }
 
 #[test]

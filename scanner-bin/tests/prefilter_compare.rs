@@ -1,7 +1,8 @@
 //! The prefilter changes no verdict: the same lines by `scan` with it and without it, byte for byte.
 //!
-//! The lines are every so manyth of the real logs and payloads; the signatures are ClamAV's own, and two that match some of them,
-//! as ClamAV's do not. `SCANNER_TEST_PREFILTER_NTH` says how many lines lie between two (`make compare-prefilter`).
+//! Twice: every so manyth line of the real logs and payloads, with ClamAV's own signatures and two that match some of the lines, as
+//! ClamAV's do not; and the messages for which clamscan's answer is known, with everything published, but the rules that turn the
+//! prefilter off. `SCANNER_TEST_PREFILTER_NTH` says how many lines lie between two (`make compare-prefilter`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -30,16 +31,55 @@ fn program() -> OsString {
 #[test]
 fn every_line_has_the_same_verdict_with_the_prefilter_and_without_it() {
     let Some(data) = data(".") else { return };
-    let nth = std::env::var("SCANNER_TEST_PREFILTER_NTH")
-        .map_or(NTH, |text| text.parse().expect("a number of lines"));
     let dir = tempfile::tempdir().unwrap();
     let database = dir.path().join("database");
     let left_out = official(&data, &database);
-    let lines = dir.path().join("lines");
-    let count = write_lines(&data, nth, &lines);
+    let messages = corpus::every(&data, nth());
+    let found = compare(&database, &[], &messages);
+    announce!(
+        "prefilter, ClamAV's own signatures: {found}; {left_out} lines of signatures left out"
+    );
+}
 
-    let (with, fast) = scan(&database, "on", &lines);
-    let (without, slow) = scan(&database, "off", &lines);
+#[test]
+fn every_message_has_the_same_verdict_with_all_published_signatures_too() {
+    let Some(data) = data(".") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("database");
+    unpack_published(&data, &database);
+    let names = in_the_way(&database);
+    assert!(
+        names.len() <= MOST_LEFT_OUT,
+        "these turn the prefilter off: {names:?}"
+    );
+    let flags: Vec<String> = names
+        .iter()
+        .map(|name| format!("--leave-out={name}"))
+        .collect();
+    let wanted: BTreeSet<_> = corpus::scanned(&data).into_iter().step_by(nth()).collect();
+    let messages: Vec<_> = corpus::messages(&data, &wanted).into_values().collect();
+    let found = compare(&database, &flags, &messages);
+    announce!(
+        "prefilter, everything published but {}: {found}",
+        names.join(", ")
+    );
+}
+
+/// How many lines lie between two.
+fn nth() -> usize {
+    let given = std::env::var("SCANNER_TEST_PREFILTER_NTH");
+    given.map_or(NTH, |text| text.parse().expect("a number of lines"))
+}
+
+/// Scans the messages with the prefilter and without it. Says what was found, if it is the same.
+fn compare(database: &Path, flags: &[String], messages: &[Vec<u8>]) -> String {
+    let lines = database.with_extension("lines");
+    // A message of several lines becomes as many.
+    fs::write(&lines, messages.join(&b'\n')).unwrap();
+    let count = messages.len();
+
+    let (with, fast) = scan(database, flags, "on", &lines);
+    let (without, slow) = scan(database, flags, "off", &lines);
     let rows = |output: &Output| output.stdout.split(|&byte| byte == b'\n').count() - 1;
     assert!(rows(&without) >= count, "{without:?}");
     let differences: Vec<_> = with
@@ -58,11 +98,54 @@ fn every_line_has_the_same_verdict_with_the_prefilter_and_without_it() {
         by_libclamav > 0 && by_libclamav < count,
         "{by_libclamav} of {count} found by libclamav"
     );
-    announce!(
-        "prefilter: {} lines ({infected} with threats, {by_libclamav} by libclamav) have the same verdict with it ({fast:.1?}) and \
-         without it ({slow:.1?}); {left_out} lines of signatures left out",
-        rows(&without)
+    let (looked, all) = (looked(&with), looked(&without));
+    assert!(
+        looked["off"].is_null() && looked["cleared"].as_u64() > Some(0),
+        "{looked}"
     );
+    assert_eq!(all["cleared"], 0);
+    format!(
+        "{} lines ({infected} with threats, {by_libclamav} by libclamav) have the same verdict with it ({fast:.1?}; {} views cleared, \
+         {} scanned by libclamav, {} audited) and without it ({slow:.1?}; {} scanned)",
+        rows(&without),
+        looked["cleared"],
+        looked["scanned"],
+        looked["audits"],
+        all["scanned"]
+    )
+}
+
+/// The prefilter's part of the summary.
+fn looked(output: &Output) -> Value {
+    let mut lines = output.stderr.trim_ascii_end().rsplit(|&byte| byte == b'\n');
+    let summary: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
+    summary["prefilter"].clone()
+}
+
+/// Unpacks every published signature file.
+fn unpack_published(data: &Path, into: &Path) {
+    fs::create_dir(into).unwrap();
+    for entry in fs::read_dir(data.join("sigs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        match name.strip_suffix(".zst") {
+            Some(stem) => fs::write(into.join(stem), corpus::unpack(&path)).unwrap(),
+            None => drop(fs::copy(&path, into.join(name)).unwrap()),
+        }
+    }
+}
+
+/// Signatures that turn the prefilter off, by name.
+fn in_the_way(database: &Path) -> Vec<String> {
+    let info = info(database);
+    let named = |list: &str, name: fn(&Value) -> Option<&str>| -> Vec<String> {
+        let names = info[list].as_array().unwrap().iter().map(name);
+        names.map(|name| name.unwrap().to_owned()).collect()
+    };
+    let doubts = named("doubts", |doubt| doubt["signature"].as_str());
+    let names = [doubts, named("anything", Value::as_str)].concat();
+    assert_eq!(info["on"], names.is_empty(), "{}", info["off"]);
+    names
 }
 
 /// Found in log lines: `/etc/passwd`, and `sshd` with `root` or `admin`.
@@ -127,24 +210,11 @@ fn info(database: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
-/// Writes one line for each message; a message of several lines becomes as many. Says how many messages there are.
-fn write_lines(data: &Path, nth: usize, into: &Path) -> usize {
-    let messages = corpus::every(data, nth);
-    fs::write(into, messages.join(&b'\n')).unwrap();
-    messages.len()
-}
-
-fn scan(database: &Path, prefilter: &str, lines: &Path) -> (Output, Duration) {
+fn scan(database: &Path, flags: &[String], prefilter: &str, lines: &Path) -> (Output, Duration) {
     let start = Instant::now();
     let mut command = Command::new(program());
-    command.args([
-        "scan",
-        "--lines",
-        "--format",
-        "jsonl",
-        "--prefilter",
-        prefilter,
-    ]);
+    command.args(["scan", "--lines", "--format=jsonl", "--stats=json"]);
+    command.args(["--prefilter", prefilter]).args(flags);
     command.arg("--database").arg(database).arg(lines);
     let output = command.output().unwrap();
     (output, start.elapsed())

@@ -453,6 +453,87 @@ fn the_log_gets_what_quiet_hides_and_is_appended_to() {
     assert!(twice.starts_with(&once) && twice.len() > once.len());
 }
 
+/// Two lines that libclamav has to look at, one of them for its bytes, and one that it has not.
+#[test]
+fn the_summary_says_what_the_prefilter_cleared_and_what_libclamav_looked_at() {
+    let scene = Scene::new();
+    let lines = "an ordinary line\nthis has the red-marker in it\n\nwith a \x01 in it\n";
+    scene.write("lines", lines);
+    let flags = ["--lines", "--views=raw", "--rules=off"];
+    let scan = |more: &[&str]| scene.scan(&[&flags[..], more, &["lines"]].concat());
+    let stats = scan(&["--stats=json"]).stats();
+    let looked = &stats["prefilter"];
+    assert_eq!(
+        looked["causes"],
+        serde_json::json!({ "bytes": 1, "signature": 1 })
+    );
+    assert_eq!(
+        (&looked["cleared"], &looked["scanned"]),
+        (&1.into(), &2.into())
+    );
+    assert_eq!(looked["off"], Value::Null);
+    assert!(looked["audits"].as_u64() <= Some(1), "{looked}");
+    assert_eq!(stats["signatures_left_out"], 0);
+    let summary = scan(&[]).err;
+    assert!(
+        summary.contains("\nPrefilter: 1 views cleared, 2 scanned by libclamav, "),
+        "{summary}"
+    );
+
+    let off = scan(&["--prefilter=off", "--stats=json"]).stats();
+    let looked = &off["prefilter"];
+    assert_eq!(
+        (&looked["cleared"], &looked["scanned"]),
+        (&0.into(), &3.into())
+    );
+    assert_eq!(looked["off"], "the prefilter is not asked for");
+    assert_eq!(looked["causes"], serde_json::json!({ "off": 3 }));
+}
+
+#[test]
+fn what_is_left_out_is_not_found_by_a_scan_and_the_summary_says_so() {
+    let scene = Scene::new();
+    let said = scene.scan(&["-r", "--leave-out=Test.Red", "tree"]);
+    let mut found: Vec<_> = said
+        .lines()
+        .into_iter()
+        .filter(|line| line.ends_with("FOUND"))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "tree/sub/bad.bin: Test.Blue.UNOFFICIAL FOUND",
+            "tree/sub/other/bad.bin: Test.Blue.UNOFFICIAL FOUND",
+        ]
+    );
+    assert!(
+        said.err
+            .contains("\nKnown viruses: 1\nSignatures left out: 1\n"),
+        "{}",
+        said.err
+    );
+    let said = scene.scan(&[
+        "-r",
+        "--leave-out=Test.Rad.UNOFFICIAL",
+        "--stats=json",
+        "tree",
+    ]);
+    assert!(
+        said.err
+            .starts_with("scanner-bin: warning: Test.Rad.UNOFFICIAL cannot be left out: "),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err.contains("; the nearest is Test.Red\n"),
+        "{}",
+        said.err
+    );
+    assert_eq!(said.stats()["signatures_left_out"], 0);
+    assert_eq!(said.stats()["infected"], 3);
+}
+
 #[test]
 fn statistics_are_one_object_and_agree_with_the_rows() {
     let scene = Scene::new();

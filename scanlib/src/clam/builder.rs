@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::beside::beside;
 use super::engine::{Engine, EngineInfo};
 use super::handle::{RawEngine, c_path};
+use super::leave_out::LeaveOut;
 use super::library::Library;
 use super::limits::Limits;
 use super::log;
@@ -82,6 +84,7 @@ pub struct EngineBuilder {
     listener: Listener,
     prefilter: bool,
     text_model: Option<TextModel>,
+    leave_out: Vec<String>,
 }
 
 impl EngineBuilder {
@@ -103,6 +106,7 @@ impl EngineBuilder {
             listener: Listener::default(),
             prefilter: true,
             text_model: None,
+            leave_out: Vec::new(),
         })
     }
 
@@ -176,6 +180,33 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps the signatures of these names out of the engine, whatever file they stand in. For those that turn the prefilter
+    /// off, see [`crate::prefilter::Off`], or that are wrong too often: **what only they find, is not found**.
+    ///
+    /// A name is written as it is reported, or as it stands in its file: `YARA.Rule.UNOFFICIAL`, `Rule`. One that is not there is
+    /// no error, as signatures come and go; [`EngineInfo::not_there`] says so. Names of `.sdb`, `.ftm` and `.ioc` files
+    /// are never there, and a bytecode goes by the name of its file.
+    ///
+    /// ```
+    /// use scanlib::{EngineBuilder, Library, Payload, Request};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// std::fs::write(dir.path().join("my.ndb"), "My.Needle:0:*:6e6565646c65\nMy.Straw:0:*:73747261773a\n")?;
+    /// let builder = EngineBuilder::new(Library::init()?)?.database(dir.path())?;
+    /// let engine = builder.leave_out(["My.Needle", "My.Haystack"]).compile()?;
+    /// assert!(engine.scan(Payload::Bytes(b"a needle"), &Request::new())?.names.is_empty());
+    /// assert_eq!(engine.info().left_out, ["My.Needle"]);
+    /// assert_eq!(engine.info().not_there[0].name, "My.Haystack");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave_out(
+        mut self,
+        names: impl IntoIterator<Item = impl Into<String>>,
+    ) -> EngineBuilder {
+        self.leave_out.extend(names.into_iter().map(Into::into));
+        self
+    }
+
     /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
     /// runs, and is called often for a large database: draw every tenth of a second, not every time.
     ///
@@ -203,12 +234,13 @@ impl EngineBuilder {
     /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
     /// An engine without a single signature is refused: it would call everything clean.
     pub fn compile(self) -> Result<Engine, LoadError> {
-        let mut names = self.prefilter.then(Names::default);
+        let wanted = self.prefilter || !self.leave_out.is_empty();
+        let mut names = wanted.then(Names::default);
         self.compile_and_name(&mut names)
     }
 
-    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded, and builds a
-    /// prefilter that is held to them.
+    /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded, keeps out those that
+    /// are to be left out, and builds a prefilter that is held to them if one is wanted.
     pub(crate) fn compile_and_name(
         mut self,
         names: &mut Option<Names>,
@@ -216,24 +248,39 @@ impl EngineBuilder {
         let tmp_dir = self.make_tmp_dir()?;
         self.apply_settings(tmp_dir.path())?;
 
+        if let Some(names) = names {
+            names.leave_out = LeaveOut::new(&self.leave_out);
+        }
         // Before libclamav parses, and again after: what is in memory is what the digest names.
         let before = self.digests()?;
-        let mut signatures = 0;
         let mut load_log = Vec::new();
-        if self.builtin {
-            let file = write_builtin(tmp_dir.path())
-                .map_err(|source| LoadError::new(tmp_dir.path(), LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), names, &mut load_log)?;
-        }
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
-        for path in &paths {
-            signatures += self.load(path, names, &mut load_log)?;
-        }
-        let reading = names.as_ref().map(|names| self.read(names)).transpose()?;
+        let (files, builtin) = (self.files()?, self.builtin);
+        let with_prefilter = self.prefilter && names.is_some();
+        // What libclamav passes over is known only when it has passed over it.
+        let at_once = with_prefilter && self.leave_out.is_empty();
+        let mut load = || self.load_all(tmp_dir.path(), &paths, names, &mut load_log);
+        // Both see what the files hold between the two digests.
+        let (reading, loaded) = match at_once {
+            true => {
+                let whole = || read(builtin, &files, &LeaveOut::default());
+                let (reading, loaded) = beside(whole, &mut load);
+                (Some(reading), loaded)
+            }
+            false => (None, load()),
+        };
+        let signatures = loaded?;
+        let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
+            let mut reading = reading.unwrap_or_else(|| read(builtin, &files, &names.leave_out));
+            let started = Instant::now();
+            reading.compare(names);
+            reading.took += started.elapsed();
+            reading
+        });
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -281,6 +328,16 @@ impl EngineBuilder {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
         }
         before.iter().for_each(|source| digest.add_digest(source));
+        let (left_out, not_there) = match names {
+            Some(names) => {
+                let loaded = names.signatures.iter().map(|named| &*named.name);
+                (names.leave_out.names(), names.leave_out.not_there(loaded))
+            }
+            None => (Vec::new(), Vec::new()),
+        };
+        for name in &left_out {
+            digest.add("left out", name.as_bytes());
+        }
         let info = EngineInfo {
             signatures,
             builtin_only: paths.is_empty(),
@@ -289,6 +346,8 @@ impl EngineBuilder {
             library,
             digest: digest.finish(),
             load_log,
+            left_out,
+            not_there,
             tmp_dir: tmp_dir.path().to_owned(),
         };
         Ok(Engine::new(
@@ -301,21 +360,33 @@ impl EngineBuilder {
         ))
     }
 
-    /// Reads the files for the prefilter, and holds them to what libclamav named.
-    fn read(&self, names: &Names) -> Result<Reading, LoadError> {
-        let started = Instant::now();
-        let mut reading = Reading::new();
+    /// Has libclamav load everything; returns how many signatures that are.
+    fn load_all(
+        &mut self,
+        tmp_dir: &Path,
+        paths: &[PathBuf],
+        names: &mut Option<Names>,
+        load_log: &mut Vec<String>,
+    ) -> Result<u64, LoadError> {
+        let mut signatures = 0;
         if self.builtin {
-            reading.text(database::BUILTIN_NAME, database::builtin_text());
+            let file = write_builtin(tmp_dir)
+                .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
+            signatures += self.load(file.path(), names, load_log)?;
         }
+        for path in paths {
+            signatures += self.load(path, names, load_log)?;
+        }
+        Ok(signatures)
+    }
+
+    /// Every file that libclamav loads.
+    fn files(&self) -> Result<Vec<PathBuf>, LoadError> {
+        let mut files = Vec::new();
         for source in &self.sources {
-            for file in source.files()? {
-                reading.file(&file);
-            }
+            files.append(&mut source.files()?);
         }
-        reading.compare(names);
-        reading.took = started.elapsed();
-        Ok(reading)
+        Ok(files)
     }
 
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
@@ -391,6 +462,21 @@ impl EngineBuilder {
     fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
         self.sources.iter().map(Source::digest).collect()
     }
+}
+
+/// Reads the files for the prefilter.
+fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
+    let started = Instant::now();
+    let mut reading = Reading::new();
+    reading.leave_out(leave_out);
+    if builtin {
+        reading.text(database::BUILTIN_NAME, database::builtin_text());
+    }
+    for file in files {
+        reading.file(file);
+    }
+    reading.took = started.elapsed();
+    reading
 }
 
 /// The shipped signature as a file, because libclamav loads files only.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::call::{self, Input, Surroundings};
 use super::handle::RawEngine;
+use super::leave_out::NotThere;
 use super::library::LibraryVersion;
 use super::limits::Limits;
 use super::map::MemoryMap;
@@ -49,10 +50,15 @@ pub struct EngineInfo {
     pub builtin_only: bool,
     /// The library that does the work.
     pub library: LibraryVersion,
-    /// SHA-256 over the names and contents of the files that were loaded.
+    /// SHA-256 over the names and contents of the files that were loaded, and the names of what was left out.
     pub digest: Digest,
     /// What libclamav warned about while it loaded, oldest first: a signature it left out, for example.
     pub load_log: Vec<String>,
+    /// Names of what was kept out because [`crate::EngineBuilder::leave_out`] asks for it, in their order, as libclamav gives
+    /// them but for `.UNOFFICIAL`.
+    pub left_out: Vec<String>,
+    /// What was to be left out, and is not there.
+    pub not_there: Vec<NotThere>,
     /// The engine's own directory for temporary files. If it vanishes or is full, scans are incomplete.
     pub tmp_dir: PathBuf,
 }

@@ -17,6 +17,7 @@
 //! returned clean or infected, and it logged no error on that thread meanwhile.
 
 mod allocator;
+mod beside;
 mod builder;
 mod call;
 mod cancel;
@@ -24,6 +25,7 @@ mod code;
 mod engine;
 mod file_map;
 mod handle;
+mod leave_out;
 mod library;
 mod limits;
 mod log;
@@ -42,6 +44,8 @@ pub use cancel::CancelToken;
 pub(crate) use engine::NOT_LOOKED_AT_BYTES;
 pub use engine::{Engine, EngineInfo, EngineScan};
 pub use file_map::FileMap;
+pub(crate) use leave_out::LeaveOut;
+pub use leave_out::NotThere;
 pub use library::{Library, LibraryVersion};
 pub use limits::Limits;
 pub(crate) use names::{Named, NamedKind, Names};

@@ -1,4 +1,4 @@
-//! Which signatures libclamav loads, by its own account.
+//! Which signatures libclamav loads, by its own account, and which it is to leave out.
 //!
 //! Only those that look into a plain message are named: hashes are too many, and whoever reads a hash
 //! file reads it line by line like libclamav. Signatures in `.sdb`, `.ftm` and `.ioc` are never named
@@ -9,6 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
 use super::handle::RawEngine;
+use super::leave_out::LeaveOut;
 
 /// Signatures in the order in which libclamav named them.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Names {
     pub(crate) signatures: Vec<Named>,
     /// Something could not be noted down: the list is not complete.
     pub(crate) incomplete: bool,
+    /// What is kept out of the engine; none of it is among the signatures.
+    pub(crate) leave_out: LeaveOut,
 }
 
 /// One signature.
@@ -40,18 +43,26 @@ pub(crate) enum NamedKind {
     Bytecode,
     /// `yara`
     Yara,
+    /// `hdb` and the like; not noted down.
+    Hash,
     /// A word that is not known here.
     Other,
 }
 
 impl NamedKind {
-    /// `None` for hashes and for what never looks into a plain message.
+    /// `None` for what never looks into a plain message.
     fn of(kind: &[u8]) -> Option<NamedKind> {
         match kind {
             // Hashes go by the name of their file from its first dot on, in the case it is written in.
             [
                 ..,
-                b'h' | b'H' | b'm' | b'M',
+                b'h' | b'H',
+                b'd' | b'D' | b's' | b'S',
+                b'b' | b'B' | b'u' | b'U',
+            ] => Some(NamedKind::Hash),
+            [
+                ..,
+                b'm' | b'M',
                 b'd' | b'D' | b's' | b'S',
                 b'b' | b'B' | b'u' | b'U',
             ]
@@ -82,13 +93,19 @@ impl Names {
         result
     }
 
-    fn note(&mut self, kind: &[u8], name: &[u8]) {
-        if let Some(kind) = NamedKind::of(kind) {
+    /// Whether libclamav is to pass over the signature.
+    fn note(&mut self, kind: &[u8], name: &[u8]) -> bool {
+        let kind = NamedKind::of(kind);
+        if self.leave_out.takes(kind, name) {
+            return true;
+        }
+        if let Some(kind) = kind.filter(|kind| *kind != NamedKind::Hash) {
             self.signatures.push(Named {
                 kind,
                 name: name.into(),
             });
         }
+        false
     }
 }
 
@@ -110,11 +127,13 @@ unsafe extern "C" fn on_signature(
     // SAFETY: as above.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     // A panic must not cross C.
-    if panic::catch_unwind(AssertUnwindSafe(|| names.note(kind, name))).is_err() {
-        names.incomplete = true;
+    match panic::catch_unwind(AssertUnwindSafe(|| names.note(kind, name))) {
+        Ok(leave_out) => c_int::from(leave_out),
+        Err(_) => {
+            names.incomplete = true;
+            0
+        }
     }
-    // Anything else keeps the signature out of the engine.
-    0
 }
 
 #[cfg(test)]

@@ -133,11 +133,21 @@ impl ViewBuffers {
     ///
     /// `guarded` is left to the scanner: it depends on what libclamav makes of a buffer.
     pub fn views<'a>(&'a mut self, message: &'a Message<'_>, set: ViewSet) -> Views<'a> {
+        self.decode(message, set);
+        self.list(message, set)
+    }
+
+    /// Decodes the payloads of a message that `set` asks for.
+    pub(crate) fn decode(&mut self, message: &Message<'_>, set: ViewSet) {
         self.payloads.clear();
         if set.contains(View::Decoded) {
             // From the whole text, of which the body is a part: headers can carry payloads, too.
             self.payloads.carve(message.text());
         }
+    }
+
+    /// The buffers of the message that was decoded last.
+    pub(crate) fn list<'a>(&'a self, message: &'a Message<'_>, set: ViewSet) -> Views<'a> {
         let mut views = Views {
             list: [ViewRef {
                 view: View::Raw,

@@ -102,7 +102,8 @@ pub enum Off {
         /// How many more there are.
         more: u64,
     },
-    /// Signatures that may match any message at all: a negated condition, for example.
+    /// Signatures that may match any message at all: a negated condition, for example. Who can do without them
+    /// has them left out: [`crate::EngineBuilder::leave_out`].
     Anything {
         /// Their names.
         signatures: Vec<String>,
@@ -121,6 +122,9 @@ pub enum Off {
     },
 }
 
+/// What to do about signatures that turn it off.
+const LEAVE_OUT: &str = "; leave_out keeps a signature out of the engine, if you can do without it";
+
 impl fmt::Display for Off {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,18 +133,24 @@ impl fmt::Display for Off {
                 f,
                 "libclamav {version} was never compared with the prefilter, only 1.4 was"
             ),
-            Off::NotUnderstood { first, more: 0 } => write!(f, "not understood: {first}"),
             Off::NotUnderstood { first, more } => {
-                write!(f, "not understood: {first}; and {more} more")
+                write!(f, "not understood: {first}")?;
+                if *more > 0 {
+                    write!(f, "; and {more} more")?;
+                }
+                match first.signature {
+                    Some(_) => f.write_str(LEAVE_OUT),
+                    None => Ok(()),
+                }
             }
             Off::Anything { signatures } => {
                 let shown = signatures.len().min(3);
                 let names = signatures.get(..shown).unwrap_or_default().join(", ");
                 write!(f, "may match any message: {names}")?;
-                match signatures.len() - shown {
-                    0 => Ok(()),
-                    more => write!(f, " and {more} more"),
+                if signatures.len() > shown {
+                    write!(f, " and {} more", signatures.len() - shown)?;
                 }
+                f.write_str(LEAVE_OUT)
             }
             Off::TooMuch { why } => f.write_str(why),
             Off::Wrong { names, .. } => write!(

@@ -1,6 +1,6 @@
 //! From signature files to what the prefilter is built of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead, BufReader};
@@ -14,7 +14,7 @@ use super::pattern::{self, Modifiers, Offset, Target};
 use super::signature::{Kind, Signature, SizeRange};
 use super::types::Types;
 use super::yara;
-use crate::clam::{Named, NamedKind, Names};
+use crate::clam::{LeaveOut, Named, NamedKind, Names};
 
 /// Bytes of a file of YARA rules; the largest collections have some ten million.
 const LARGEST_YARA: u64 = 256 << 20;
@@ -64,10 +64,22 @@ pub(crate) struct Reading {
     /// Names of everything that libclamav names, hashed.
     names: HashSet<u64>,
     hasher: RandomState,
+    /// What libclamav was told to pass over.
+    left_out: HashMap<Box<[u8]>, Vec<LeftOut>>,
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) doubts_not_told: u64,
     /// How long the reading took.
     pub(crate) took: Duration,
+}
+
+/// Signatures of one name and kind that libclamav was told to pass over.
+#[derive(Clone, Copy, Debug)]
+struct LeftOut {
+    kind: NamedKind,
+    /// So many it passed over.
+    by_libclamav: u64,
+    /// So many were passed over here.
+    here: u64,
 }
 
 /// Where in the files.
@@ -88,10 +100,45 @@ impl Reading {
             normalises_to_file: false,
             names: HashSet::new(),
             hasher: RandomState::new(),
+            left_out: HashMap::new(),
             doubts: Vec::new(),
             doubts_not_told: 0,
             took: Duration::ZERO,
         }
+    }
+
+    /// What libclamav passed over when it loaded, to be passed over here as well.
+    pub(crate) fn leave_out(&mut self, names: &LeaveOut) {
+        for (kind, name, by_libclamav) in names.kept_out() {
+            // What has no kind is not read here.
+            self.left_out
+                .entry(name.into())
+                .or_default()
+                .extend(kind.map(|kind| LeftOut {
+                    kind,
+                    by_libclamav,
+                    here: 0,
+                }));
+        }
+    }
+
+    /// Whether libclamav passed over the signature of a line.
+    fn passes_over(
+        &mut self,
+        kind: NamedKind,
+        line: Result<&[u8], &'static str>,
+        name: fn(&[u8]) -> &[u8],
+    ) -> bool {
+        !self.left_out.is_empty() && line.is_ok_and(|line| self.is_left_out(kind, name(line)))
+    }
+
+    /// Whether libclamav passed over a signature of this name.
+    fn is_left_out(&mut self, kind: NamedKind, name: &[u8]) -> bool {
+        let kinds = self.left_out.get_mut(name);
+        let found = kinds.and_then(|kinds| kinds.iter_mut().find(|known| known.kind == kind));
+        let Some(found) = found else { return false };
+        found.here += 1;
+        true
     }
 
     /// Reads a file that libclamav loads. What goes wrong becomes a doubt.
@@ -140,6 +187,8 @@ impl Reading {
         format: Format,
         content: &mut dyn BufRead,
     ) -> io::Result<()> {
+        // A line of `.sdb` is read like one of `.ndb`, but libclamav does not name it, and so loads it.
+        let names_body = !name.to_ascii_lowercase().ends_with(b".sdb");
         let each = |most: usize, content: &mut dyn BufRead, take: &mut TakeLine<'_>| {
             lines::each(content, most, &mut |line, text| {
                 let place = Place {
@@ -151,24 +200,33 @@ impl Reading {
         };
         match format {
             Format::Body => each(lines::SHORT, content, &mut |place, line| {
+                if names_body && self.passes_over(NamedKind::Body, line, body::name) {
+                    return;
+                }
                 let parsed = line.and_then(body::parse);
                 match parsed {
                     Ok(parsed) => self.body(place, NamedKind::Body, &parsed),
                     Err(why) => self.doubt(place, None, why.to_owned()),
                 }
             }),
-            Format::Plain => each(lines::SHORT, content, &mut |place, line| match line
-                .and_then(body::parse_plain)
-            {
-                Ok(Some(parsed)) => self.body(place, NamedKind::Plain, &parsed),
-                Ok(None) => {}
-                Err(why) => self.doubt(place, None, why.to_owned()),
+            Format::Plain => each(lines::SHORT, content, &mut |place, line| {
+                if self.passes_over(NamedKind::Plain, line, body::name_plain) {
+                    return;
+                }
+                match line.and_then(body::parse_plain) {
+                    Ok(Some(parsed)) => self.body(place, NamedKind::Plain, &parsed),
+                    Ok(None) => {}
+                    Err(why) => self.doubt(place, None, why.to_owned()),
+                }
             }),
             Format::Logical => each(lines::LONG, content, &mut |place, line| match line {
                 Ok(line) => self.logical(place, line, Kind::Logical),
                 Err(why) => self.doubt(place, None, why.to_owned()),
             }),
             Format::Bytecode => {
+                if self.is_left_out(NamedKind::Bytecode, name) {
+                    return Ok(());
+                }
                 self.name(NamedKind::Bytecode, name);
                 self.normalises_to_file = true;
                 each(BYTECODE_LINE, content, &mut |place, line| match line {
@@ -180,14 +238,17 @@ impl Reading {
                     Err(why) => self.doubt(place, None, why.to_owned()),
                 })
             }
-            Format::Hash => each(lines::SHORT, content, &mut |place, line| match line
-                .and_then(hash::parse)
-            {
-                Ok(line) => {
-                    self.hash_lines += 1;
-                    self.hashes.add(line.kind, line.size, line.start);
+            Format::Hash => each(lines::SHORT, content, &mut |place, line| {
+                if self.passes_over(NamedKind::Hash, line, hash::name) {
+                    return;
                 }
-                Err(why) => self.doubt(place, None, why.to_owned()),
+                match line.and_then(hash::parse) {
+                    Ok(line) => {
+                        self.hash_lines += 1;
+                        self.hashes.add(line.kind, line.size, line.start);
+                    }
+                    Err(why) => self.doubt(place, None, why.to_owned()),
+                }
             }),
             Format::FileTypes => each(lines::SHORT, content, &mut |place, line| {
                 let added = line
@@ -227,6 +288,9 @@ impl Reading {
     }
 
     fn logical(&mut self, place: &Place, line: &[u8], kind: Kind) {
+        if self.is_left_out(NamedKind::Logical, logical::name(line)) {
+            return;
+        }
         self.name(NamedKind::Logical, logical::name(line));
         if let Some(signature) = logical::logical(line, kind) {
             self.normalises_to_file |= logical::is_relative_text(line);
@@ -256,6 +320,9 @@ impl Reading {
             };
             if signature.name.is_empty() {
                 self.add(&place, signature);
+                continue;
+            }
+            if self.is_left_out(NamedKind::Yara, yara_name(&signature.name).as_bytes()) {
                 continue;
             }
             self.name(NamedKind::Yara, yara_name(&signature.name).as_bytes());
@@ -307,6 +374,7 @@ impl Reading {
             let why = "libclamav's names of what it loaded are incomplete".to_owned();
             self.doubt(&everything, None, why);
         }
+        self.compare_left_out(&everything);
         let mut rules = HashSet::new();
         for Named { kind, name } in &names.signatures {
             if *kind == NamedKind::Yara {
@@ -322,6 +390,29 @@ impl Reading {
             if names.incomplete || rules.contains(yara_name(&signature.name).as_bytes()) {
                 self.add(&place, signature);
             }
+        }
+    }
+
+    /// No more may be passed over here than libclamav passed over: a signature in a file of which it names nothing is loaded.
+    fn compare_left_out(&mut self, everything: &Place) {
+        let all = self.left_out.iter();
+        let all = all.flat_map(|(name, kinds)| kinds.iter().map(move |known| (name, known)));
+        let too_many = all.filter(|(_, known)| known.here > known.by_libclamav);
+        let mut too_many: Vec<_> = too_many
+            .map(|(name, known)| {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let LeftOut {
+                    by_libclamav, here, ..
+                } = known;
+                let why = format!(
+                    "it was to be left out, and libclamav left out {by_libclamav} of the {here} of this name"
+                );
+                (name, why)
+            })
+            .collect();
+        too_many.sort();
+        for (name, why) in too_many {
+            self.doubt(everything, Some(name), why);
         }
     }
 }

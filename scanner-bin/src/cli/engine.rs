@@ -23,6 +23,10 @@ pub struct EngineArgs {
     #[arg(long)]
     pub detect_pua: bool,
 
+    /// Keep the signature of this name out of the engine; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub leave_out: Vec<String>,
+
     /// Counts of your own log lines, as `db tune` writes them, for the prefilter to choose by
     #[arg(long, value_name = "FILE")]
     pub text_model: Option<PathBuf>,
@@ -38,16 +42,29 @@ impl EngineArgs {
             database: self.database.clone(),
             bytecode_unsigned: self.bytecode_unsigned,
             pua: self.detect_pua,
+            leave_out: self.leave_out.clone(),
             text_model: self.text_model.clone(),
             ..EngineSettings::default()
         })?;
         for line in &engine.info().load_log {
             super::say(format_args!("scanner-bin: {}", Escaped(line.as_bytes())));
         }
+        say_not_there(&engine);
         if self.database.is_empty() {
             super::say(format_args!("{BUILTIN_ONLY}"));
         }
         Ok(engine)
+    }
+}
+
+/// Says which names of `--leave-out` are not there.
+pub(super) fn say_not_there(engine: &Engine) {
+    for name in &engine.info().not_there {
+        let said = name.to_string();
+        super::say(format_args!(
+            "scanner-bin: warning: {}",
+            Escaped(said.as_bytes())
+        ));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
 use crate::ops::server::Server;
-use crate::reload::{Fingerprint, Loader, Reloading};
+use crate::reload::{self, Loader, Reloading};
 use crate::service::{self, Watch};
 use crate::shutdown::Shutdown;
 
@@ -64,7 +64,7 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
     }
     let loader = Loader::new(&config.scan, &watch);
     // Before the load: what changes while it goes on is a change.
-    let files = Fingerprint::of(&config.scan.database);
+    let files = reload::watched(&config.scan);
     let slot = DetectorSlot::new(loader.first()?);
     let reloading = Reloading::start(loader, slot.clone(), files, hangup, shutdown.clone())?;
     let ended = service::run(config, &slot, &watch, &shutdown);

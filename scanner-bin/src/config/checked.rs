@@ -250,6 +250,8 @@ pub struct ScanConfig {
     pub bytecode_unsigned: bool,
     /// How often signature files are looked at, to load them anew when they changed; zero for never.
     pub reload_interval: Duration,
+    /// Names of signatures that are kept out of the engine.
+    pub leave_out: Vec<String>,
     /// Spare libclamav what it would certainly call clean.
     pub prefilter: bool,
     /// One in so many buffers that the prefilter cleared is scanned all the same, for a hundredth of the time at most; 0 for none.
@@ -275,6 +277,7 @@ impl Default for ScanConfig {
             retries: 3,
             bytecode_unsigned: false,
             reload_interval: Duration::from_secs(10),
+            leave_out: Vec::new(),
             prefilter: true,
             audit_one_in: AuditOptions::default().one_in,
             text_model: None,
@@ -680,6 +683,13 @@ impl Check<'_> {
             || format!("{max_message_bytes} is not a length that a record can have"),
             "set 1 to 2147483647",
         );
+        let leave_out = raw.leave_out.map_or(default.leave_out, |names| names.0);
+        self.require(
+            leave_out.iter().all(|name| !name.trim().is_empty()),
+            "scan.leave_out",
+            || "an empty name".to_owned(),
+            "write the names of signatures, or leave it out",
+        );
         ScanConfig {
             database: raw.database.map_or(default.database, |paths| paths.0),
             threads: threads.unwrap_or(NonZeroUsize::MIN),
@@ -697,6 +707,7 @@ impl Check<'_> {
             reload_interval: raw
                 .reload_interval
                 .map_or(default.reload_interval, |span| span.0),
+            leave_out,
             prefilter: raw.prefilter.unwrap_or(default.prefilter),
             audit_one_in: raw.audit_one_in.unwrap_or(default.audit_one_in),
             text_model: raw.text_model.map(PathBuf::from),

@@ -54,6 +54,9 @@ pub struct RunFlags {
     /// Severity rules [default: on]
     #[arg(long, value_name = "on|off")]
     pub rules: Option<String>,
+    /// Keep the signature of this name out of the engine: what only it finds is not found; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub leave_out: Vec<String>,
     /// Skip libclamav where it is proven that it would find nothing [default: on]
     #[arg(long, value_name = "on|off")]
     pub prefilter: Option<String>,
@@ -84,6 +87,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("scan.threads", "threads"),
     ("scan.views", "views"),
     ("scan.rules", "rules"),
+    ("scan.leave_out", "leave-out"),
     ("scan.prefilter", "prefilter"),
     ("ops.listen", "listen"),
     ("ops.instance", "instance"),
@@ -99,6 +103,7 @@ impl RunFlags {
             .iter()
             .map(|path| Value::from(path.to_string_lossy().into_owned()))
             .collect();
+        let leave_out = self.leave_out.iter().cloned().map(Value::from).collect();
         [
             ("brokers", text(&self.brokers)),
             ("group", text(&self.group)),
@@ -119,6 +124,10 @@ impl RunFlags {
             ("threads", text(&self.threads)),
             ("views", text(&self.views)),
             ("rules", text(&self.rules)),
+            (
+                "leave-out",
+                (!self.leave_out.is_empty()).then_some(ValueKind::Array(leave_out)),
+            ),
             ("prefilter", text(&self.prefilter)),
             ("listen", text(&self.listen)),
             ("instance", text(&self.instance)),

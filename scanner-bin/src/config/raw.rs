@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checked::{Compression, Delivery, Emit, ResultKey, SaslMechanism};
-use super::units::{Bytes, Paths, Span, Views};
+use super::units::{Bytes, Paths, Span, Views, Words};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -87,6 +87,7 @@ pub(super) struct RawScan {
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
     pub(super) reload_interval: Option<Span>,
+    pub(super) leave_out: Option<Words>,
     pub(super) prefilter: Option<bool>,
     pub(super) audit_one_in: Option<u32>,
     pub(super) text_model: Option<String>,

@@ -10,7 +10,7 @@ use super::raw::{Raw, RawFields, RawKafka, RawOps, RawSasl, RawScan, RawTls};
 use super::secret::{Secret, SecretSource};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
-use super::units::{Bytes, Paths, Span, Views};
+use super::units::{Bytes, Paths, Span, Views, Words};
 
 /// Origins are written from this column on, where there is room.
 const COLUMN: usize = 44;
@@ -177,6 +177,7 @@ impl From<&ScanConfig> for RawScan {
             retries: Some(scan.retries),
             bytecode_unsigned: Some(scan.bytecode_unsigned),
             reload_interval: Some(Span(scan.reload_interval)),
+            leave_out: Some(Words(scan.leave_out.clone())),
             prefilter: Some(scan.prefilter),
             audit_one_in: Some(scan.audit_one_in),
             text_model: scan.text_model.as_deref().map(text),

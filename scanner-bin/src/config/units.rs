@@ -20,6 +20,10 @@ pub(super) struct Bytes(pub(super) u64);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Paths(pub(super) Vec<PathBuf>);
 
+/// A list of words: an array, or one string of them separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Words(pub(super) Vec<String>);
+
 /// Views: an array, or one string of names separated by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -152,6 +156,40 @@ impl<'de> Deserialize<'de> for Paths {
         }
 
         deserializer.deserialize_any(PathsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
+        struct WordsVisitor;
+
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of words")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Words, E> {
+                let words = text.split(',').map(str::trim);
+                Ok(Words(
+                    words
+                        .filter(|word| !word.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                ))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = seq.next_element::<String>()? {
+                    words.push(word);
+                }
+                Ok(Words(words))
+            }
+        }
+
+        deserializer.deserialize_any(WordsVisitor)
     }
 }
 

@@ -82,6 +82,9 @@ pub fn messages(data: &Path, wanted: &BTreeSet<Place>) -> BTreeMap<Place, Vec<u8
     messages
 }
 
+/// Lines of `windows-events` are ten times as long as others, so of them no more than one in so many is taken.
+const WINDOWS_NTH: usize = 20;
+
 /// Every `nth` message of all logs and payloads, from the first of each file on.
 pub fn every(data: &Path, nth: usize) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
@@ -96,6 +99,10 @@ pub fn every(data: &Path, nth: usize) -> Vec<Vec<u8>> {
         let file = name.strip_suffix(".zst").unwrap();
         let text = unpack(&path);
         let lines = text.trim_ascii_end().split(|&byte| byte == b'\n');
+        let nth = match file {
+            "windows-events.jsonl" => nth.max(WINDOWS_NTH),
+            _ => nth,
+        };
         messages.extend(lines.step_by(nth).map(|line| message(file, line)));
     }
     messages

@@ -61,6 +61,16 @@ pub(crate) fn parse_plain(line: &[u8]) -> Result<Option<Body<'_>>, &'static str>
     }))
 }
 
+/// The name in a line of `.ndb`, whether the line is understood or not.
+pub(crate) fn name(line: &[u8]) -> &[u8] {
+    line.split(|&byte| byte == b':').next().unwrap_or_default()
+}
+
+/// The same of a line of `.db`.
+pub(crate) fn name_plain(line: &[u8]) -> &[u8] {
+    line.split(|&byte| byte == b'=').next().unwrap_or_default()
+}
+
 impl Body<'_> {
     /// What it needs to match a plain message; `None` if it never looks at one.
     pub(crate) fn signature(&self) -> Option<Signature> {

@@ -38,6 +38,11 @@ pub(crate) fn parse(line: &[u8]) -> Result<HashLine, &'static str> {
     })
 }
 
+/// The name in a line, whether the line is understood or not.
+pub(crate) fn name(line: &[u8]) -> &[u8] {
+    line.split(|&byte| byte == b':').nth(2).unwrap_or_default()
+}
+
 fn file_size(digits: &[u8]) -> Option<u32> {
     let size: u32 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     (1..u32::MAX).contains(&size).then_some(size)

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use clap::Args;
+use scanlib::EngineInfo;
 use scanlib::prefilter::{Doubt, Kinds, Off, Prefilter, Summary};
 use serde_json::{Value, json};
 
@@ -17,6 +18,9 @@ use crate::json;
 const EXIT_OFF: u8 = 1;
 /// So many names are shown of each list; the JSON object has all of them.
 const SHOWN: usize = 20;
+/// What to do about signatures that turn it off.
+const HOW_TO_LEAVE_OUT: &str =
+    "if you can do without them: --leave-out NAME for each, or scan.leave_out in the configuration";
 
 /// What is loaded, and how it is told.
 #[derive(Args, Debug)]
@@ -44,10 +48,10 @@ pub(super) fn run(args: &InfoArgs) -> ExitCode {
         Ok(engine) => engine,
         Err(error) => return fail(&error),
     };
-    let (prefilter, loaded) = (engine.prefilter(), engine.info().signatures);
+    let (prefilter, info) = (engine.prefilter(), engine.info());
     let page = match args.format {
-        Format::Text => Page { prefilter, loaded }.to_string().into_bytes(),
-        Format::Json => match object(prefilter, loaded) {
+        Format::Text => Page { prefilter, info }.to_string().into_bytes(),
+        Format::Json => match object(prefilter, info) {
             Ok(page) => page,
             Err(error) => return fail(&error),
         },
@@ -69,12 +73,12 @@ fn exit_status(off: Option<&Off>) -> u8 {
 /// For people.
 struct Page<'a> {
     prefilter: &'a Prefilter,
-    loaded: u64,
+    info: &'a EngineInfo,
 }
 
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Page { prefilter, loaded } = self;
+        let Page { prefilter, info } = self;
         let summary = prefilter.summary();
         match prefilter.off() {
             None => line(f, "prefilter", &"on")?,
@@ -84,8 +88,13 @@ impl Display for Page<'_> {
         line(
             f,
             "loaded",
-            &format_args!("{loaded} signatures by libclamav's count"),
+            &format_args!("{} signatures by libclamav's count", info.signatures),
         )?;
+        if !info.left_out.is_empty() {
+            let count = info.left_out.len();
+            line(f, "left out", &format_args!("{count}, as --leave-out says"))?;
+            names(f, &info.left_out)?;
+        }
         line(
             f,
             "plain text",
@@ -150,13 +159,20 @@ fn numbers(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
 /// What turns it off, one by one.
 fn reasons(f: &mut fmt::Formatter<'_>, prefilter: &Prefilter) -> fmt::Result {
     match prefilter.off() {
-        Some(Off::Anything { signatures }) => names(f, signatures),
+        Some(Off::Anything { signatures }) => {
+            names(f, signatures)?;
+            line(f, "", &HOW_TO_LEAVE_OUT)
+        }
         Some(Off::NotUnderstood { more, .. }) => {
             let doubts = prefilter.doubts();
             for doubt in doubts {
                 line(f, "", &Escaped(doubt.to_string().as_bytes()))?;
             }
-            more_than(f, (more + 1).saturating_sub(doubts.len() as u64))
+            more_than(f, (more + 1).saturating_sub(doubts.len() as u64))?;
+            match doubts.iter().any(|doubt| doubt.signature.is_some()) {
+                true => line(f, "", &HOW_TO_LEAVE_OUT),
+                false => Ok(()),
+            }
         }
         _ => Ok(()),
     }
@@ -205,7 +221,7 @@ fn kinds(kinds: &Kinds) -> [(&'static str, usize); 5] {
     ]
 }
 
-fn object(prefilter: &Prefilter, loaded: u64) -> serde_json::Result<Vec<u8>> {
+fn object(prefilter: &Prefilter, info: &EngineInfo) -> serde_json::Result<Vec<u8>> {
     let summary = prefilter.summary();
     let doubts: Vec<Value> = prefilter.doubts().iter().map(doubt).collect();
     let anything = match prefilter.off() {
@@ -229,7 +245,9 @@ fn object(prefilter: &Prefilter, loaded: u64) -> serde_json::Result<Vec<u8>> {
                 _ => 0,
             },
             "anything": anything,
-            "loaded": loaded,
+            "loaded": info.signatures,
+            "left_out": info.left_out,
+            "not_there": info.not_there.iter().map(|one| &one.name).collect::<Vec<_>>(),
             "signatures": {
                 "body": summary.signatures.body,
                 "logical": summary.signatures.logical,

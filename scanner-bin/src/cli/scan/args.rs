@@ -91,6 +91,10 @@ pub struct ScanArgs {
     #[arg(long, value_enum, default_value_t = Switch::On, value_name = "on|off", hide_possible_values = true, hide_short_help = true)]
     pub prefilter: Switch,
 
+    /// Keep the signature of this name out of the engine: what only it finds is not found; repeatable
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    pub leave_out: Vec<String>,
+
     /// Counts of your own log lines, as `db tune` writes them, for the prefilter to choose by
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub text_model: Option<PathBuf>,

@@ -136,12 +136,13 @@ impl Work for Job {
         let rows = match self.item {
             Item::File(path) => vec![object(worker, settings, path, None)],
             Item::Bytes(path, bytes) => vec![object(worker, settings, path, Some(&bytes))],
-            Item::Lines(path, batch) => batch
-                .iter()
-                .map(|(number, line, len)| Row {
+            Item::Lines(path, batch) => lines(worker, settings, &batch)
+                .into_iter()
+                .zip(batch.iter())
+                .map(|(outcome, (number, _, len))| Row {
                     line: Some(number),
                     bytes: len + 1,
-                    ..Row::plain(Arc::clone(&path), self::line(worker, settings, line, len))
+                    ..Row::plain(Arc::clone(&path), outcome)
                 })
                 .collect(),
         };
@@ -241,23 +242,43 @@ fn whole(scanner: &mut Scanner, settings: &Settings, bytes: &[u8]) -> Result<Rep
     scanner.scan_message(&settings.parser.parse(bytes), &request)
 }
 
-/// Scans one line.
-fn line(worker: &mut Worker, settings: &Settings, line: &[u8], len: u64) -> Outcome {
+/// What becomes of a line that is not scanned.
+fn not_scanned(settings: &Settings, line: &[u8], len: u64) -> Option<Outcome> {
     if len > line.len() as u64 {
-        return Outcome::TooLong {
-            len,
-            max: settings.max_message_bytes as u64,
-        };
+        let max = settings.max_message_bytes as u64;
+        return Some(Outcome::TooLong { len, max });
     }
-    if line.is_empty() {
-        return Outcome::Empty;
-    }
+    line.is_empty().then_some(Outcome::Empty)
+}
+
+/// Scans lines, in one go.
+fn lines(worker: &mut Worker, settings: &Settings, batch: &LineBatch) -> Vec<Outcome> {
     let request = Request::new().options(settings.options);
-    let message = settings.parser.parse(line);
-    match worker.scan(|scanner| scanner.scan_message(&message, &request)) {
-        Ok(report) => Outcome::Scanned(report),
-        Err(error) => Outcome::Error(error.to_string()),
-    }
+    let is_scanned =
+        |(_, line, len): &(u64, &[u8], u64)| not_scanned(settings, line, *len).is_none();
+    let scanned = batch.iter().filter(is_scanned);
+    let messages: Vec<_> = scanned
+        .map(|(_, line, _)| settings.parser.parse(line))
+        .collect();
+    let in_one_go = worker.scan(|scanner| {
+        let reports = scanner.scan_messages(&messages, &request);
+        Ok(reports.collect::<Vec<_>>())
+    });
+    let reports = in_one_go.unwrap_or_else(|_| {
+        // A panic, which is to cost one line its answer and not all.
+        let one = |message| worker.scan(|scanner| scanner.scan_message(message, &request));
+        messages.iter().map(one).collect()
+    });
+    let mut reports = reports.into_iter();
+    let outcome = |(_, line, len)| match not_scanned(settings, line, len) {
+        Some(outcome) => outcome,
+        None => match reports.next() {
+            Some(Ok(report)) => Outcome::Scanned(report),
+            Some(Err(error)) => Outcome::Error(error.to_string()),
+            None => Outcome::Error("the scan has no report".to_owned()),
+        },
+    };
+    batch.iter().map(outcome).collect()
 }
 
 /// The most of an object that a view other than `raw` is made of.

@@ -18,17 +18,18 @@ mod walk;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use scanlib::{Detector, DetectorSlot, Parser, Pool, RuleSet, Shutdown};
+use scanlib::{Detector, DetectorSlot, Parser, Pool, PoolStats, RuleSet, Shutdown};
 
 pub use args::{Format, ScanArgs, Switch};
 
-use super::engine::BUILTIN_ONLY;
+use super::engine::{BUILTIN_ONLY, say_not_there};
 use super::{MAX_MESSAGE_BYTES, say};
 use crate::engine::{self, EngineSettings};
 use job::{Answer, Job, Settings};
@@ -69,6 +70,7 @@ fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
         .unwrap_or(NonZeroUsize::MIN);
     let (tickets, ordered) = order::window(threads.get() * WINDOW_PER_THREAD);
     let (answers, arriving) = crossbeam_channel::bounded(threads.get());
+    let prefilter = detector.prefilter().clone();
     let pool = Pool::builder(DetectorSlot::new(detector.clone()))
         .workers(threads)
         .start(answers.clone())?;
@@ -88,21 +90,25 @@ fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
                 }
             });
         }
-        scope.spawn(move || feed(args, list, &detector, pool, tickets, &answers));
-        // Both are dropped on the way out: that is what stops the reader, and after it the pool.
-        let (arriving, mut ordered) = (arriving, ordered);
-        let printed = (|| {
-            for answer in &arriving {
-                for answer in ordered.accept(answer.number, answer) {
-                    answer.rows.iter().try_for_each(|row| printer.row(row))?;
+        let reader = scope.spawn(move || feed(args, list, &detector, pool, tickets, answers));
+        let printed = {
+            // Both are dropped on the way out: that is what stops the reader, and after it the pool.
+            let (arriving, mut ordered) = (arriving, ordered);
+            (|| {
+                for answer in &arriving {
+                    for answer in ordered.accept(answer.number, answer) {
+                        answer.rows.iter().try_for_each(|row| printer.row(row))?;
+                    }
+                    if arriving.is_empty() {
+                        printer.flush()?;
+                    }
                 }
-                if arriving.is_empty() {
-                    printer.flush()?;
-                }
-            }
-            printer.flush()
-        })();
+                printer.flush()
+            })()
+        };
         done.store(true, Ordering::Relaxed);
+        let worked = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        printer.worked(worked, prefilter.off());
         printed
     })
     .or_else(|error: io::Error| match error.kind() {
@@ -119,6 +125,7 @@ fn about(args: &ScanArgs, detector: &Detector, threads: NonZeroUsize, loaded: Du
     About {
         known_signatures: info.map_or(0, |info| info.signatures),
         builtin_only: info.is_some_and(|info| info.builtin_only),
+        signatures_left_out: info.map_or(0, |info| info.left_out.len()),
         engine_version: info.map_or_else(String::new, |info| info.library.text.to_string()),
         load_seconds: loaded.as_secs_f64(),
         threads: threads.get(),
@@ -134,9 +141,11 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         limits: args.limits.limits(),
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
+        leave_out: args.leave_out.clone(),
         no_prefilter: args.prefilter == Switch::Off,
         text_model: args.text_model.clone(),
     })?;
+    say_not_there(&engine);
     if args.database.is_empty() {
         say(format_args!("{BUILTIN_ONLY}"));
     }
@@ -169,15 +178,15 @@ impl FileList {
     }
 }
 
-/// The reader thread: everything on the command line, in order.
+/// The reader thread: everything on the command line, in order. Says what the pool did.
 fn feed(
     args: &ScanArgs,
     list: FileList,
     detector: &Detector,
     pool: Pool<Job>,
     tickets: Tickets,
-    answers: &Sender<Answer>,
-) {
+    answers: Sender<Answer>,
+) -> PoolStats {
     let settings = Settings {
         options: args.scan_options(),
         parser: Parser::default(),
@@ -185,7 +194,7 @@ fn feed(
     };
     let mut feeder = Feeder {
         pool: &pool,
-        answers,
+        answers: &answers,
         tickets,
         settings: Arc::new(settings),
         lines: args.lines,
@@ -195,7 +204,7 @@ fn feed(
     pool.shutdown(match fed {
         Ok(()) => Shutdown::FinishQueued,
         Err(PrinterGone) => Shutdown::DropQueued,
-    });
+    })
 }
 
 fn feed_all(args: &ScanArgs, list: FileList, feeder: &mut Feeder<'_>) -> Result<(), PrinterGone> {

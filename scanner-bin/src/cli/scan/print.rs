@@ -8,7 +8,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use scanlib::{Detection, Report, Verdict, headline};
+use scanlib::prefilter::Off;
+use scanlib::{Detection, PoolStats, Report, Verdict, headline};
 use serde::Serialize;
 
 use super::args::{Format, ScanArgs, Stats};
@@ -222,6 +223,11 @@ impl<W: Write> Printer<W> {
             .without(|| out.write_all(buffer).and_then(|()| out.flush()));
         self.buffer.clear();
         written
+    }
+
+    /// What the pool did, and whether the prefilter was off.
+    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&Off>) {
+        self.totals.worked(pool, off);
     }
 
     /// Writes the summary and tells what was counted.

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use scanlib::PoolStats;
+use scanlib::prefilter::{Cause, Off};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::job::{Outcome, Row};
 use super::walk::LeftOut;
+use crate::escape::Escaped;
 use crate::status::Status;
 use crate::times::rfc3339_millis;
 
@@ -17,6 +20,8 @@ use crate::times::rfc3339_millis;
 pub(super) struct About {
     /// Signatures in the engine.
     pub known_signatures: u64,
+    /// Signatures kept out of it, as `--leave-out` says.
+    pub signatures_left_out: usize,
     /// The built-in test signature only: no database was given.
     pub builtin_only: bool,
     /// Version of libclamav.
@@ -66,6 +71,37 @@ pub(super) struct Totals {
     left_out: BTreeMap<LeftOut, u64>,
     /// What was not, or not in full, examined although it should have been, by reason.
     not_examined: BTreeMap<&'static str, u64>,
+    looked: Looked,
+}
+
+/// Who looked at the views of what was scanned.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Looked {
+    /// Why the prefilter cleared nothing, or no more.
+    off: Option<String>,
+    /// Views that the prefilter cleared.
+    cleared: u64,
+    /// Views, and files as a whole, that libclamav was asked about.
+    scanned: u64,
+    /// Cleared views that libclamav was asked about all the same.
+    audits: u64,
+    /// Why libclamav had to look at a view, and how often.
+    causes: BTreeMap<&'static str, u64>,
+}
+
+/// For the summary: `1200 views cleared, 34 scanned, 1 audited`
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} views cleared, {} scanned by libclamav, {} audited",
+            self.cleared, self.scanned, self.audits
+        )?;
+        match &self.off {
+            Some(why) => write!(f, " (off: {})", Escaped(why.as_bytes())),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Totals {
@@ -85,7 +121,20 @@ impl Totals {
             not_put_aside: 0,
             left_out: BTreeMap::new(),
             not_examined: BTreeMap::new(),
+            looked: Looked::default(),
         }
+    }
+
+    /// What the pool did, and whether the prefilter was off.
+    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&Off>) {
+        let causes = Cause::ALL.map(Cause::as_str).into_iter().zip(pool.causes);
+        self.looked = Looked {
+            off: off.map(Off::to_string),
+            cleared: pool.cleared,
+            scanned: pool.engine_calls,
+            audits: pool.audits,
+            causes: causes.filter(|(_, count)| *count > 0).collect(),
+        };
     }
 
     pub(super) fn count(&mut self, row: &Row, status: Status) {
@@ -168,6 +217,7 @@ impl Totals {
             not_examined: &'a BTreeMap<&'static str, u64>,
             left_out: BTreeMap<&'static str, u64>,
             not_put_aside: u64,
+            prefilter: &'a Looked,
             bytes: u64,
             seconds: f64,
             per_second: f64,
@@ -192,6 +242,7 @@ impl Totals {
                 .map(|(why, n)| (why.as_str(), *n))
                 .collect(),
             not_put_aside: self.not_put_aside,
+            prefilter: &self.looked,
             bytes: self.bytes,
             seconds: self.took.as_secs_f64(),
             per_second: self.per_second(self.scanned()),
@@ -231,6 +282,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let About {
             known_signatures,
+            signatures_left_out,
             engine_version,
             load_seconds,
             threads,
@@ -240,6 +292,9 @@ impl fmt::Display for Totals {
         let unit = unit.as_str();
         writeln!(f, "\n----------- SCAN SUMMARY -----------")?;
         writeln!(f, "Known viruses: {known_signatures}")?;
+        if *signatures_left_out > 0 {
+            writeln!(f, "Signatures left out: {signatures_left_out}")?;
+        }
         writeln!(f, "Engine version: {engine_version}")?;
         writeln!(f, "Scanned directories: {}", self.directories)?;
         writeln!(f, "Scanned {unit}: {}", self.scanned())?;
@@ -264,6 +319,7 @@ impl fmt::Display for Totals {
         if self.not_put_aside > 0 {
             writeln!(f, "Not moved or copied: {}", self.not_put_aside)?;
         }
+        writeln!(f, "Prefilter: {}", self.looked)?;
         writeln!(f, "Data scanned: {}", Bytes(self.bytes as f64))?;
         // As clamscan's: with the loading of the signatures, which the rate leaves out.
         let seconds = load_seconds + self.took.as_secs_f64();

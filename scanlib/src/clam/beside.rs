@@ -1,0 +1,50 @@
+//! Two things at a time.
+
+use std::panic;
+use std::thread;
+
+/// Runs `work` on a thread of its own while `meanwhile` runs here; both have ended when this returns. A panic of either goes on here.
+/// Where no thread is to be had, `work` runs here afterwards.
+pub(super) fn beside<A: Send, B>(
+    work: impl Fn() -> A + Sync,
+    meanwhile: impl FnOnce() -> B,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let started = thread::Builder::new().spawn_scoped(scope, &work);
+        let here = meanwhile();
+        let there = match started {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic)),
+            Err(_) => work(),
+        };
+        (there, here)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn both_run_at_once_and_both_answers_come_back() {
+        let (to_here, from_there) = mpsc::channel();
+        let sender = std::sync::Mutex::new(to_here);
+        let work = || sender.lock().unwrap().send(7).is_ok();
+        let meanwhile = || from_there.recv_timeout(Duration::from_secs(60));
+        assert_eq!(beside(work, meanwhile), (true, Ok(7)));
+    }
+
+    #[test]
+    fn a_panic_of_either_goes_on() {
+        let says = |panic: Box<dyn std::any::Any + Send>| panic.downcast_ref::<&str>().copied();
+        let there = catch_unwind(AssertUnwindSafe(|| beside(|| panic!("there"), || 1)));
+        assert_eq!(there.map_err(says).unwrap_err(), Some("there"));
+        let here = catch_unwind(AssertUnwindSafe(|| beside(|| 1, || panic!("here"))));
+        assert_eq!(here.map_err(says).unwrap_err(), Some("here"));
+    }
+}
