@@ -51,8 +51,8 @@ Exit status: 0 after an orderly stop, 3 if the drain ran out of time, 2 if it co
     Run(Box<RunFlags>),
     /// Scan a part of the topic once more, in a group of its own, and print a tally
     #[command(after_help = "\
-Results are marked \"replay\": true. The log goes to standard error, the tally to standard output.
-
+--group is the replay's own [default: the configured one with -replay]. Results are marked
+\"replay\": true. The log goes to standard error, the tally to standard output.
 Example: scanner-bin replay --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z
 Exit status: 0 if every record was answered, 3 if it was stopped before, 2 if it could not go on.")]
     Replay(Box<replay::ReplayArgs>),

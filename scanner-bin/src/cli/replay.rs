@@ -23,7 +23,7 @@ const EXIT_INCOMPLETE: u8 = 3;
 /// What to read again, and as whom.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Where to begin: beginning, committed, an offset, or a time such as 2026-03-01T00:00:00Z
+    /// Where to begin: beginning, committed, an offset or an RFC 3339 time
     #[arg(long, value_name = "POINT", default_value = "beginning")]
     pub from: Point,
     /// Before which point to end: end, an offset, or a time
@@ -32,7 +32,7 @@ pub struct ReplayArgs {
     /// Replay in the group of the service, moving what it has committed
     #[arg(long)]
     pub force: bool,
-    /// As for `run`, but --group is the replay's own [default: the configured group with -replay]
+    /// The settings, as for `run` but for the group.
     #[command(flatten)]
     pub run: RunFlags,
 }

@@ -35,8 +35,7 @@ pub struct RunFlags {
     /// Key of a result: input (the record's own) or scan_id [default: input]
     #[arg(long, value_name = "input|scan_id")]
     pub result_key: Option<String>,
-    /// How often a record may be answered when a replica ends badly: at-least-once, or exactly-once for readers of
-    /// committed records [default: at-least-once]
+    /// After a crash: a second result (at-least-once), or not (exactly-once) [default: at-least-once]
     #[arg(long, value_name = "at-least-once|exactly-once")]
     pub delivery: Option<String>,
     /// Property for librdkafka, for example security.protocol=ssl; repeatable
