@@ -241,11 +241,12 @@ impl Broker {
     /// The end of each partition: the offset that the next record will get.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let consumer: BaseConsumer = self.client().create().unwrap();
+        // A broker that has just restarted, or is frozen, says nothing for a while.
         let end = |partition| {
-            consumer
-                .fetch_watermarks(topic, partition, PATIENCE)
-                .unwrap()
-                .1
+            super::wait_for("the end of a partition", PATIENCE, || {
+                let ends = consumer.fetch_watermarks(topic, partition, Duration::from_secs(5));
+                ends.ok().map(|(_, end)| end)
+            })
         };
         partitions(&consumer, topic)
             .map(|partition| (partition, end(partition)))
