@@ -92,8 +92,13 @@ pub fn spaced_out(message: &[u8], random: &mut Random) -> Vec<u8> {
     if random.percent(30) {
         out.push(*random.pick(b"x <"));
     }
+    let dropped = if random.percent(30) { 25 } else { 0 };
     for &byte in message {
         out.extend([byte, between]);
+        if random.percent(dropped) {
+            // In this reading a byte that normalisation drops.
+            out.extend(b"p!");
+        }
     }
     out
 }
