@@ -75,7 +75,7 @@ fn quarry() -> &'static Quarry {
     &QUARRY
 }
 
-/// So many messages are judged together.
+/// A message is judged together with so many that were cleared before it.
 const TOGETHER: usize = 4;
 
 /// The prefilter that everybody uses: it has to be right about a message alone, and beside those that came before it.
@@ -85,16 +85,20 @@ fn gate(loaded: &Rc<Loaded>) -> Box<Cleared<'static>> {
     Box::new(move |message| {
         let (scratch, messages, gates) = &mut *state.borrow_mut();
         let alone = prefilter.check(message, scratch);
-        if messages.len() == TOGETHER {
-            messages.pop_front();
-        }
-        messages.push_back(message.to_vec());
-        // First, last or between the others, by its length.
-        let place = message.len() % messages.len();
         let mut buffers: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        buffers.push(message);
+        // First, last or between the others, by its length.
+        let place = message.len() % buffers.len();
         buffers.rotate_left(place);
         let place = buffers.len() - 1 - place;
         prefilter.check_each(&buffers, scratch, gates);
+        if alone == Gate::Cleared {
+            // Of such a one the digests were taken.
+            messages.push_back(message.to_vec());
+            if messages.len() > TOGETHER {
+                messages.pop_front();
+            }
+        }
         alone == Gate::Cleared || gates.get(place) == Some(&Gate::Cleared)
     })
 }
