@@ -92,11 +92,11 @@ pub fn spaced_out(message: &[u8], random: &mut Random) -> Vec<u8> {
     if random.percent(30) {
         out.push(*random.pick(b"x <"));
     }
-    let dropped = if random.percent(30) { 25 } else { 0 };
+    let inside_tags = random.percent(30);
     for &byte in message {
         out.extend([byte, between]);
-        if random.percent(dropped) {
-            // In this reading a byte that normalisation drops.
+        if byte == b'<' && inside_tags {
+            // In this reading a byte that normalisation drops; elsewhere it would break the text that a signature has.
             out.extend(b"p!");
         }
     }
