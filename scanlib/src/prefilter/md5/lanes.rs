@@ -1,7 +1,7 @@
 //! Many texts, eight at a time: each has a lane of a vector, and the next text takes the lane of one that is done.
 //!
 //! Vectors of four words are what every x86-64 and AArch64 processor has; two of them take turns, as a step waits for the one before. Measured on
-//! log lines, a text takes a third of the time that it takes in a [`pair`](super::pair).
+//! texts as long as log lines, a text takes a third of the time that it takes in a [`pair`](super::pair).
 
 use wide::u32x4;
 
