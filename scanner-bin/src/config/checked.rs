@@ -20,7 +20,7 @@ use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 
 /// The smallest share of fetch memory that keeps a partition flowing, in bytes.
-const MIN_FETCH_BYTES_PER_PARTITION: u64 = 256 << 10;
+pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 256 << 10;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
 

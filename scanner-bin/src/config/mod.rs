@@ -20,6 +20,7 @@ mod units;
 
 use std::collections::BTreeMap;
 
+pub(crate) use checked::MIN_FETCH_BYTES_PER_PARTITION;
 pub use checked::{
     Compression, Config, Delivery, Emit, KafkaConfig, OpsConfig, ResultKey, SaslMechanism,
     ScanConfig,

@@ -73,6 +73,10 @@ const PROTECTED: &[(&str, &str)] = &[
         "set kafka.fetch_memory_bytes and kafka.max_partitions",
     ),
     (
+        "queued.min.messages",
+        "set kafka.fetch_memory_bytes and kafka.max_partitions",
+    ),
+    (
         "fetch.message.max.bytes",
         "set kafka.fetch_memory_bytes and kafka.max_partitions",
     ),
