@@ -262,7 +262,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         path: "kafka.fetch_memory_bytes",
         short: "",
-        values: ["33554432", "16777216", ""],
+        values: ["536870912", "1073741824", ""],
         read: |c| c.kafka.fetch_memory_bytes.to_string(),
     },
     Setting {

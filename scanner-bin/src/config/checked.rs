@@ -19,8 +19,9 @@ use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 
-/// The smallest share of fetch memory that keeps a partition flowing, in bytes.
-pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 256 << 10;
+/// The smallest share of fetch memory in which a partition can be held to it, in bytes: producers send a megabyte in a batch, which
+/// cannot be fetched in parts.
+pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 4 << 20;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
 
@@ -160,7 +161,7 @@ pub struct KafkaConfig {
     pub max_poll_interval: Duration,
     /// How often offsets are committed.
     pub commit_interval: Duration,
-    /// Memory for records fetched ahead, in bytes, all partitions together.
+    /// The most memory for records fetched ahead, in bytes, all partitions together.
     pub fetch_memory_bytes: u64,
     /// How many partitions one replica may own; the fetch memory is divided by it.
     pub max_partitions: u32,
@@ -200,7 +201,7 @@ impl Default for KafkaConfig {
             session_timeout: Duration::from_secs(45),
             max_poll_interval: Duration::from_secs(300),
             commit_interval: Duration::from_secs(1),
-            fetch_memory_bytes: 64 << 20,
+            fetch_memory_bytes: 256 << 20,
             max_partitions: 64,
             inflight_messages_per_partition: 2048,
             inflight_bytes: 64 << 20,
@@ -487,7 +488,7 @@ impl Check<'_> {
             "kafka.fetch_memory_bytes",
             || {
                 let KafkaConfig { fetch_memory_bytes, max_partitions, .. } = &kafka;
-                format!("{fetch_memory_bytes} bytes are less than 256 KiB for each of {max_partitions} partitions")
+                format!("{fetch_memory_bytes} bytes are less than 4 MiB for each of {max_partitions} partitions")
             },
             &format!("set {least} or more, or lower kafka.max_partitions"),
         );
