@@ -120,13 +120,13 @@ fn replicas_share_partitions_and_take_over_from_the_killed_and_the_stopped() {
     );
 }
 
-/// Replicas join and leave in order under load, each with this property of librdkafka beside those of every replica here.
-fn join_and_leave(name: &str, property: Option<(&str, &str)>) {
+/// Replicas join and leave in order under load, each with this setting beside those of every replica here.
+fn join_and_leave(name: &str, setting: Option<(&str, &str)>) {
     let scene = Scene::new(Broker::shared(), name, PARTITIONS);
     let join = |n: usize| {
         let mut replica = scene.replica(&format!("replica-{n}"));
-        if let Some((name, value)) = property {
-            replica = replica.env(&format!("SCANNER_KAFKA__PROPERTIES__{name}"), value);
+        if let Some((name, value)) = setting {
+            replica = replica.env(&format!("SCANNER_KAFKA__{name}"), value);
         }
         let mut replica = replica.start();
         replica.wait_until_ready(PATIENCE);
@@ -165,7 +165,7 @@ fn join_and_leave(name: &str, property: Option<(&str, &str)>) {
     assert_eq!(instances.len(), 3);
     announce!(
         "replicas, {}: 2 joined and 2 left under load: {sent} records, {} answered twice",
-        property.map_or("cooperative-sticky", |(_, value)| value),
+        setting.map_or("cooperative-sticky", |(_, value)| value),
         duplicates(&answers).len()
     );
 }
@@ -181,8 +181,21 @@ fn a_clean_handover_answers_nothing_twice() {
 fn a_clean_handover_with_an_eager_strategy_answers_nothing_twice() {
     join_and_leave(
         "eager",
-        Some(("PARTITION_ASSIGNMENT_STRATEGY", "range,roundrobin")),
+        Some((
+            "PROPERTIES__PARTITION_ASSIGNMENT_STRATEGY",
+            "range,roundrobin",
+        )),
     );
+}
+
+/// Proves: the same where the broker gives out the partitions (KIP-848).
+#[test]
+fn a_clean_handover_by_the_consumer_protocol_answers_nothing_twice() {
+    if Broker::shared().is_real() {
+        join_and_leave("kip848", Some(("GROUP_PROTOCOL", "consumer-anyway")));
+    } else {
+        announce!("left out: the consumer protocol: the embedded broker does not have it");
+    }
 }
 
 /// Proves: a replica with a static id that is started again within its session has its partitions back, and the group notices

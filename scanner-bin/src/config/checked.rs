@@ -102,6 +102,15 @@ words! {
         /// Once, as readers of committed records see it: results and offsets are in the same transaction.
         ExactlyOnce = "exactly-once",
     }
+    /// How the group gives out partitions.
+    GroupProtocol {
+        /// The members agree among themselves, led by one of them.
+        Classic = "classic",
+        /// The broker decides (KIP-848), if the librdkafka built in is known to be reliable with it.
+        Consumer = "consumer",
+        /// The same whatever the librdkafka.
+        ConsumerAnyway = "consumer-anyway",
+    }
     /// What becomes the key of a result.
     ResultKey {
         /// The key of the record it answers, byte for byte.
@@ -145,6 +154,8 @@ pub struct KafkaConfig {
     pub result_key: ResultKey,
     /// How often a record may be answered when a replica ends badly.
     pub delivery: Delivery,
+    /// How the group gives out partitions.
+    pub group_protocol: GroupProtocol,
     /// What the transactional id begins with; the name of the replica follows. `None` for the group's name.
     pub transactional_id_prefix: Option<String>,
     /// How long a transaction is open.
@@ -193,6 +204,7 @@ impl Default for KafkaConfig {
             emit: Emit::All,
             result_key: ResultKey::Input,
             delivery: Delivery::AtLeastOnce,
+            group_protocol: GroupProtocol::Classic,
             transactional_id_prefix: None,
             transaction_interval: Duration::from_millis(200),
             transaction_timeout: Duration::from_secs(15),
@@ -412,6 +424,7 @@ impl Check<'_> {
             emit: raw.emit.unwrap_or(default.emit),
             result_key: raw.result_key.unwrap_or(default.result_key),
             delivery: raw.delivery.unwrap_or(default.delivery),
+            group_protocol: raw.group_protocol.unwrap_or(default.group_protocol),
             transactional_id_prefix: raw
                 .transactional_id_prefix
                 .or(default.transactional_id_prefix),
@@ -470,6 +483,7 @@ impl Check<'_> {
             "name the consumer group",
         );
         self.topics(&kafka);
+        self.protocol(&kafka);
         self.times(&kafka);
         self.transactions(&kafka);
         self.undecided(
@@ -551,6 +565,18 @@ impl Check<'_> {
                 );
             }
         }
+    }
+
+    /// librdkafka has the consumer protocol since 2.12, and a fault in it until 2.15: a member that polls too late cannot join again.
+    fn protocol(&mut self, kafka: &KafkaConfig) {
+        const RELIABLE: i32 = 0x020f_00ff;
+        let (number, version) = rdkafka::util::get_rdkafka_version();
+        self.require(
+            kafka.group_protocol != GroupProtocol::Consumer || number >= RELIABLE,
+            "kafka.group_protocol",
+            || format!("librdkafka {version} is built in, and the consumer protocol is reliable from 2.15.0 on"),
+            "set \"classic\", or \"consumer-anyway\" to use it all the same",
+        );
     }
 
     fn times(&mut self, kafka: &KafkaConfig) {

@@ -33,7 +33,7 @@ use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
 use super::replay::Reading;
-use crate::config::KafkaConfig;
+use crate::config::{GroupProtocol, KafkaConfig};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
@@ -544,5 +544,16 @@ fn consumer_config(config: &KafkaConfig) -> ClientConfig {
         .set("queued.min.messages", share.queued_records.to_string())
         .set("fetch.message.max.bytes", share.fetch_bytes.to_string())
         .set("statistics.interval.ms", "5000");
+    if config.group_protocol != GroupProtocol::Classic {
+        // What the members agreed on is the broker's business then, and librdkafka refuses to be told.
+        for name in [
+            "session.timeout.ms",
+            "heartbeat.interval.ms",
+            "partition.assignment.strategy",
+        ] {
+            client.remove(name);
+        }
+        client.set("group.protocol", "consumer");
+    }
     client
 }
