@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use benches::child::{self, tell};
-use benches::memory::resident_bytes;
+use benches::memory::own_bytes;
 use benches::{databases, engine, is_only_tested, log_lines, number, surroundings};
 use scanlib::{Detector, Parser, Request, RuleSet, Verdict, ViewSet, hold_little_memory};
 
@@ -70,7 +70,7 @@ fn child(path: &str) {
             .collect();
         drop(done);
         assert_eq!(all_done.iter().count(), workers, "a worker failed");
-        tell("resident", resident_bytes() as f64);
+        tell("own", own_bytes() as f64);
         drop(staying);
         all.into_iter()
             .map(|one| one.join().expect("a worker"))
@@ -110,7 +110,7 @@ fn main() {
             let mut variables = vec![("BENCH_WORKERS", count.as_str())];
             variables.extend(dir.as_deref().map(|dir| ("BENCH_SET", dir)));
             let numbers = child::measure(path, &variables);
-            let taken = numbers.get("resident");
+            let taken = numbers.get("own");
             let one = *one.get_or_insert(taken);
             let (growth, each) = (
                 taken / one - 1.0,

@@ -11,6 +11,16 @@ pub fn resident_bytes() -> u64 {
     bytes("/proc/self/status", "VmRSS:")
 }
 
+/// Those of them that this process has for itself: what is mapped from files, programs above all, the system has for everybody, and how much of it counts
+/// differs by megabytes from start to start.
+///
+/// # Panics
+///
+/// As [`resident_bytes`].
+pub fn own_bytes() -> u64 {
+    bytes("/proc/self/status", "RssAnon:")
+}
+
 /// The most bytes in memory since the start, or since [`forget_peak`].
 ///
 /// # Panics
