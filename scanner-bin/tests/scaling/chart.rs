@@ -22,7 +22,7 @@ pub fn chart(run: &Run) -> String {
     lag(run, &mut svg);
     if !run.void.is_empty() {
         svg +=
-            "<text x='450' y='200' font-size='60' fill='#c00' text-anchor='middle'>VOID</text>\n";
+            "<text x='450' y='200' font-size='40' fill='#c00' text-anchor='middle'>VOID</text>\n";
     }
     svg + "</svg>\n"
 }
@@ -35,6 +35,14 @@ fn short(value: f64) -> String {
         v if v >= 1e3 => format!("{:.1} k", v / 1e3),
         v => format!("{v:.0}"),
     }
+}
+
+/// A round number of which four are at least as much as this.
+fn quarter(top: f64) -> f64 {
+    let power = 10_f64.powf((top / 4.0).log10().floor());
+    let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
+    let step = steps.iter().find(|step| *step * power * 4.0 >= top);
+    step.unwrap_or(&10.0) * power
 }
 
 /// Lines across at quarters of the highest value.
@@ -57,7 +65,7 @@ fn rates(run: &Run, svg: &mut String) {
     let (left, right) = RATES;
     let one = run.steps[0].per_second();
     let count = run.steps.len() as f64;
-    let top = one * count * 1.1;
+    let top = quarter(one * count * 1.02) * 4.0;
     let x = |replicas: f64| left + replicas / (count + 0.4) * (right - left);
     let y = |value: f64| BOTTOM - value / top * (BOTTOM - TOP);
     grid(svg, RATES, top);
@@ -93,9 +101,8 @@ fn rates(run: &Run, svg: &mut String) {
         let (x, y) = (x(step.replicas as f64), y(step.per_second()));
         writeln!(
             svg,
-            "<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='#06c'/><text x='{:.1}' y='{:.1}'>{:.0}, × {:.2}</text>\
+            "<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='#06c'/><text x='{x:.1}' y='{:.1}' text-anchor='middle'>{:.0}, × {:.2}</text>\
              <text x='{x:.1}' y='{:.0}' text-anchor='middle'>{}</text>",
-            x - 20.0,
             y + 20.0,
             step.per_second(),
             run.speedup(step),
@@ -127,6 +134,7 @@ fn lag(run: &Run, svg: &mut String) {
         .iter()
         .map(|sample| sample.lag as f64)
         .fold(1.0, f64::max);
+    let top = quarter(top) * 4.0;
     let x = |second: f64| left + second / end * (right - left);
     let y = |value: f64| BOTTOM - value / top * (BOTTOM - TOP);
     grid(svg, TIMES, top);

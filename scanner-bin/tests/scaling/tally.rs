@@ -17,11 +17,12 @@ struct Result {
     kafka: Origin,
 }
 
+/// Which record a result is of, and the record's time.
 #[derive(Deserialize)]
-struct Origin {
-    partition: i32,
-    offset: i64,
-    timestamp: Option<Millis>,
+pub struct Origin {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: Option<Millis>,
 }
 
 /// What the results say.
@@ -48,6 +49,7 @@ impl Tally {
                 .expect("a result without a time");
             tally.add(&result.kafka, arrived);
         });
+        // Results of a partition stand in several partitions of the topic, where nobody gave them a key.
         for moments in tally.arrivals.values_mut() {
             moments.sort_unstable();
             moments.dedup();
@@ -55,7 +57,8 @@ impl Tally {
         tally
     }
 
-    fn add(&mut self, origin: &Origin, arrived: Millis) {
+    /// A result, which the broker has had since then.
+    pub fn add(&mut self, origin: &Origin, arrived: Millis) {
         let times = self.times.entry(origin.partition).or_default();
         let offset = usize::try_from(origin.offset).unwrap();
         if times.len() <= offset {
