@@ -154,7 +154,7 @@ fn replicas_share_the_work_and_three_do_almost_three_times_as_much() {
         } else {
             None
         },
-        lines: if is_long { 12_000 } else { 600 },
+        lines: if is_long { 3_000 } else { 600 },
         at_first: if is_long { 300_000 } else { 10_000 },
     };
     let Some(run) = run(&plan) else { return };
