@@ -4,6 +4,8 @@
 
 #[path = "support/mock.rs"]
 mod mock;
+#[path = "support/threads.rs"]
+mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +17,14 @@ use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser, Pool};
 use scanner_bin::config::Config;
 use scanner_bin::kafka::batch::Batch;
 use scanner_bin::kafka::circuit::Circuit;
-use scanner_bin::kafka::consumer::{Left, PollLoop, Wiring};
-use scanner_bin::kafka::egress::{Command, Egress};
-use scanner_bin::kafka::flow::Budget;
-use scanner_bin::kafka::membership::Bell;
-use scanner_bin::kafka::replay::Reading;
+use scanner_bin::kafka::consumer::Left;
 use scanner_bin::kafka::work::{Desk, PoolScanning, ScanBatch};
 use scanner_bin::kafka::{Refused, Scanning};
-use scanner_bin::ops::health::{Health, Limits, Probe};
-use scanner_bin::ops::metrics::{KindLabel, Metrics};
-use scanner_bin::shutdown::Shutdown;
+use scanner_bin::ops::health::Probe;
 use scanner_bin::wrong::WrongReports;
 
 use mock::*;
+use threads::{Seen, Threads};
 
 /// Longer than this without a word, and the group would give the partitions to somebody else; the least that a session may have.
 const MAX_SILENCE: Duration = Duration::from_secs(6);
@@ -65,29 +62,21 @@ impl Scanning for SlowScanning {
     }
 }
 
-/// The service's threads with these workers in the middle.
-struct Service {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
+/// The service with these workers.
+struct Slow {
+    seen: Seen,
     is_through: Arc<AtomicBool>,
-    shutdown: Shutdown,
-    thread: thread::JoinHandle<Left>,
+    threads: Threads,
     _tmp: tempfile::TempDir,
 }
 
-fn start(config: Config, cluster: &Cluster) -> Service {
+fn start(config: &Config, cluster: &Cluster) -> Slow {
     let tmp = temporary();
     let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
     let engine = engine.tmp_dir(tmp.path()).builtin_signatures().unwrap();
-    let detector = Detector::builder()
-        .engine(engine.compile().unwrap())
-        .build()
-        .unwrap();
-    let health = Arc::new(Health::new(Limits {
-        poll_loop: Duration::from_secs(5),
-        worker: Duration::from_secs(60),
-    }));
-    let metrics = Arc::new(Metrics::new(Arc::clone(health.poll_loop())));
+    let detector = Detector::builder().engine(engine.compile().unwrap());
+    let slot = DetectorSlot::new(detector.build().unwrap());
+    let seen = Seen::new();
     let desk = Arc::new(Desk {
         instance: config.ops.instance.clone(),
         is_replay: false,
@@ -99,84 +88,25 @@ fn start(config: Config, cluster: &Cluster) -> Service {
         emit: config.kafka.emit,
         result_key: config.kafka.result_key,
         guard: None,
-        wrong: WrongReports::new(None, Arc::clone(&metrics)),
-        circuit: Circuit::new(Arc::clone(&health)),
-        health: Arc::clone(&health),
-        metrics: Arc::clone(&metrics),
+        wrong: WrongReports::new(None, Arc::clone(&seen.metrics)),
+        circuit: Circuit::new(Arc::clone(&seen.health)),
+        health: Arc::clone(&seen.health),
+        metrics: Arc::clone(&seen.metrics),
     });
     let (answered, answers) = bounded(2);
-    let (to_egress, commands) = bounded(1024);
-    let pool = Pool::<ScanBatch>::builder(DetectorSlot::new(detector))
-        .start(answered)
-        .unwrap();
+    let pool = Pool::<ScanBatch>::builder(slot).start(answered).unwrap();
+    let pool = Arc::new(pool);
     let is_through = Arc::new(AtomicBool::new(false));
-    let bell = Arc::new(Bell::default());
-    let egress = Egress::new(
-        &config.kafka,
-        &config.ops.instance,
-        Arc::clone(&bell),
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-    )
-    .unwrap();
-    let (alive, lifeline) = bounded::<()>(0);
-    let egress = thread::spawn(move || {
-        let _alive = alive;
-        egress.run(&commands, &answers).unwrap();
-    });
-    let shutdown = Shutdown::new();
-    let wiring = Wiring {
-        scanning: SlowScanning {
-            pool: PoolScanning {
-                pool: Arc::new(pool),
-                desk,
-            },
-            is_through: Arc::clone(&is_through),
-        },
-        commands: to_egress.clone(),
-        lifeline,
-        budget: Arc::new(Budget::default()),
-        bell,
-        min_in_flight: 1_000,
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        shutdown: shutdown.clone(),
+    let scanning = SlowScanning {
+        pool: PoolScanning { pool, desk },
+        is_through: Arc::clone(&is_through),
     };
-    let thread = thread::spawn(move || {
-        let left = PollLoop::new(&config.kafka, wiring, Reading::Group)
-            .unwrap()
-            .run()
-            .unwrap();
-        to_egress.send(Command::Stop).unwrap();
-        egress.join().unwrap();
-        left
-    });
-    Service {
-        metrics,
-        health,
+    let threads = Threads::start(config, &seen, scanning, answers, 1_000);
+    Slow {
+        seen,
         is_through,
-        shutdown,
-        thread,
+        threads,
         _tmp: tmp,
-    }
-}
-
-impl Service {
-    fn rebalances(&self) -> [u64; 3] {
-        ["assign", "revoke", "lost"].map(|kind| {
-            self.metrics
-                .rebalances
-                .get_or_create(&KindLabel { kind })
-                .get()
-        })
-    }
-
-    fn answered(&self) -> u64 {
-        use scanner_bin::ops::metrics::ResultLabel;
-        self.metrics
-            .results_produced
-            .get_or_create(&ResultLabel { result: "clean" })
-            .get()
     }
 }
 
@@ -188,23 +118,28 @@ fn a_slow_record_costs_neither_membership_nor_the_other_partitions_their_answers
     let mut config = config(&cluster);
     config.kafka.max_poll_interval = MAX_SILENCE;
     produce(&cluster, [text(SLOW_PARTITION, "the slow one")]);
-    let service = start(config, &cluster);
+    let service = start(&config, &cluster);
     wait_for("all partitions", || {
-        service.metrics.assigned_partitions.get() == 3
+        service.seen.metrics.assigned_partitions.get() == 3
     });
-    let before = service.rebalances();
+    let before = service.seen.rebalances();
 
     let (mut sent, mut slowest) = (0, Duration::ZERO);
     while !service.is_through.load(Ordering::Acquire) {
         produce(&cluster, [text(1, "one"), text(2, "two")]);
         sent += 2;
         let since = Instant::now();
-        while service.answered() < sent && !service.is_through.load(Ordering::Acquire) {
+        while service.seen.answered() < sent && !service.is_through.load(Ordering::Acquire) {
             thread::sleep(Duration::from_millis(5));
         }
         slowest = slowest.max(since.elapsed());
         assert!(
-            service.health.answer(Probe::Live).failures().is_empty(),
+            service
+                .seen
+                .health
+                .answer(Probe::Live)
+                .failures()
+                .is_empty(),
             "the process is alive"
         );
         let committed = committed(&cluster, 1);
@@ -219,14 +154,13 @@ fn a_slow_record_costs_neither_membership_nor_the_other_partitions_their_answers
         "a record of another partition waited {slowest:?}"
     );
     let results = results(&cluster, usize::try_from(sent).unwrap() + 1);
-    assert_eq!(service.rebalances(), before, "no partition went away");
+    assert_eq!(service.seen.rebalances(), before, "no partition went away");
     let mut sources: Vec<_> = results.iter().map(Received::source).collect();
     sources.sort_unstable();
     sources.dedup();
     assert_eq!(sources.len(), results.len(), "answered twice");
     assert_eq!(sources[0], (SLOW_PARTITION.into(), 0));
-    service.shutdown.request();
-    let left = service.thread.join().unwrap();
+    let left = service.threads.stop();
     assert_eq!(
         left,
         Left {

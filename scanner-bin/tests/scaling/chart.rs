@@ -101,9 +101,10 @@ fn rates(run: &Run, svg: &mut String) {
         let (x, y) = (x(step.replicas as f64), y(step.per_second()));
         writeln!(
             svg,
-            "<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='#06c'/><text x='{x:.1}' y='{:.1}' text-anchor='middle'>{:.0}, × {:.2}</text>\
+            "<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='#06c'/><text x='{:.1}' y='{:.1}'>{:.0}, × {:.2}</text>\
              <text x='{x:.1}' y='{:.0}' text-anchor='middle'>{}</text>",
-            y + 20.0,
+            x + 9.0,
+            y + 16.0,
             step.per_second(),
             run.speedup(step),
             BOTTOM + 18.0,
@@ -116,7 +117,7 @@ fn rates(run: &Run, svg: &mut String) {
     });
     writeln!(
         svg,
-        "<text x='{left}' y='{:.0}' fill='#666'>{quota}at least {LEAST_SPEEDUP} times with 3 is wanted</text>",
+        "<text x='{left}' y='{:.0}' fill='#666'>{quota}wanted: × {LEAST_SPEEDUP} with 3</text>",
         BOTTOM + 38.0
     )
     .unwrap();

@@ -236,6 +236,8 @@ fn half_load(
         let from = now();
         std::thread::sleep(m.plan.window);
         spans.half_load = from..=now();
+        // What was sent in that time is answered before the kill.
+        std::thread::sleep(m.plan.warm_up);
 
         let mut killed = m.replicas.remove(0);
         let since = now();
