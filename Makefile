@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare-delivery soundness soundness-mutants compare compare-clamscan compare-prefilter soak scaling fuzz fuzz-plant bench lint setup
+.PHONY: help build demo test test-kill compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan compare-prefilter soak scaling fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -19,6 +19,8 @@ PREFILTER_NTH ?= 50
 KILL_ROUNDS ?= 5
 # For `make compare-delivery`: how many records each of the ten runs answers.
 DELIVERY_RECORDS ?= 300000
+# For `make compare-plumbing`: how many records each of the ten runs answers.
+PLUMBING_RECORDS ?= 1000000
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300
 # For `make scaling`: how long each number of replicas is measured.
@@ -55,6 +57,10 @@ compare-delivery: ## throughput of exactly-once and at-least-once delivery on a 
 	@tests/setup test
 	SCANNER_TEST_DELIVERY_RECORDS=$(DELIVERY_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin \
 		--test exactly_once exactly_once_delivery_costs -- --nocapture
+
+compare-plumbing: ## throughput of the service without scanning and of a bare relay on a real Apache Kafka (PLUMBING_RECORDS): at least 0.8
+	@tests/setup test
+	SCANNER_TEST_PLUMBING_RECORDS=$(PLUMBING_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test plumbing -- --nocapture
 
 soundness: ## is clean what the prefilter clears? libclamav judges SOUNDNESS_MESSAGES (2,000,000); about an hour
 	@tests/setup test

@@ -10,7 +10,7 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 310.0;
 /// From left to right.
 const RATES: (f64, f64) = (70.0, 400.0);
-const TIMES: (f64, f64) = (500.0, 880.0);
+const TIMES: (f64, f64) = (540.0, 880.0);
 
 /// As SVG.
 pub fn chart(run: &Run) -> String {

@@ -126,7 +126,7 @@ fn run(plan: &Plan) -> Option<Run> {
 fn publish(run: &Run, out: &Path) -> Run {
     fs::create_dir_all(out).unwrap();
     let file = out.join("scaling.json");
-    fs::write(&file, serde_json::to_string_pretty(run).unwrap() + "\n").unwrap();
+    fs::write(&file, serde_json::to_string(run).unwrap() + "\n").unwrap();
     let run: Run = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     fs::write(out.join("scaling.md"), run.markdown()).unwrap();
     fs::write(out.join("scaling.svg"), chart::chart(&run)).unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::cgroup::Controller;
 use crate::chart::chart;
 use crate::machine::Machine;
-use crate::report::{Conditions, Run, Step};
+use crate::report::{Conditions, LEAST_SPEEDUP, Run, Step};
+use crate::support::workspace;
 use crate::tally::{Origin, Tally, quantile};
 
 /// Three replicas that did `speedup` times what one did, all with these shares.
@@ -230,4 +231,37 @@ fn quantiles_are_values_that_were_measured() {
         [100, 198, 200]
     );
     assert_eq!(quantile(&[7], 0.99), 7);
+}
+
+/// The table and the chart in the documents are those of the run that is kept beside them, and that run counts.
+#[test]
+fn the_documents_show_the_run_that_is_kept() {
+    const BEGIN: &str = "<!-- the run, from scaling.json -->\n";
+    const END: &str = "<!-- the end of it -->\n";
+    let docs = workspace().join("docs");
+    let read = |name: &str| fs::read_to_string(docs.join(name)).unwrap();
+    let run: Run = serde_json::from_str(&read("scaling.json")).unwrap();
+    assert_eq!(run.find_void(), [""; 0]);
+    assert!(run.speedup(&run.steps[2]) >= LEAST_SPEEDUP);
+    let page = read("scaling.md");
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let wanted = [
+        (
+            "scaling.md",
+            [before, BEGIN, &run.markdown(), END, after].concat(),
+        ),
+        ("scaling.svg", chart(&run)),
+    ];
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        wanted
+            .iter()
+            .for_each(|(name, text)| fs::write(docs.join(name), text).unwrap());
+    }
+    for (name, text) in wanted {
+        assert!(
+            read(name) == text,
+            "run the test once with UPDATE_DOCS=1 to write docs/{name} anew"
+        );
+    }
 }
