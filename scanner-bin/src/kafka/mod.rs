@@ -17,6 +17,7 @@ pub mod egress;
 pub mod errors;
 pub mod flow;
 pub mod membership;
+pub mod memory;
 mod nudge;
 mod partition;
 mod producer;
