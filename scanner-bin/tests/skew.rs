@@ -16,7 +16,7 @@ use support::scene::{Scene, line};
 use support::wait_for;
 
 const PARTITIONS: i32 = 6;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const WARNING: &str = "more replicas cannot help";
 
 fn at(partition: i32, offset: i64) -> Place {
@@ -194,7 +194,7 @@ fn one_key_with_most_records_is_warned_of_and_measured() {
         hot.ready_replica("scanner-0"),
     );
     let records = |key: fn(i32) -> (i32, Option<String>)| {
-        (0..3_000).map(move |n| {
+        (0..1_200).map(move |n| {
             let (partition, key) = key(n);
             Outgoing::of(line(usize::try_from(n).unwrap()))
                 .key(key.unwrap())
@@ -206,10 +206,13 @@ fn one_key_with_most_records_is_warned_of_and_measured() {
     let said = warned.wait_for_line(PATIENCE, |line| line.contains(WARNING));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
-        (&said["level"], &said["share"], &said["partition"]),
-        (&"warn".into(), &0.6.into(), &2.into()),
+        (&said["level"], &said["partition"]),
+        (&"warn".into(), &2.into()),
         "{said}"
     );
+    // A window may end in the middle of what was sent; how exact a share is, the tests above say.
+    let share = said["share"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&share), "{said}");
     let named = (2, said["offset"].as_i64().unwrap());
     let number = places.iter().position(|place| *place == named).unwrap();
     assert_eq!(
@@ -217,18 +220,27 @@ fn one_key_with_most_records_is_warned_of_and_measured() {
         (2, Some(String::from("192.0.2.1"))),
         "the record does not have the key"
     );
-    let (key, partition) = shares(&warned);
+    let key = shares(&warned).0;
     assert!(
-        (key - 0.6).abs() <= 1.0 / 65.0 && partition > 0.6,
-        "{key} {partition}"
+        (key - share).abs() < 0.01,
+        "the log says {share}, the metric {key}"
     );
 
-    // A second window that is worse is measured, and not warned of again so soon.
-    hot.produce(records(|n| if n % 10 == 0 { spread(n) } else { nat(0) }));
-    even.produce(records(spread));
-    wait_for("the next window", PATIENCE, || {
-        (shares(&warned).0 > 0.8).then_some(())
-    });
+    // Windows that are as they should be, and then another bad one, which is not warned of again so soon.
+    let until = |is_so: fn(f64) -> bool, key: fn(i32) -> (i32, Option<String>)| {
+        wait_for("another share of the busiest key", PATIENCE, || {
+            // Not faster than it is answered, or what was sent before is what windows are about.
+            hot.produce(records(key));
+            let sent: i64 = broker.ends(&hot.input).values().sum();
+            wait_for("results", PATIENCE, || {
+                let answered = warned.scrape().sum("scanner_results_produced_total");
+                (answered >= sent as f64).then_some(())
+            });
+            is_so(shares(&warned).0).then_some(())
+        });
+    };
+    until(|share| share > 0.0 && share < 0.5, spread);
+    until(|share| share > 0.5, nat);
     let (key, partition) = wait_for("a window with keys that differ", PATIENCE, || {
         let shares = shares(&at_ease);
         (shares.1 > 0.0).then_some(shares)
