@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use super::answers::{Answers, Outgoing, Part};
 use super::client;
+use super::dead_letter::Source;
 use super::errors::{self, Call, Fault, Remedy};
 use super::flow::Flow;
 use super::membership::{Bell, Identity};
@@ -163,6 +164,7 @@ impl fmt::Debug for Egress {
 
 struct Topics {
     input: String,
+    group: String,
     output: String,
     dead_letter: String,
 }
@@ -195,6 +197,7 @@ impl Egress {
         Ok(Egress {
             topics: Topics {
                 input: config.input_topic.clone(),
+                group: config.group.clone(),
                 output: config.output_topic.clone(),
                 dead_letter: config.dead_letter_topic.clone(),
             },
@@ -625,7 +628,7 @@ fn whole<'a>(topics: &'a Topics, item: &'a Outgoing) -> Send<'a> {
         topic: topics.of(item),
         key: item.key(),
         payload: item.payload(),
-        headers: item.headers(&topics.input),
+        headers: item.headers(topics.source()),
         timestamp_ms: item.dead_letter().and_then(|letter| letter.timestamp_ms()),
     }
 }
@@ -634,7 +637,7 @@ fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Sen
     match item.dead_letter() {
         Some(letter) => Send {
             payload: None,
-            headers: letter.digest_headers(&topics.input),
+            headers: letter.digest_headers(topics.source()),
             ..whole(topics, item)
         },
         None => Send {
@@ -645,6 +648,13 @@ fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Sen
 }
 
 impl Topics {
+    fn source(&self) -> Source<'_> {
+        Source {
+            topic: &self.input,
+            group: &self.group,
+        }
+    }
+
     fn of(&self, item: &Outgoing) -> &str {
         match item.part() {
             Part::Result => &self.output,
