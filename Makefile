@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill compare-delivery soundness soundness-mutants compare compare-clamscan compare-prefilter soak fuzz fuzz-plant bench lint setup
+.PHONY: help build demo test test-kill compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan compare-prefilter soak scaling fuzz fuzz-plant bench lint setup
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -19,8 +19,12 @@ PREFILTER_NTH ?= 50
 KILL_ROUNDS ?= 5
 # For `make compare-delivery`: how many records each of the ten runs answers.
 DELIVERY_RECORDS ?= 300000
+# For `make compare-plumbing`: how many records each of the ten runs answers.
+PLUMBING_RECORDS ?= 1000000
 # For `make soak`: how long it runs; from 240 on it is held to its bounds.
 SOAK_SECONDS ?= 300
+# For `make scaling`: how long each number of replicas is measured.
+SCALING_SECONDS ?= 20
 # For `make soundness`: how many messages, which, and how few have to do for each planted fault.
 SOUNDNESS_MESSAGES ?= 2000000
 SOUNDNESS_SEED ?= 20260301
@@ -54,6 +58,10 @@ compare-delivery: ## throughput of exactly-once and at-least-once delivery on a 
 	SCANNER_TEST_DELIVERY_RECORDS=$(DELIVERY_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin \
 		--test exactly_once exactly_once_delivery_costs -- --nocapture
 
+compare-plumbing: ## throughput of the service without scanning and of a bare relay on a real Apache Kafka (PLUMBING_RECORDS): at least 0.8
+	@tests/setup test
+	SCANNER_TEST_PLUMBING_RECORDS=$(PLUMBING_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test plumbing -- --nocapture
+
 soundness: ## is clean what the prefilter clears? libclamav judges SOUNDNESS_MESSAGES (2,000,000); about an hour
 	@tests/setup test
 	SCANNER_TEST_SOUNDNESS=$(SOUNDNESS_MESSAGES) SCANNER_TEST_SEED=$(SOUNDNESS_SEED) $(CARGO) test --release $(CARGO_FLAGS) \
@@ -81,6 +89,11 @@ compare-prefilter: build ## real log lines with and without the prefilter: the s
 soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
 	@tests/setup test
 	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test soak -- --nocapture
+
+scaling: ## one, two and three replicas with a fifth of a core each on a real Apache Kafka: three do at least 2.8 times as much (SCALING_SECONDS)
+	@tests/setup test
+	SCANNER_TEST_SCALING_SECONDS=$(SCALING_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test scaling \
+		-- --exact replicas_share_the_work_and_three_do_almost_three_times_as_much --nocapture
 
 fuzz: ## fuzz each of FUZZ_TARGETS for FUZZ_SECONDS (60) of CPU time; needs a nightly toolchain and cargo-fuzz
 	@tests/setup fuzz

@@ -33,7 +33,9 @@ use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
 use super::replay::Reading;
+use super::skew::{self, Skew};
 use crate::config::{GroupProtocol, KafkaConfig};
+use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
@@ -51,6 +53,8 @@ const AHEAD: Duration = Duration::from_millis(500);
 /// How often gauges are written, and how often the log says how it goes.
 const MEASURE: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(30);
+/// How often the log says that the load is uneven.
+const WARN_OF_SKEW: Duration = Duration::from_secs(600);
 
 /// The poll thread cannot go on. Nothing that was not acknowledged was committed.
 #[derive(Debug, Error)]
@@ -141,6 +145,8 @@ pub struct PollLoop<S> {
     held_back: Option<(&'static str, Instant)>,
     thread: Thread,
     reading: Reading,
+    watch: skew::Watch,
+    skew_warning: Throttle,
 }
 
 /// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
@@ -228,6 +234,8 @@ impl<S: Scanning> PollLoop<S> {
             thread: thread::current(),
             wiring,
             reading,
+            watch: skew::Watch::new(now),
+            skew_warning: Throttle::new(WARN_OF_SKEW),
         })
     }
 
@@ -379,7 +387,8 @@ impl<S: Scanning> PollLoop<S> {
             let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.flow.is_live()) else {
                 continue;
             };
-            let turn = partition.turn(&self.wiring.scanning, may_take);
+            let turn = partition.turn(&self.wiring.scanning, may_take, &mut self.watch);
+            self.watch.partition(id, turn.records);
             turns.taken += turn.records;
             errors.extend(turn.error);
             if turn.is_full {
@@ -484,6 +493,7 @@ impl<S: Scanning> PollLoop<S> {
             let one = partition.measure(self.consumer.context().ends(*id));
             lag = lag.zip(one).map(|(sum, one)| sum + one);
         }
+        self.look_for_skew();
         let elapsed = self.last_report.elapsed();
         if elapsed >= REPORT {
             tracing::info!(
@@ -495,6 +505,35 @@ impl<S: Scanning> PollLoop<S> {
             );
             self.last_report = Instant::now();
             self.since_report = 0;
+        }
+    }
+
+    /// Says so when one key or one partition carries most records.
+    fn look_for_skew(&mut self) {
+        let Some(seen) = self.watch.look(Instant::now()) else {
+            return;
+        };
+        let metrics = &self.wiring.metrics;
+        metrics.busiest_key_share.set(seen.key_share);
+        metrics.busiest_partition_share.set(seen.partition_share);
+        let Some(skew) = seen.skew else { return };
+        if self.skew_warning.pass().is_none() {
+            return;
+        }
+        match skew {
+            Skew::Key(key) => tracing::warn!(
+                share = hundredths(key.share),
+                partition = key.place.partition,
+                offset = key.place.offset,
+                "One key carries most records, and more replicas cannot help: all of its records are in this partition. Let \
+                 senders use a key that differs more, or none; the record at this offset has the key"
+            ),
+            Skew::Partition { partition, share } => tracing::warn!(
+                share = hundredths(share),
+                partition,
+                "One partition carries most records, and more replicas cannot help: a partition has one owner. Let senders spread \
+                 their records over all partitions"
+            ),
         }
     }
 
@@ -510,6 +549,11 @@ impl<S: Scanning> PollLoop<S> {
         self.in_flight_before = in_flight;
         self.since_measure = 0;
     }
+}
+
+/// For the log.
+fn hundredths(share: f64) -> f64 {
+    (share * 100.0).round() / 100.0
 }
 
 fn command(commands: &Sender<Command>, command: Command) -> Result<(), PollError> {

@@ -24,6 +24,7 @@ mod producer;
 mod rebalance;
 pub mod replay;
 pub mod sequencer;
+pub mod skew;
 pub mod topics;
 pub mod transaction;
 mod transactor;

@@ -13,6 +13,7 @@ use super::batch::{Batch, BatchBuilder};
 use super::flow::Flow;
 use super::rebalance::{Ends, GroupContext};
 use super::replay::Span;
+use super::skew;
 use super::{Refused, Scanning};
 use crate::ops::metrics::PartitionMetrics;
 
@@ -80,11 +81,12 @@ impl Partition {
         self.span.as_ref().is_some_and(Span::is_through)
     }
 
-    /// Hands closed batches over, then takes a few records if `may_take` still allows it.
+    /// Hands closed batches over, then takes a few records if `may_take` still allows it. `watch` gets to see their keys.
     pub(super) fn turn(
         &mut self,
         scanning: &impl Scanning,
         may_take: impl FnOnce(&Flow) -> bool,
+        watch: &mut skew::Watch,
     ) -> Turn {
         let mut turn = Turn {
             records: 0,
@@ -121,7 +123,9 @@ impl Partition {
                         &self.flow,
                         &message,
                     );
-                    self.position = Some(message.offset() + 1);
+                    let (partition, offset) = (message.partition(), message.offset());
+                    watch.record(message.key(), skew::Place { partition, offset });
+                    self.position = Some(offset + 1);
                     self.metrics.messages_consumed.inc();
                     self.metrics
                         .bytes_consumed

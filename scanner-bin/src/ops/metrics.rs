@@ -32,7 +32,7 @@ pub use live::{Age, Enabled, Rate};
 
 use super::heartbeat::Heartbeat;
 
-/// A gauge of seconds.
+/// A gauge of seconds, or of another number that is not whole.
 pub type Seconds = Gauge<f64, AtomicU64>;
 /// Histograms by label; each is made with the buckets of its metric.
 pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -187,6 +187,12 @@ catalogue! {
     drain_timeouts: Counter = plain, "drain_timeouts_total", [""];
     /// Results dropped because their partition had gone meanwhile, by the stage that noticed.
     stale_results_dropped: Family<StageLabel, Counter> = plain, "stale_results_dropped_total", ["stage"];
+
+    /// Share of the busiest key among the records that had a key, in the last 5 s or more with 1,000 such records or more. At most
+    /// 1/65 less than it is. From 0.5 on more replicas cannot help, and the log says so.
+    busiest_key_share: Seconds = plain, "busiest_key_share", [""];
+    /// Share of the busiest partition among the records of all that this replica owns, in the same time; 0 while it owns one only.
+    busiest_partition_share: Seconds = plain, "busiest_partition_share", [""];
 
     /// Records of the partition that were not handed over yet.
     consumer_lag: Family<PartitionLabel, Gauge> = plain, "consumer_lag_messages", ["partition"];

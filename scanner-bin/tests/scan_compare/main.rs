@@ -47,7 +47,7 @@ fn a_tree_of_files_gets_the_verdicts_of_clamscan_name_for_name() {
     };
     let (database, tree) = (dir.path().join("database"), dir.path().join("tree"));
     fs::create_dir(&database).unwrap();
-    official(&signatures, &database);
+    corpus::official(&signatures, &database);
     fs::copy(hash, database.join("ut-clamav.hdb")).unwrap();
     let made = tree::make(&tree, files, &samples());
 
@@ -147,26 +147,6 @@ fn samples() -> Vec<PathBuf> {
     samples.sort();
     assert!(samples.len() >= 40);
     samples
-}
-
-/// The files of ClamAV's own publisher, unpacked.
-fn official(signatures: &Path, to: &Path) {
-    let mut count = 0;
-    for entry in fs::read_dir(signatures).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if !name.starts_with("official-") {
-            continue;
-        }
-        match name.strip_suffix(".zst") {
-            Some(unpacked) => fs::write(to.join(unpacked), corpus::unpack(&path)).unwrap(),
-            None => {
-                fs::copy(&path, to.join(name)).unwrap();
-            }
-        }
-        count += 1;
-    }
-    assert!(count >= 5, "{count} files");
 }
 
 /// What was printed, by path. Names of files are shown in one way, whoever printed them.

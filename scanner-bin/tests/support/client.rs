@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -81,6 +81,22 @@ pub struct Record {
 }
 
 impl Record {
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            timestamp_ms: message.timestamp().to_millis(),
+            headers: message.headers().map_or_else(Vec::new, |headers| {
+                let owned = |header: Header<'_, &[u8]>| {
+                    (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+                };
+                headers.iter().map(owned).collect()
+            }),
+        }
+    }
+
     /// The value as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(self.payload.as_deref().unwrap_or_default())
@@ -187,6 +203,22 @@ impl Broker {
         let mut reader = Reader::new(self, topic, "read_uncommitted");
         reader.read_to_the_end();
         reader.records
+    }
+
+    /// Hand over everything that is on the topic now, one by one: there may be more of it than memory. Offset order within a
+    /// partition. Records of open or aborted transactions are not among them.
+    pub fn read_each(&self, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) {
+        let mut reader = Reader::new(self, topic, "read_committed");
+        let mut progress = Instant::now();
+        while reader.ended.len() < reader.partitions {
+            if reader.poll_with(Duration::from_millis(100), &mut take) {
+                progress = Instant::now();
+            }
+            assert!(
+                progress.elapsed() < PATIENCE,
+                "the broker does not serve all partitions"
+            );
+        }
     }
 
     /// Read until `enough` says so, at most for `timeout`; then panic. Arrival order between partitions, offset order within.
@@ -326,20 +358,18 @@ impl Reader {
     }
 
     fn poll(&mut self, timeout: Duration) {
+        let mut records = std::mem::take(&mut self.records);
+        self.poll_with(timeout, |message| records.push(Record::of(message)));
+        self.records = records;
+    }
+
+    /// True if a record came.
+    fn poll_with(&mut self, timeout: Duration, mut take: impl FnMut(&BorrowedMessage<'_>)) -> bool {
         match self.consumer.poll(timeout) {
-            Some(Ok(message)) => self.records.push(Record {
-                partition: message.partition(),
-                offset: message.offset(),
-                key: message.key().map(<[u8]>::to_vec),
-                payload: message.payload().map(<[u8]>::to_vec),
-                timestamp_ms: message.timestamp().to_millis(),
-                headers: message.headers().map_or_else(Vec::new, |headers| {
-                    let owned = |header: Header<'_, &[u8]>| {
-                        (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
-                    };
-                    headers.iter().map(owned).collect()
-                }),
-            }),
+            Some(Ok(message)) => {
+                take(&message);
+                return true;
+            }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 if !self.ended.contains(&partition) {
                     self.ended.push(partition);
@@ -348,6 +378,7 @@ impl Reader {
             // A broker that is away comes back, or the caller's time runs out.
             Some(Err(_)) | None => {}
         }
+        false
     }
 }
 

@@ -165,6 +165,26 @@ pub fn log_lines(count: usize) -> Vec<Vec<u8>> {
     found
 }
 
+/// The files of ClamAV's own publisher, unpacked.
+pub fn official(signatures: &Path, to: &Path) {
+    let mut count = 0;
+    for entry in fs::read_dir(signatures).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !name.starts_with("official-") {
+            continue;
+        }
+        match name.strip_suffix(".zst") {
+            Some(unpacked) => fs::write(to.join(unpacked), unpack(&path)).unwrap(),
+            None => {
+                fs::copy(&path, to.join(name)).unwrap();
+            }
+        }
+        count += 1;
+    }
+    assert!(count >= 5, "{count} files");
+}
+
 /// Unpacks all signature databases into `into`, but the update script, which is none.
 pub fn unpack_databases(data: &Path, into: &Path) {
     fs::create_dir_all(into).unwrap();

@@ -208,6 +208,7 @@ impl<S: Scanning> PollLoop<S> {
         let metrics = self.wiring.metrics.partition(id);
         self.partitions
             .insert(id, Partition::new(flow, queue, metrics, span));
+        self.restart_watch();
         Ok(())
     }
 
@@ -229,9 +230,17 @@ impl<S: Scanning> PollLoop<S> {
                     Command::Close(partition.flow.lease()),
                 )?;
                 self.wiring.metrics.remove_partition(*id);
+                self.restart_watch();
             }
         }
         Ok(())
+    }
+
+    /// What was seen with other partitions says nothing about these.
+    fn restart_watch(&mut self) {
+        self.watch.restart(Instant::now());
+        self.wiring.metrics.busiest_key_share.set(0.0);
+        self.wiring.metrics.busiest_partition_share.set(0.0);
     }
 
     fn answer(&mut self, event: &Event, since: Instant) -> Result<(), PollError> {
