@@ -1,0 +1,102 @@
+//! What each seed came to, a line each: what is there already is not run again.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::oracle::Delivery;
+use crate::run::Outcome;
+use crate::support::workspace;
+
+const HEAD: &str =
+    "commit\tseed\tdelivery\tseconds\tfaults\trecords\tlost\trepeated\taborted\tletters\tverdict";
+const HELD: &str = "held";
+
+/// Where runs write.
+pub(crate) fn path() -> PathBuf {
+    workspace().join("target/chaos/results.tsv")
+}
+
+/// What is under version control, of earlier runs.
+const KEPT: &str = include_str!("seeds.tsv");
+
+/// The seeds that held, here or wherever the kept ones were run.
+pub(crate) fn held() -> BTreeSet<u64> {
+    let here = fs::read_to_string(path()).unwrap_or_default();
+    seeds(KEPT).chain(seeds(&here)).collect()
+}
+
+fn seeds(lines: &str) -> impl Iterator<Item = u64> {
+    lines.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split('\t');
+        let seed = columns.nth(1)?.parse().ok()?;
+        (columns.next_back() == Some(HELD)).then_some(seed)
+    })
+}
+
+/// Adds a line.
+pub(crate) fn add(seed: u64, delivery: Delivery, outcome: &Outcome) {
+    fs::create_dir_all(path().parent().unwrap()).unwrap();
+    let mut file = OpenOptions::new().create(true).append(true).open(path()).unwrap();
+    if file.metadata().unwrap().len() == 0 {
+        writeln!(file, "{HEAD}").unwrap();
+    }
+    writeln!(file, "{}", line(&commit(), seed, delivery, outcome)).unwrap();
+}
+
+fn line(commit: &str, seed: u64, delivery: Delivery, outcome: &Outcome) -> String {
+    let faults: Vec<_> = outcome.faults.iter().map(|(name, n)| format!("{name}={n}")).collect();
+    let judgement = &outcome.judgement;
+    let verdict = match outcome.charge() {
+        None => HELD.to_owned(),
+        Some(charge) => format!("FAILED: {}", charge.replace(['\t', '\n'], " ")),
+    };
+    format!(
+        "{commit}\t{seed}\t{}\t{:.0}\t{}\t{}\t{}\t{}\t{}\t{}\t{verdict}",
+        delivery.as_str(),
+        outcome.seconds,
+        faults.join(","),
+        judgement.records,
+        judgement.lost,
+        judgement.repeated,
+        judgement.aborted,
+        judgement.letters,
+    )
+}
+
+/// The commit under test, with a plus if the tree has changed since.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(workspace()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    match git(&["status", "--porcelain", "--untracked-files=no", "--", "*.rs", "*.toml"]) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => commit + "+",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_seeds_that_held_are_not_run_again() {
+        let lines = format!(
+            "{HEAD}\nabc\t1\tat-least-once\t60\tkill=3\t9\t0\t1\t0\t0\theld\nabc\t2\texactly-once\t60\t\t9\t1\t0\t0\t0\tFAILED: Lost 1\n\n"
+        );
+        assert_eq!(seeds(&lines).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn the_kept_lines_have_the_columns_of_new_ones() {
+        assert_eq!(KEPT.lines().next(), Some(HEAD));
+        let columns = |line: &str| line.split('\t').count();
+        assert!(KEPT.lines().all(|line| columns(line) == columns(HEAD)));
+    }
+}
