@@ -22,7 +22,9 @@ use thiserror::Error;
 
 use super::answers::{Answers, Outgoing, Part};
 use super::client;
-use super::errors::{self, Call, Fault, Remedy};
+use super::errors::{self, Call, Fault as Met, Remedy};
+#[cfg(feature = "chaos-faults")]
+use super::faults::{self, Fault};
 use super::flow::Flow;
 use super::membership::{Bell, Identity};
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
@@ -313,6 +315,10 @@ impl Egress {
                 self.flows.retain(|_, flow| flow.lease() != lease);
                 self.attempts.retain(|(of, _), _| *of != lease);
                 self.alone = self.alone.filter(|(of, _)| *of != lease);
+                #[cfg(feature = "chaos-faults")]
+                if faults::is(Fault::NoGenerationCheck) || faults::is(Fault::CommitOnLost) {
+                    return Ok(());
+                }
                 if let Some(eos) = &mut self.exactly_once {
                     eos.txn.closed(lease);
                 }
@@ -334,6 +340,13 @@ impl Egress {
         }
         let complete = batch.is_complete();
         let entries = Arc::new(batch).entries();
+        #[cfg(feature = "chaos-faults")]
+        if faults::is(Fault::HighestSeen)
+            && let Some(flow) = self.flows.get(&lease.partition)
+            && let Some(offset) = entries.iter().filter_map(|entry| entry.next_offset).max()
+        {
+            flow.set_watermark(offset);
+        }
         self.sequencer.scanned(lease, seq, entries, complete);
         Ok(())
     }
@@ -410,7 +423,7 @@ impl Egress {
             }
         }
         self.count_error(code);
-        match errors::remedy(Call::Produce, &Fault::of(code)) {
+        match errors::remedy(Call::Produce, &Met::of(code)) {
             Remedy::Exit => return Err(EgressError::Refused(code)),
             Remedy::Shorten => self.too_large(lease, slot),
             // If the producer is broken it says so itself, see `collect`.
@@ -425,7 +438,7 @@ impl Egress {
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {
-        let retriable = errors::remedy(Call::Produce, &Fault::of(code)) == Remedy::Retry;
+        let retriable = errors::remedy(Call::Produce, &Met::of(code)) == Remedy::Retry;
         self.metrics
             .produce_errors
             .get_or_create(&ProduceErrorLabels {
@@ -513,6 +526,10 @@ impl Egress {
             };
             if let (Ok(()), Some(eos)) = (&result, &mut self.exactly_once) {
                 eos.txn.sent(lease);
+            }
+            #[cfg(feature = "chaos-faults")]
+            if result.is_ok() && faults::is(Fault::CommitBeforeAck) {
+                self.sequencer.acked(lease, slot);
             }
             match result {
                 Ok(()) if is_alone => {

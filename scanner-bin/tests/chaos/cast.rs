@@ -1,14 +1,14 @@
 //! The replicas and the broker of a run, and what the schedule does to them. Keeps what the oracle has to know of it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::oracle::{Delivery, Excuse};
-use crate::schedule::{REPLICAS, Step};
+use crate::schedule::{REPLICAS, Step, Who};
 use crate::support::announce;
 use crate::support::broker::Broker;
 use crate::support::process::{Launch, Scanner, signal};
@@ -19,6 +19,9 @@ const STOP: Duration = Duration::from_secs(90);
 /// After the broker is back, clients need a moment to find it, and members may find that they are none any more.
 const AFTER_FREEZE_MS: i64 = 3_000;
 const AFTER_BOUNCE_MS: i64 = 8_000;
+
+/// Time between two questions to a replica.
+const PROBE: Duration = Duration::from_millis(300);
 
 /// By which a replica says itself that others may answer again what it has answered.
 const CONFESSIONS: [&str; 4] = [
@@ -37,10 +40,25 @@ pub(crate) fn now_ms() -> i64 {
 /// How the replicas of a seed are set up.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
+    /// What happens is said to happen in it.
+    pub name: String,
+    /// Settings follow from it.
     pub seed: u64,
     pub delivery: Delivery,
     /// A fault that the binary was built with, if it was.
     pub fault: Option<String>,
+    /// Whether replicas are asked all the time how they are.
+    pub is_probed: bool,
+}
+
+/// What replicas said of themselves while the faults were.
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    last: Option<Instant>,
+    /// How often `/livez` said 200.
+    pub(crate) alive: usize,
+    /// What `/readyz` said when it was not 200: which checks failed, and how often.
+    pub(crate) unready: BTreeMap<String, usize>,
 }
 
 enum Part {
@@ -61,9 +79,13 @@ enum Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BrokerIs {
     Up,
-    Frozen { since_ms: i64 },
+    Frozen {
+        since_ms: i64,
+    },
     /// Being started again.
-    Down { since_ms: i64 },
+    Down {
+        since_ms: i64,
+    },
 }
 
 /// What is due later because of something that was done.
@@ -88,12 +110,17 @@ pub(crate) struct Cast<'s> {
     pub(crate) faults: BTreeMap<&'static str, usize>,
     /// What replicas did that they may not.
     pub(crate) misdeeds: Vec<String>,
+    pub(crate) probes: Probes,
     /// Since when the broker is not as it should be, or when it last was so.
     troubled_until_ms: i64,
 }
 
 impl<'s> Cast<'s> {
-    pub(crate) fn new(scene: &'s Scene<'s>, setup: &'s Setup, back: &'s Mutex<Option<i64>>) -> Self {
+    pub(crate) fn new(
+        scene: &'s Scene<'s>,
+        setup: &'s Setup,
+        back: &'s Mutex<Option<i64>>,
+    ) -> Self {
         Self {
             scene,
             setup,
@@ -105,6 +132,7 @@ impl<'s> Cast<'s> {
             excuses: Vec::new(),
             faults: BTreeMap::new(),
             misdeeds: Vec::new(),
+            probes: Probes::default(),
             troubled_until_ms: 0,
         }
     }
@@ -122,8 +150,14 @@ impl<'s> Cast<'s> {
             .flag("--delivery", self.setup.delivery.as_str())
             .env("SCANNER_SCAN__THREADS", ["2", "1"][seed % 2])
             .env("SCANNER_KAFKA__TRANSACTION_TIMEOUT", "20s")
-            .env("SCANNER_KAFKA__TRANSACTION_INTERVAL", ["200ms", "50ms", "500ms"][seed / 2 % 3])
-            .env("SCANNER_KAFKA__COMMIT_INTERVAL", ["100ms", "1s", "300ms"][seed / 2 % 3]);
+            .env(
+                "SCANNER_KAFKA__TRANSACTION_INTERVAL",
+                ["200ms", "50ms", "500ms"][seed / 2 % 3],
+            )
+            .env(
+                "SCANNER_KAFKA__COMMIT_INTERVAL",
+                ["100ms", "1s", "300ms"][seed / 2 % 3],
+            );
         if seed % 5 == 0 {
             launch = launch.flag("--property", "partition.assignment.strategy=range");
         }
@@ -149,8 +183,8 @@ impl<'s> Cast<'s> {
 
     fn say(&self, what: &str) {
         announce!(
-            "  seed {} {:5.1} s: {what}",
-            self.setup.seed,
+            "  {} {:5.1} s: {what}",
+            self.setup.name,
             self.started.elapsed().as_secs_f64()
         );
     }
@@ -181,7 +215,15 @@ impl<'s> Cast<'s> {
                     self.start(replica);
                 }
             }
-            Step::Kill { replica, away } => self.kill(replica, away),
+            Step::Kill { who, away } => {
+                let replica = match who {
+                    Who::Number(replica) => Some(replica),
+                    Who::Busiest => self.busiest(),
+                };
+                if let Some(replica) = replica {
+                    self.kill(replica, away);
+                }
+            }
             Step::Terminate { replica, away } => self.terminate(replica, away),
             Step::Stop { replica, asleep } => self.stop(replica, asleep),
             Step::Freeze(length) => {
@@ -198,18 +240,36 @@ impl<'s> Cast<'s> {
         }
     }
 
+    /// Who runs and has most in flight, by its own account.
+    fn busiest(&self) -> Option<usize> {
+        let running = self
+            .parts
+            .iter()
+            .enumerate()
+            .filter_map(|(replica, part)| match part {
+                Part::Running(scanner) => Some((InFlight::of(scanner)?.records, replica)),
+                _ => None,
+            });
+        running.max().map(|(_, replica)| replica)
+    }
+
     fn kill(&mut self, replica: usize, away: Duration) {
         let Part::Running(scanner) = &mut self.parts[replica] else {
             return;
         };
-        let in_flight = in_flight(scanner);
+        let in_flight = InFlight::of(scanner);
         scanner.kill();
         let at_ms = now_ms();
-        self.say(&format!("SIGKILL of {} with {in_flight}", Self::name(replica)));
+        let in_flight = in_flight.map_or_else(InFlight::unknown, |of| of.to_string());
+        self.say(&format!(
+            "SIGKILL of {} with {in_flight}",
+            Self::name(replica)
+        ));
         self.count("kill");
         self.excuse(Some(replica), at_ms, at_ms, false);
         self.bury(replica, true);
-        self.later.push((Instant::now() + away, Later::Start(replica)));
+        self.later
+            .push((Instant::now() + away, Later::Start(replica)));
     }
 
     fn terminate(&mut self, replica: usize, away: Duration) {
@@ -235,14 +295,21 @@ impl<'s> Cast<'s> {
                 let is_long = asleep > Duration::from_secs(6);
                 self.count(if is_long { "zombie" } else { "nap" });
                 let in_flight = match is_long {
-                    true => format!(" with {}", in_flight(&scanner)),
+                    true => format!(
+                        " with {}",
+                        InFlight::of(&scanner).map_or_else(InFlight::unknown, |of| of.to_string())
+                    ),
                     false => String::new(),
                 };
-                self.say(&format!("SIGSTOP of {} for {asleep:.1?}{in_flight}", Self::name(replica)));
+                self.say(&format!(
+                    "SIGSTOP of {} for {asleep:.1?}{in_flight}",
+                    Self::name(replica)
+                ));
                 signal(scanner.pid(), "STOP");
                 let since_ms = now_ms();
                 self.parts[replica] = Part::Asleep { scanner, since_ms };
-                self.later.push((Instant::now() + asleep, Later::Wake(replica)));
+                self.later
+                    .push((Instant::now() + asleep, Later::Wake(replica)));
             }
             other => self.parts[replica] = other,
         }
@@ -300,6 +367,36 @@ impl<'s> Cast<'s> {
         });
     }
 
+    /// Asks everybody who is awake. Alive they are always, ready perhaps not.
+    pub(crate) fn probe(&mut self) {
+        if !self.setup.is_probed || self.probes.last.is_some_and(|last| last.elapsed() < PROBE) {
+            return;
+        }
+        self.probes.last = Some(Instant::now());
+        for (replica, part) in self.parts.iter().enumerate() {
+            let Part::Running(scanner) = part else {
+                continue;
+            };
+            match scanner.get("/livez") {
+                Some((200, _)) => self.probes.alive += 1,
+                other => {
+                    let name = Self::name(replica);
+                    self.misdeeds.push(format!("{name}: /livez said {other:?}"));
+                }
+            }
+            if let Some((status, body)) = scanner.get("/readyz")
+                && status != 200
+            {
+                let said: Value = serde_json::from_str(&body).unwrap_or_default();
+                let checks = said["checks"].as_array().cloned().unwrap_or_default();
+                let failed = checks.iter().filter(|check| check["ok"] == false);
+                for name in failed.filter_map(|check| check["name"].as_str()) {
+                    *self.probes.unready.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+
     /// Looks after everybody, and does what is due.
     pub(crate) fn tend(&mut self) {
         let now = Instant::now();
@@ -330,7 +427,10 @@ impl<'s> Cast<'s> {
         match &mut self.parts[replica] {
             Part::Running(scanner) => {
                 if let Some(status) = scanner.try_wait() {
-                    self.misdeeds.push(format!("{name} ended by itself: {status}; {}", tail(scanner)));
+                    self.misdeeds.push(format!(
+                        "{name} ended by itself: {status}; {}",
+                        tail(scanner)
+                    ));
                     self.bury(replica, true);
                     self.later.push((Instant::now(), Later::Start(replica)));
                 }
@@ -365,7 +465,8 @@ impl<'s> Cast<'s> {
                     }
                 }
                 self.bury(replica, status.is_none());
-                self.later.push((Instant::now() + away, Later::Start(replica)));
+                self.later
+                    .push((Instant::now() + away, Later::Start(replica)));
             }
             Part::Absent | Part::Asleep { .. } => {}
         }
@@ -407,14 +508,20 @@ impl<'s> Cast<'s> {
         loop {
             self.tend();
             let is_calm = self.broker_is == BrokerIs::Up
-                && self.parts.iter().all(|part| matches!(part, Part::Running(_)));
+                && self
+                    .parts
+                    .iter()
+                    .all(|part| matches!(part, Part::Running(_)));
             if is_calm {
                 return;
             }
             for replica in 0..REPLICAS {
                 self.start(replica);
             }
-            assert!(Instant::now() < until, "the broker or a replica does not come back");
+            assert!(
+                Instant::now() < until,
+                "the broker or a replica does not come back"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -446,27 +553,48 @@ impl<'s> Cast<'s> {
     }
 }
 
-/// What a replica has in flight, by its own account.
-fn in_flight(scanner: &Scanner) -> String {
-    let Some((200, page)) = scanner.get("/metrics") else {
-        return "nothing in flight that it could tell, as it has only just started".to_owned();
-    };
-    let value = |name: &str| -> f64 {
-        let lines = page.lines().filter(|line| !line.starts_with('#'));
-        let of = lines.filter(|line| line.split(['{', ' ']).next() == Some(name));
-        of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    };
-    let mut text = format!(
-        "{} records in flight of {} partitions, {} answered",
-        value("scanner_inflight_messages"),
-        value("scanner_assigned_partitions"),
-        value("scanner_results_produced_total"),
-    );
-    let queued = value("scanner_producer_queue_messages");
-    if queued > 0.0 {
-        write!(text, ", {queued} results unacknowledged").unwrap();
+/// What a replica has in flight, by its own account, which is up to a second old.
+struct InFlight {
+    /// Read, and not answered; with exactly-once delivery not committed.
+    records: u64,
+    /// Results that the broker has not acknowledged.
+    sends: u64,
+    partitions: u64,
+    answered: u64,
+}
+
+impl InFlight {
+    fn of(scanner: &Scanner) -> Option<Self> {
+        let (_, page) = scanner
+            .get("/metrics")
+            .filter(|(status, _)| *status == 200)?;
+        let value = |name: &str| {
+            let lines = page.lines().filter(|line| !line.starts_with('#'));
+            let of = lines.filter(|line| line.split(['{', ' ']).next() == Some(name));
+            let values = of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            values.sum::<f64>() as u64
+        };
+        Some(Self {
+            records: value("scanner_inflight_messages"),
+            sends: value("scanner_producer_queue_messages"),
+            partitions: value("scanner_assigned_partitions"),
+            answered: value("scanner_results_produced_total"),
+        })
     }
-    text
+
+    fn unknown() -> String {
+        "nothing in flight that it could tell: it has only just started".to_owned()
+    }
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} records in flight of {} partitions, {} results unacknowledged, {} records answered",
+            self.records, self.partitions, self.sends, self.answered
+        )
+    }
 }
 
 /// When a log line was written.

@@ -11,7 +11,7 @@ use crate::run::Outcome;
 use crate::support::workspace;
 
 const HEAD: &str =
-    "commit\tseed\tdelivery\tseconds\tfaults\trecords\tlost\trepeated\taborted\tletters\tverdict";
+    "commit\trun\tdelivery\tseconds\tfaults\trecords\tlost\trepeated\taborted\tletters\tverdict";
 const HELD: &str = "held";
 
 /// Where runs write.
@@ -22,39 +22,47 @@ pub(crate) fn path() -> PathBuf {
 /// What is under version control, of earlier runs.
 const KEPT: &str = include_str!("seeds.tsv");
 
-/// The seeds that held, here or wherever the kept ones were run.
-pub(crate) fn held() -> BTreeSet<u64> {
+/// The seeds and scenarios that held, with their delivery, here or wherever the kept ones were run.
+pub(crate) fn held() -> BTreeSet<(String, String)> {
     let here = fs::read_to_string(path()).unwrap_or_default();
-    seeds(KEPT).chain(seeds(&here)).collect()
+    held_in(KEPT).chain(held_in(&here)).collect()
 }
 
-fn seeds(lines: &str) -> impl Iterator<Item = u64> {
+fn held_in(lines: &str) -> impl Iterator<Item = (String, String)> {
     lines.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split('\t');
-        let seed = columns.nth(1)?.parse().ok()?;
-        (columns.next_back() == Some(HELD)).then_some(seed)
+        let columns: Vec<_> = line.split('\t').collect();
+        let (name, delivery) = (columns.get(1)?, columns.get(2)?);
+        (columns.last() == Some(&HELD)).then(|| ((*name).to_owned(), (*delivery).to_owned()))
     })
 }
 
 /// Adds a line.
-pub(crate) fn add(seed: u64, delivery: Delivery, outcome: &Outcome) {
+pub(crate) fn add(name: &str, delivery: Delivery, outcome: &Outcome) {
     fs::create_dir_all(path().parent().unwrap()).unwrap();
-    let mut file = OpenOptions::new().create(true).append(true).open(path()).unwrap();
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path())
+        .unwrap();
     if file.metadata().unwrap().len() == 0 {
         writeln!(file, "{HEAD}").unwrap();
     }
-    writeln!(file, "{}", line(&commit(), seed, delivery, outcome)).unwrap();
+    writeln!(file, "{}", line(&commit(), name, delivery, outcome)).unwrap();
 }
 
-fn line(commit: &str, seed: u64, delivery: Delivery, outcome: &Outcome) -> String {
-    let faults: Vec<_> = outcome.faults.iter().map(|(name, n)| format!("{name}={n}")).collect();
+fn line(commit: &str, name: &str, delivery: Delivery, outcome: &Outcome) -> String {
+    let faults: Vec<_> = outcome
+        .faults
+        .iter()
+        .map(|(name, n)| format!("{name}={n}"))
+        .collect();
     let judgement = &outcome.judgement;
     let verdict = match outcome.charge() {
         None => HELD.to_owned(),
         Some(charge) => format!("FAILED: {}", charge.replace(['\t', '\n'], " ")),
     };
     format!(
-        "{commit}\t{seed}\t{}\t{:.0}\t{}\t{}\t{}\t{}\t{}\t{}\t{verdict}",
+        "{commit}\t{name}\t{}\t{:.0}\t{}\t{}\t{}\t{}\t{}\t{}\t{verdict}",
         delivery.as_str(),
         outcome.seconds,
         faults.join(","),
@@ -69,13 +77,27 @@ fn line(commit: &str, seed: u64, delivery: Delivery, outcome: &Outcome) -> Strin
 /// The commit under test, with a plus if the tree has changed since.
 fn commit() -> String {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(workspace()).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(workspace())
+            .output()
+            .ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
         return "unknown".to_owned();
     };
-    match git(&["status", "--porcelain", "--untracked-files=no", "--", "*.rs", "*.toml"]) {
+    match git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        "*.rs",
+        "*.toml",
+    ]) {
         Some(changes) if changes.is_empty() => commit,
         _ => commit + "+",
     }
@@ -90,7 +112,8 @@ mod tests {
         let lines = format!(
             "{HEAD}\nabc\t1\tat-least-once\t60\tkill=3\t9\t0\t1\t0\t0\theld\nabc\t2\texactly-once\t60\t\t9\t1\t0\t0\t0\tFAILED: Lost 1\n\n"
         );
-        assert_eq!(seeds(&lines).collect::<Vec<_>>(), [1]);
+        let held: Vec<_> = held_in(&lines).collect();
+        assert_eq!(held, [("1".to_owned(), "at-least-once".to_owned())]);
     }
 
     #[test]

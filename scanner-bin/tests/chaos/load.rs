@@ -9,10 +9,10 @@ use crate::support::client::Outgoing;
 use crate::support::scene::{Scene, line, planted};
 
 /// Records of one burst, and the time from one to the next: enough for replicas to have work in hand when something happens to them.
-const BURST: usize = 700;
+const BURST: usize = 500;
 const PAUSE: Duration = Duration::from_millis(400);
 /// Records of a transaction that is aborted, and the time from one to the next: one record in twenty.
-const TAKEN_BACK: usize = 100;
+const TAKEN_BACK: usize = 60;
 const PAUSE_BETWEEN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cast::{Cast, Setup, now_ms};
+use crate::cast::{Cast, Probes, Setup, now_ms};
 use crate::oracle::{Delivery, Evidence, Judgement, Look, Place, Seen, judge};
-use crate::schedule::{REPLICAS, plan};
+use crate::schedule::{REPLICAS, Step};
 use crate::support::broker::Broker;
 use crate::support::client::{Record, Watcher};
 use crate::support::judgement::{detector, judged_by_service, judged_offline};
@@ -30,6 +30,7 @@ pub(crate) struct Outcome {
     pub(crate) faults: BTreeMap<&'static str, usize>,
     /// What replicas did that they may not, or that nothing moved any more.
     pub(crate) misdeeds: Vec<String>,
+    pub(crate) probes: Probes,
     pub(crate) seconds: f64,
 }
 
@@ -51,14 +52,22 @@ impl Drop for AtTheEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
         let unknown = usize::MAX;
-        let _known = self.1.compare_exchange(unknown, 0, Ordering::Relaxed, Ordering::Relaxed);
+        let _known = self
+            .1
+            .compare_exchange(unknown, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Churn for `length`, then calm until everything is committed.
-pub(crate) fn run(broker: &Broker, program: &Path, setup: &Setup, length: Duration) -> Outcome {
+/// These steps within `length`, then calm until everything is committed.
+pub(crate) fn run(
+    broker: &Broker,
+    program: &Path,
+    setup: &Setup,
+    steps: &[(Duration, Step)],
+    length: Duration,
+) -> Outcome {
     let began = Instant::now();
-    let mut scene = Scene::without_topics(broker, &format!("chaos-{}", setup.seed));
+    let mut scene = Scene::without_topics(broker, "chaos");
     scene.program = program.to_owned();
     broker.create_topic(&scene.input, PARTITIONS, &[LARGE]);
     broker.create_topic(&scene.output, OUTPUT_PARTITIONS, &[LARGE]);
@@ -70,7 +79,8 @@ pub(crate) fn run(broker: &Broker, program: &Path, setup: &Setup, length: Durati
     let (stop_load, stop_looks) = (AtomicBool::new(false), AtomicBool::new(false));
     let (enough, unused) = (AtomicUsize::new(usize::MAX), AtomicUsize::new(0));
     (0..REPLICAS - 1).for_each(|replica| cast.start(replica));
-    cast.running().for_each(|scanner| scanner.wait_until_ready(PATIENCE));
+    cast.running()
+        .for_each(|scanner| scanner.wait_until_ready(PATIENCE));
 
     let evidence = std::thread::scope(|threads| {
         let load = AtTheEnd(&stop_load, &unused);
@@ -80,17 +90,18 @@ pub(crate) fn run(broker: &Broker, program: &Path, setup: &Setup, length: Durati
         let reader = threads.spawn(|| broker.follow(&scene.output, &enough));
 
         let started = Instant::now();
-        for (at, step) in plan(setup.seed, length) {
+        let until = |cast: &mut Cast<'_>, at: Duration| {
             while started.elapsed() < at {
                 cast.tend();
+                cast.probe();
                 std::thread::sleep(Duration::from_millis(10));
             }
-            cast.act(step, threads);
+        };
+        for (at, step) in steps {
+            until(&mut cast, *at);
+            cast.act(*step, threads);
         }
-        while started.elapsed() < length {
-            cast.tend();
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until(&mut cast, length);
         cast.calm();
         drop(load);
         let sent = writer.join().expect("the load was written");
@@ -105,6 +116,9 @@ pub(crate) fn run(broker: &Broker, program: &Path, setup: &Setup, length: Durati
             cast.misdeeds.push(why);
         }
         let committed = scene.broker.committed(&scene.group, &scene.input);
+        // Whoever was not ready is so again.
+        cast.running()
+            .for_each(|scanner| scanner.wait_until_ready(PATIENCE));
         cast.dismiss();
         settle(scene);
 
@@ -129,6 +143,7 @@ pub(crate) fn run(broker: &Broker, program: &Path, setup: &Setup, length: Durati
         judgement: judge(&evidence),
         faults: cast.faults,
         misdeeds: cast.misdeeds,
+        probes: cast.probes,
         seconds: began.elapsed().as_secs_f64(),
     }
 }
@@ -221,7 +236,11 @@ fn expected(input: &[Record]) -> BTreeMap<Place, String> {
     let mut known = HashMap::<Vec<u8>, String>::new();
     let of = |record: &Record| {
         let payload = record.payload.as_deref().unwrap_or_default();
-        let kind = payload.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect();
+        let kind = payload
+            .iter()
+            .copied()
+            .filter(|byte| !byte.is_ascii_digit())
+            .collect();
         let verdict = known.entry(kind).or_insert_with(|| {
             let (status, matches) = judged_offline(&detector, payload);
             verdict(&status, &matches)
@@ -236,9 +255,15 @@ fn letters(scene: &Scene<'_>) -> BTreeSet<Place> {
     let place = |letter: &Record| {
         let header = |wanted: &str| {
             let (_, value) = letter.headers.iter().rfind(|(name, _)| name == wanted)?;
-            std::str::from_utf8(value.as_deref()?).ok()?.parse::<i64>().ok()
+            std::str::from_utf8(value.as_deref()?)
+                .ok()?
+                .parse::<i64>()
+                .ok()
         };
-        Some((i32::try_from(header("source-partition")?).ok()?, header("source-offset")?))
+        Some((
+            i32::try_from(header("source-partition")?).ok()?,
+            header("source-offset")?,
+        ))
     };
     letters.iter().filter_map(place).collect()
 }

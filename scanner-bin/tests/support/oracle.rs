@@ -158,13 +158,20 @@ impl Judgement {
                 .unwrap_or(text.len());
             *kinds.entry(text[..end].to_owned()).or_default() += 1;
         }
-        let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+        let kinds: Vec<_> = kinds
+            .iter()
+            .map(|(kind, n)| format!("{kind} {n}"))
+            .collect();
         let mut first: Vec<String> = Vec::new();
         let mut last = None;
         for finding in &self.findings {
             // Of each kind the first two.
             let kind = std::mem::discriminant(finding);
-            let shown = if last.is_some_and(|(of, _)| of == kind) { last.map_or(0, |(_, n)| n) } else { 0 };
+            let shown = if last.is_some_and(|(of, _)| of == kind) {
+                last.map_or(0, |(_, n)| n)
+            } else {
+                0
+            };
             if shown < 2 {
                 first.push(finding.to_string());
             }
@@ -270,7 +277,10 @@ fn groundless(
     let from = first.written_ms.min(second.written_ms) - BLUR_MS;
     let to = first.written_ms.max(second.written_ms) + BLUR_MS;
     let concerns = |excuse: &Excuse, seen: &Seen| {
-        excuse.writer.as_ref().is_none_or(|writer| *writer == seen.writer)
+        excuse
+            .writer
+            .as_ref()
+            .is_none_or(|writer| *writer == seen.writer)
     };
     let is_excused = evidence.excuses.iter().any(|excuse| {
         (concerns(excuse, first) || concerns(excuse, second))
@@ -344,9 +354,20 @@ fn readers(evidence: &Evidence, judgement: &mut Judgement) {
     let all: BTreeSet<_> = evidence.all.iter().map(key).collect();
     let live: BTreeSet<_> = evidence.live.iter().copied().collect();
     let findings = &mut judgement.findings;
-    findings.extend(live.difference(&counted).map(|(at, _)| Finding::Vanished(*at)));
-    findings.extend(counted.difference(&live).map(|(at, _)| Finding::Hidden(*at)));
-    findings.extend(counted.difference(&all).map(|(at, _)| Finding::Impossible(*at)));
+    findings.extend(
+        live.difference(&counted)
+            .map(|(at, _)| Finding::Vanished(*at)),
+    );
+    findings.extend(
+        counted
+            .difference(&live)
+            .map(|(at, _)| Finding::Hidden(*at)),
+    );
+    findings.extend(
+        counted
+            .difference(&all)
+            .map(|(at, _)| Finding::Impossible(*at)),
+    );
 }
 
 /// Nothing was ever committed before its result was there, and in the end everything is.
@@ -418,7 +439,10 @@ mod tests {
             .collect();
         Evidence {
             delivery,
-            records: offsets.iter().map(|o| ((3, *o), "clean".to_owned())).collect(),
+            records: offsets
+                .iter()
+                .map(|o| ((3, *o), "clean".to_owned()))
+                .collect(),
             all: counted.clone(),
             live: counted.iter().map(|s| (s.at, s.answers)).collect(),
             counted,

@@ -13,6 +13,8 @@ use super::{Egress, EgressError};
 use crate::config::KafkaConfig;
 use crate::kafka::client;
 use crate::kafka::errors::{self, Fault, Remedy};
+#[cfg(feature = "chaos-faults")]
+use crate::kafka::faults;
 use crate::kafka::membership::{Bell, Identity};
 use crate::kafka::producer::Producer;
 use crate::kafka::sequencer::Lease;
@@ -42,6 +44,8 @@ pub(super) struct ExactlyOnce {
     asked: Vec<Lease>,
     ending: Instant,
     limits: Limits,
+    #[cfg(feature = "chaos-faults")]
+    nobody: ClientConfig,
 }
 
 /// A transaction ends early rather than fill what may be in flight.
@@ -72,6 +76,8 @@ impl ExactlyOnce {
                 messages_per_partition: config.inflight_messages_per_partition,
                 bytes: config.inflight_bytes,
             },
+            #[cfg(feature = "chaos-faults")]
+            nobody: asking_config(config),
         })
     }
 }
@@ -160,6 +166,13 @@ impl Egress {
                 let begun = self.producer.begin();
                 return self.finish(step, &begun);
             }
+            #[cfg(feature = "chaos-faults")]
+            Step::Identify if faults::is(faults::Fault::NoGenerationCheck) => {
+                use rdkafka::consumer::{BaseConsumer, Consumer as _};
+                // Never joins, so it has no generation.
+                let nobody: BaseConsumer = eos.nobody.create()?;
+                return self.identified(nobody.group_metadata().map(Identity));
+            }
             Step::Identify => {
                 eos.bell.ring();
                 return Ok(());
@@ -176,6 +189,10 @@ impl Egress {
             Step::SendOffsets => {
                 if eos.offsets.is_empty() {
                     eos.offsets = self.sequencer.unsettled();
+                }
+                #[cfg(feature = "chaos-faults")]
+                if faults::is(faults::Fault::OffsetsOutside) {
+                    return self.outcome(step, Ok(()));
                 }
                 let offsets = eos.offsets.iter().map(|(l, offset)| (l.partition, *offset));
                 match &eos.group {
@@ -323,8 +340,12 @@ impl Egress {
         if let Some(eos) = &mut self.exactly_once {
             eos.offsets.clear();
         }
-        self.sequencer.failed_all();
         self.alone = None;
+        #[cfg(feature = "chaos-faults")]
+        if faults::is(faults::Fault::NoRewind) {
+            return;
+        }
+        self.sequencer.failed_all();
     }
 
     /// What turns out to be committed has been answered; the rest is sent again.
