@@ -9,10 +9,12 @@ use crate::support::client::Outgoing;
 use crate::support::scene::{Scene, line, planted};
 
 /// Records of one burst, and the time from one to the next: enough for replicas to have work in hand when something happens to them.
-const BURST: usize = 500;
+const BURST: usize = 320;
 const PAUSE: Duration = Duration::from_millis(400);
+/// Records that may be on their way to the broker.
+const MOST: i32 = 2_000;
 /// Records of a transaction that is aborted, and the time from one to the next: one record in twenty.
-const TAKEN_BACK: usize = 60;
+const TAKEN_BACK: usize = 40;
 const PAUSE_BETWEEN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,6 +32,11 @@ pub(crate) fn keep_coming(scene: &Scene<'_>, partitions: i32, stop: &AtomicBool)
         let writer = scene.broker.writer(&scene.input);
         let mut number = 0;
         while !stop.load(Ordering::Relaxed) {
+            // While the broker is away no more is added.
+            if writer.unacknowledged() > MOST {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             writer.send((number..).take(BURST).map(|n| record(n, partitions)));
             number += BURST;
             std::thread::sleep(PAUSE);

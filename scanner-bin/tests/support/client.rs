@@ -315,6 +315,11 @@ impl Writer {
         }
     }
 
+    /// Records that the broker has not acknowledged.
+    pub fn unacknowledged(&self) -> i32 {
+        self.producer.in_flight_count()
+    }
+
     /// Waits until every record is acknowledged, and says where each one went, in the order of sending.
     pub fn places(self) -> Vec<(i32, i64)> {
         self.producer
