@@ -158,7 +158,7 @@ impl<'s> Cast<'s> {
                 "SCANNER_KAFKA__COMMIT_INTERVAL",
                 ["100ms", "1s", "300ms"][seed / 2 % 3],
             );
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             launch = launch.flag("--property", "partition.assignment.strategy=range");
         }
         if let Some(fault) = &self.setup.fault {
@@ -400,9 +400,9 @@ impl<'s> Cast<'s> {
     /// Looks after everybody, and does what is due.
     pub(crate) fn tend(&mut self) {
         let now = Instant::now();
-        let (due, later) = self.later.drain(..).partition(|(at, _)| *at <= now);
+        let (due, later): (Vec<_>, _) = self.later.drain(..).partition(|(at, _)| *at <= now);
         self.later = later;
-        for (_, what) in Vec::<(Instant, Later)>::from(due) {
+        for (_, what) in due {
             match what {
                 Later::Start(replica) => self.start(replica),
                 Later::Wake(replica) => self.wake(replica),

@@ -252,7 +252,7 @@ fn answered(evidence: &Evidence, judgement: &mut Judgement) {
             }
         }
     }
-    findings.sort_by_key(|finding| rank(finding));
+    findings.sort_by_key(rank);
     judgement.findings.append(&mut findings);
 }
 
