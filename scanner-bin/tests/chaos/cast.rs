@@ -216,16 +216,16 @@ impl<'s> Cast<'s> {
                 }
             }
             Step::Kill { who, away } => {
-                let replica = match who {
-                    Who::Number(replica) => Some(replica),
-                    Who::Busiest => self.busiest(),
-                };
-                if let Some(replica) = replica {
+                if let Some(replica) = self.find(who) {
                     self.kill(replica, away);
                 }
             }
             Step::Terminate { replica, away } => self.terminate(replica, away),
-            Step::Stop { replica, asleep } => self.stop(replica, asleep),
+            Step::Stop { who, asleep } => {
+                if let Some(replica) = self.find(who) {
+                    self.stop(replica, asleep);
+                }
+            }
             Step::Freeze(length) => {
                 if self.broker_is == BrokerIs::Up {
                     self.count("freeze");
@@ -240,8 +240,11 @@ impl<'s> Cast<'s> {
         }
     }
 
-    /// Who runs and has most in flight, by its own account.
-    fn busiest(&self) -> Option<usize> {
+    /// The busiest is who runs and has most in flight, by its own account.
+    fn find(&self, who: Who) -> Option<usize> {
+        if let Who::Number(replica) = who {
+            return Some(replica);
+        }
         let running = self
             .parts
             .iter()

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::oracle::Delivery;
 use crate::run::Outcome;
@@ -24,6 +25,7 @@ const KEPT: &str = include_str!("seeds.tsv");
 
 /// The seeds and scenarios that held, with their delivery, here or wherever the kept ones were run.
 pub(crate) fn held() -> BTreeSet<(String, String)> {
+    commit();
     let here = fs::read_to_string(path()).unwrap_or_default();
     held_in(KEPT).chain(held_in(&here)).collect()
 }
@@ -47,7 +49,7 @@ pub(crate) fn add(name: &str, delivery: Delivery, outcome: &Outcome) {
     if file.metadata().unwrap().len() == 0 {
         writeln!(file, "{HEAD}").unwrap();
     }
-    writeln!(file, "{}", line(&commit(), name, delivery, outcome)).unwrap();
+    writeln!(file, "{}", line(commit(), name, delivery, outcome)).unwrap();
 }
 
 fn line(commit: &str, name: &str, delivery: Delivery, outcome: &Outcome) -> String {
@@ -74,33 +76,32 @@ fn line(commit: &str, name: &str, delivery: Delivery, outcome: &Outcome) -> Stri
     )
 }
 
-/// The commit under test, with a plus if the tree has changed since.
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .args(arguments)
-            .current_dir(workspace())
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
-        return "unknown".to_owned();
-    };
-    match git(&[
-        "status",
-        "--porcelain",
-        "--untracked-files=no",
-        "--",
-        "*.rs",
-        "*.toml",
-    ]) {
-        Some(changes) if changes.is_empty() => commit,
-        _ => commit + "+",
-    }
+/// The commit under test, with a plus if the tree had changed since when the run began.
+fn commit() -> &'static str {
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    COMMIT.get_or_init(|| {
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            let output = git.args(arguments).current_dir(workspace()).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            output.status.success().then_some(text)
+        };
+        let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
+            return "unknown".to_owned();
+        };
+        let sources = [
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            "*.rs",
+            "*.toml",
+        ];
+        match git(&sources) {
+            Some(changes) if changes.is_empty() => commit,
+            _ => commit + "+",
+        }
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use cast::Setup;
 use oracle::Delivery;
 use run::Outcome;
-use schedule::Step;
+use schedule::{Step, Who};
 use support::announce;
 use support::broker::Broker;
 
@@ -159,7 +159,7 @@ fn scenarios() -> Vec<Scenario> {
         tells,
     };
     let sleep = Step::Stop {
-        replica: 0,
+        who: Who::Busiest,
         asleep: seconds(14),
     };
     vec![

@@ -17,7 +17,7 @@ pub(crate) enum Step {
     /// SIGTERM; the same.
     Terminate { replica: usize, away: Duration },
     /// SIGSTOP, and SIGCONT after a while: within its session, or long after it.
-    Stop { replica: usize, asleep: Duration },
+    Stop { who: Who, asleep: Duration },
     /// SIGSTOP and SIGCONT of the broker.
     Freeze(Duration),
     /// SIGKILL of the broker, which is started again at once.
@@ -64,7 +64,6 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
         dice.millis(length_ms / 10, length_ms / 2),
         Step::Start(REPLICAS - 1),
     ));
-    let sleeper = dice.below(REPLICAS as u64 - 1) as usize;
     // Early enough to wake up before the end, late enough to have work.
     let latest = length_ms.saturating_sub(LONG_SLEEP_MS + 1_500).max(2_500);
     let asleep = dice.millis(LONG_SLEEP_MS, LONG_SLEEP_MS + 2_500);
@@ -72,7 +71,7 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
     plan.push((
         sleeps_at,
         Step::Stop {
-            replica: sleeper,
+            who: Who::Busiest,
             asleep,
         },
     ));
@@ -105,7 +104,7 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
             },
             40..65 => Step::Terminate { replica, away },
             65..80 => Step::Stop {
-                replica,
+                who: Who::Number(replica),
                 asleep: dice.millis(300, 3_500),
             },
             _ => Step::Freeze(dice.millis(300, 3_000)),
