@@ -123,7 +123,7 @@ impl Scanner {
         payload: Payload<'_>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
-        let report = self.look_at(payload, None, request)?;
+        let report = self.look_at(payload, None, Some(Instant::now()), request)?;
         Ok(self.counted(report))
     }
 
@@ -162,7 +162,7 @@ impl Scanner {
                 ahead = started.elapsed() / chunk.len() as u32;
             }
             let gate = self.eyes.gates.get(place).copied();
-            let report = self.look_at(Payload::Bytes(object), gate, request)?;
+            let report = self.look_at(Payload::Bytes(object), gate, None, request)?;
             Ok(self.counted(Report {
                 elapsed: report.elapsed + ahead,
                 ..report
@@ -174,9 +174,10 @@ impl Scanner {
         &mut self,
         payload: Payload<'_>,
         gate: Option<Gate>,
+        started: Option<Instant>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
-        let mut tally = Tally::start();
+        let mut tally = Tally::new(started);
         let request = &request.stop(self.stop.as_ref());
         let detector = &self.detector;
         let held;
@@ -219,8 +220,9 @@ impl Scanner {
         message: &Message<'_>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
+        let started = Instant::now();
         self.look_ahead_of(std::slice::from_ref(message));
-        let report = self.look_at_views(message, 0, 0, request)?;
+        let report = self.look_at_views(message, 0, 0, Some(started), request)?;
         Ok(self.counted(report))
     }
 
@@ -249,7 +251,7 @@ impl Scanner {
             let gate = next_gate;
             let place = number - ahead.start;
             next_gate += self.views_of(message, place).len();
-            let report = self.look_at_views(message, place, gate, request)?;
+            let report = self.look_at_views(message, place, gate, None, request)?;
             Ok(self.counted(Report {
                 elapsed: report.elapsed + each,
                 ..report
@@ -290,9 +292,10 @@ impl Scanner {
         message: &Message<'_>,
         place: usize,
         first_gate: usize,
+        started: Option<Instant>,
         request: &Request<'_>,
     ) -> Result<Report, ScanError> {
-        let mut tally = Tally::start();
+        let mut tally = Tally::new(started);
         let Scanner {
             detector,
             buffers,
@@ -370,6 +373,7 @@ impl Eyes {
         let ViewRef { view, data: buffer } = of;
         tally.views += 1;
         if let Some(rules) = detector.rules() {
+            tally.start();
             rules.find(buffer, &mut self.matches);
             for found in self.matches.drain(..) {
                 tally.add(rules.detection(&found, view, buffer));
@@ -416,6 +420,9 @@ impl Eyes {
         if !request.all_matches() && tally.found.iter().any(Detection::is_clamav) {
             return Ok(false);
         }
+        if gate != Some(Gate::Cleared) {
+            tally.start();
+        }
         if request.is_cancelled() {
             // Whoever stops a scanner is to hear that it stopped; libclamav's answer says so.
             return Ok(true);
@@ -435,6 +442,7 @@ impl Eyes {
         }
         if self.audit.is_due() {
             self.audits += 1;
+            tally.start();
             let started = Instant::now();
             let scan = engine.scan(Payload::Bytes(buffer), request)?;
             self.audited += started.elapsed();
@@ -451,7 +459,9 @@ impl Eyes {
 /// What is known about an object so far.
 #[derive(Debug)]
 struct Tally {
-    started: Instant,
+    /// Since when something has been done for this object alone. Nothing is, for most of those that were judged ahead: two looks at the
+    /// clock would cost as much as half the automata.
+    started: Option<Instant>,
     found: Vec<Detection>,
     incomplete: Option<Incomplete>,
     views: u32,
@@ -460,15 +470,20 @@ struct Tally {
 }
 
 impl Tally {
-    fn start() -> Tally {
+    fn new(started: Option<Instant>) -> Tally {
         Tally {
-            started: Instant::now(),
+            started,
             found: Vec::new(),
             incomplete: None,
             views: 0,
             engine_calls: 0,
             type_ignored: false,
         }
+    }
+
+    /// What comes takes time; now, if it has not begun yet.
+    fn start(&mut self) {
+        self.started.get_or_insert_with(Instant::now);
     }
 
     fn add(&mut self, detection: Detection) {
@@ -510,7 +525,7 @@ impl Tally {
             views: self.views,
             engine_calls: self.engine_calls,
             type_ignored: self.type_ignored,
-            elapsed: self.started.elapsed(),
+            elapsed: self.started.map_or(Duration::ZERO, |it| it.elapsed()),
         }
     }
 }

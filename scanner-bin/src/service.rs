@@ -29,11 +29,12 @@ use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::egress::{Command, Egress, EgressError};
 use crate::kafka::flow::Budget;
 use crate::kafka::membership::Bell;
+use crate::kafka::memory::Memory;
 use crate::kafka::replay::{Reading, Span};
 use crate::kafka::topics;
 use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
 use crate::ops::health::{Check, Health};
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
 use crate::wrong::WrongReports;
 
@@ -146,6 +147,7 @@ fn read(
         });
     };
 
+    announce(&Memory::of(kafka), watch);
     let threads = config.scan.threads;
     let guard = guard(config, &cluster.id, is_replay);
     let desk = Arc::new(Desk {
@@ -250,6 +252,29 @@ fn read(
         }),
         (None, _) => Ok(ExitReport::default()),
     }
+}
+
+/// Says what may be held at most, for whoever sets the limit of the process.
+fn announce(memory: &Memory, watch: &Watch) {
+    let stages = [
+        ("fetched", memory.fetched),
+        ("in_flight", memory.in_flight),
+        ("results", memory.results),
+    ];
+    for (stage, bytes) in stages {
+        let gauge = watch
+            .metrics
+            .memory_budget
+            .get_or_create(&StageLabel { stage });
+        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    tracing::info!(
+        fetched = memory.fetched,
+        in_flight = memory.in_flight,
+        results = memory.results,
+        total = memory.total(),
+        "Memory for records and results, at most, in bytes"
+    );
 }
 
 /// The notes of what is being scanned; without them the service is only less careful.

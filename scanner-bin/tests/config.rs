@@ -126,6 +126,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.delivery.to_string(),
     },
     Setting {
+        path: "kafka.group_protocol",
+        short: "",
+        values: ["consumer-anyway", "classic", ""],
+        read: |c| c.kafka.group_protocol.to_string(),
+    },
+    Setting {
         path: "scan.database",
         short: "database",
         values: ["/db/one", "/db/two", "/db/three"],
@@ -262,7 +268,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         path: "kafka.fetch_memory_bytes",
         short: "",
-        values: ["33554432", "16777216", ""],
+        values: ["536870912", "1073741824", ""],
         read: |c| c.kafka.fetch_memory_bytes.to_string(),
     },
     Setting {
@@ -1335,5 +1341,26 @@ fn security_settings_that_do_not_fit_together_are_refused() {
             .find(|problem| problem.subject == subject);
         let problem = problem.unwrap_or_else(|| panic!("{text}: {error}"));
         assert!(problem.what.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_consumer_protocol_is_refused_where_librdkafka_is_not_reliable_with_it() {
+    let loaded = given()
+        .file("[kafka]\ngroup_protocol = \"consumer\"")
+        .load();
+    let (number, version) = rdkafka::util::get_rdkafka_version();
+    if number >= 0x020f_00ff {
+        assert!(loaded.is_ok(), "librdkafka {version}");
+        return;
+    }
+    let error = loaded.unwrap_err().to_string();
+    for part in [
+        "kafka.group_protocol (file ",
+        &version,
+        "2.15.0",
+        "\"consumer-anyway\"",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
     }
 }

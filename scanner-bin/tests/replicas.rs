@@ -120,14 +120,22 @@ fn replicas_share_partitions_and_take_over_from_the_killed_and_the_stopped() {
     );
 }
 
-/// Proves: when replicas join and leave in order, no record is answered twice and each partition's results stay in input order.
-#[test]
-fn a_clean_handover_answers_nothing_twice() {
-    let scene = Scene::new(Broker::shared(), "handover", PARTITIONS);
-    let mut replicas = vec![scene.ready_replica("replica-0")];
+/// Replicas join and leave in order under load, each with this setting beside those of every replica here.
+fn join_and_leave(name: &str, setting: Option<(&str, &str)>) {
+    let scene = Scene::new(Broker::shared(), name, PARTITIONS);
+    let join = |n: usize| {
+        let mut replica = scene.replica(&format!("replica-{n}"));
+        if let Some((name, value)) = setting {
+            replica = replica.env(&format!("SCANNER_KAFKA__{name}"), value);
+        }
+        let mut replica = replica.start();
+        replica.wait_until_ready(PATIENCE);
+        replica
+    };
+    let mut replicas = vec![join(0)];
     let sent = under_load(&scene, || {
         for (n, sizes) in [(1, &[3, 3][..]), (2, &[2, 2, 2])] {
-            replicas.push(scene.ready_replica(&format!("replica-{n}")));
+            replicas.push(join(n));
             shared(&scene, &replicas, sizes);
         }
         for sizes in [&[3, 3][..], &[6]] {
@@ -156,7 +164,81 @@ fn a_clean_handover_answers_nothing_twice() {
     let instances: BTreeSet<_> = answers.iter().map(|answer| answer.instance()).collect();
     assert_eq!(instances.len(), 3);
     announce!(
-        "replicas: 2 joined and 2 left under load: {sent} records, {} answered twice",
+        "replicas, {}: 2 joined and 2 left under load: {sent} records, {} answered twice",
+        setting.map_or("cooperative-sticky", |(_, value)| value),
         duplicates(&answers).len()
     );
+}
+
+/// Proves: when replicas join and leave in order, no record is answered twice and each partition's results stay in input order.
+#[test]
+fn a_clean_handover_answers_nothing_twice() {
+    join_and_leave("handover", None);
+}
+
+/// Proves: the same where every rebalance takes all partitions from everybody first, as the eager protocol does.
+#[test]
+fn a_clean_handover_with_an_eager_strategy_answers_nothing_twice() {
+    join_and_leave(
+        "eager",
+        Some((
+            "PROPERTIES__PARTITION_ASSIGNMENT_STRATEGY",
+            "range,roundrobin",
+        )),
+    );
+}
+
+/// Proves: the same where the broker gives out the partitions (KIP-848).
+#[test]
+fn a_clean_handover_by_the_consumer_protocol_answers_nothing_twice() {
+    if Broker::shared().is_real() {
+        join_and_leave("kip848", Some(("GROUP_PROTOCOL", "consumer-anyway")));
+    } else {
+        announce!("left out: the consumer protocol: the embedded broker does not have it");
+    }
+}
+
+/// Proves: a replica with a static id that is started again within its session has its partitions back, and the group notices
+/// nothing: no rebalance, and no record is lost or answered twice.
+#[test]
+fn a_static_member_comes_back_without_a_rebalance() {
+    let broker = Broker::shared();
+    if !broker.is_real() {
+        announce!("left out: static membership: the embedded broker does not have it");
+        return;
+    }
+    let scene = Scene::new(broker, "static", PARTITIONS);
+    let start = |n: usize| {
+        let id = format!("static-{n}");
+        scene
+            .replica(&id)
+            .env("SCANNER_KAFKA__PROPERTIES__GROUP_INSTANCE_ID", &id)
+            .env("SCANNER_KAFKA__SESSION_TIMEOUT", "30s")
+            .start()
+    };
+    let mut replicas = vec![start(0), start(1)];
+    for replica in &mut replicas {
+        replica.wait_until_ready(PATIENCE);
+    }
+    let owned = shared(&scene, &replicas, &[3, 3]);
+    let rebalances = |replica: &Scanner| replica.scrape().sum("scanner_rebalances_total");
+    let before = rebalances(&replicas[1]);
+    let sent = under_load(&scene, || {
+        let mut stopped = replicas.remove(0);
+        stopped.terminate();
+        assert_eq!(
+            stopped.wait(PATIENCE).code(),
+            Some(0),
+            "{}",
+            stopped.output()
+        );
+        let mut back = start(0);
+        back.wait_until_ready(PATIENCE);
+        replicas.insert(0, back);
+        assert_eq!(shared(&scene, &replicas, &[3, 3]), owned, "the same ones");
+    });
+    let answers = scene.wait_until_answered(PATIENCE);
+    assert_answered_once(&answers, &scene.places());
+    assert_eq!(rebalances(&replicas[1]), before, "the other one went on");
+    announce!("replicas: a static member came back under load: {sent} records, no rebalance");
 }

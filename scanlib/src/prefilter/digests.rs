@@ -7,6 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::hashes::{HashKind, Hashes};
+use super::md5::Digest;
 
 /// Whether libclamav may know a file with this content. A digest is taken only if there is one for files of this size.
 pub(crate) fn may_know(hashes: &Hashes, content: &[u8]) -> bool {
@@ -44,11 +45,14 @@ pub(crate) struct Together {
     texts: Vec<Text>,
     /// The normalised texts, one behind the other.
     normal: Vec<u8>,
+    /// What their digests are, by the text's place in the list.
+    digests: Vec<(usize, Digest)>,
 }
 
 /// A message by its number, or its normalised text.
 #[derive(Clone, Debug)]
 struct Text {
+    len: usize,
     message: usize,
     normal: Option<Range<usize>>,
 }
@@ -65,6 +69,7 @@ impl Together {
         let (number, message) = message;
         if hashes.needs(HashKind::Md5, message.len()) {
             self.texts.push(Text {
+                len: message.len(),
                 message: number,
                 normal: None,
             });
@@ -73,6 +78,7 @@ impl Together {
             let start = self.normal.len();
             self.normal.extend_from_slice(normal);
             self.texts.push(Text {
+                len: normal.len(),
                 message: number,
                 normal: Some(start..self.normal.len()),
             });
@@ -94,24 +100,31 @@ impl Together {
         messages: &[&[u8]],
         mut take: impl FnMut(usize),
     ) {
+        self.texts.sort_unstable_by_key(|text| text.len);
         let content = |text: &Text| match &text.normal {
             None => messages.get(text.message).copied(),
             Some(range) => self.normal.get(range.clone()),
         };
         let content = |text: &Text| content(text).unwrap_or_default();
-        super::md5::each(self.texts.iter().map(content), |number, digest| {
-            if let Some(text) = self.texts.get(number)
-                && hashes.contains(HashKind::Md5, content(text).len(), &digest)
+        let digests = &mut self.digests;
+        super::md5::each(self.texts.iter().map(content), |place, digest| {
+            digests.push((place, digest));
+        });
+        // All of them in a row: each waits for the memory, and so they wait at the same time.
+        for (place, digest) in &*digests {
+            if let Some(text) = self.texts.get(*place)
+                && hashes.contains(HashKind::Md5, text.len, digest)
             {
                 take(text.message);
             }
-        });
+        }
         self.forget();
     }
 
     pub(crate) fn forget(&mut self) {
         self.texts.clear();
         self.normal.clear();
+        self.digests.clear();
     }
 }
 

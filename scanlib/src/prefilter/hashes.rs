@@ -102,7 +102,7 @@ impl Hashes {
         [&self.md5, &self.sha1, &self.sha256]
             .iter()
             .map(|table| {
-                size_of_val(&*table.sized) + size_of_val(&*table.any) + size_of_val(&*table.sizes)
+                table.sized.memory_bytes() + table.any.memory_bytes() + size_of_val(&*table.sizes)
             })
             .sum()
     }
@@ -119,19 +119,19 @@ impl Hashes {
 /// The hashes of one kind.
 #[derive(Debug)]
 struct Table {
-    /// [`key`]s, sorted.
-    sized: Box<[u64]>,
-    /// [`Start`]s for files of any size, sorted.
-    any: Box<[u64]>,
+    /// [`key`]s.
+    sized: Keys,
+    /// [`Start`]s for files of any size.
+    any: Keys,
     /// A bit for every size that is in `sized`.
     sizes: Box<[u64]>,
 }
 
 impl Table {
     fn new(raw: Raw) -> Table {
-        let sized = sorted(raw.sized);
+        let sized = Keys::new(raw.sized);
         let mut sizes = vec![0_u64; LARGEST as usize / 64 + 1].into_boxed_slice();
-        for key in &sized {
+        for key in &sized.sorted {
             let size = (key >> 48) as usize + 1;
             if let Some(word) = sizes.get_mut(size / 64) {
                 *word |= 1 << (size % 64);
@@ -139,14 +139,14 @@ impl Table {
         }
         Table {
             sized,
-            any: sorted(raw.any),
+            any: Keys::new(raw.any),
             sizes,
         }
     }
 
     fn needs(&self, len: usize) -> bool {
         // What was not kept may be there.
-        !self.any.is_empty() || len > LARGEST as usize || self.has_size(len)
+        !self.any.sorted.is_empty() || len > LARGEST as usize || self.has_size(len)
     }
 
     fn has_size(&self, len: usize) -> bool {
@@ -161,21 +161,62 @@ impl Table {
         if len > LARGEST as usize {
             return true;
         }
-        let any = || self.any.binary_search(&u64::from_be_bytes(start)).is_ok();
+        let any = || self.any.contains(u64::from_be_bytes(start));
         let sized = || {
             u32::try_from(len)
                 .ok()
                 .and_then(|size| key(size, start))
-                .is_some_and(|key| self.sized.binary_search(&key).is_ok())
+                .is_some_and(|key| self.sized.contains(key))
         };
         any() || (self.has_size(len) && sized())
     }
 }
 
-fn sorted(mut keys: Vec<u64>) -> Box<[u64]> {
-    keys.sort_unstable();
-    keys.dedup();
-    keys.into_boxed_slice()
+/// Numbers to look up.
+#[derive(Debug)]
+struct Keys {
+    sorted: Box<[u64]>,
+    /// A bit for each of them, of [`BITS_A_KEY`] for each: a search walks through the whole memory, and nearly all of them are spared by one look.
+    bits: Box<[u64]>,
+    shift: u32,
+}
+
+const BITS_A_KEY: usize = 8;
+
+impl Keys {
+    fn new(mut keys: Vec<u64>) -> Keys {
+        keys.sort_unstable();
+        keys.dedup();
+        let bits = (keys.len() * BITS_A_KEY).next_power_of_two().max(64);
+        let mut keys = Keys {
+            sorted: keys.into(),
+            bits: vec![0; bits / 64].into(),
+            shift: u64::BITS - bits.trailing_zeros(),
+        };
+        for key in &keys.sorted {
+            let (word, bit) = place(*key, keys.shift);
+            if let Some(word) = keys.bits.get_mut(word) {
+                *word |= 1 << bit;
+            }
+        }
+        keys
+    }
+
+    fn contains(&self, key: u64) -> bool {
+        let (word, bit) = place(key, self.shift);
+        let word = self.bits.get(word).copied().unwrap_or_default();
+        word >> bit & 1 != 0 && self.sorted.binary_search(&key).is_ok()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.sorted) + size_of_val(&*self.bits)
+    }
+}
+
+/// The bit of a key: its word, and its place there.
+fn place(key: u64, shift: u32) -> (usize, u32) {
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift;
+    ((hash >> 6) as usize, (hash & 63) as u32)
 }
 
 #[cfg(test)]
@@ -277,10 +318,10 @@ mod tests {
             builder.add(HashKind::Md5, Some(n + 1), start);
         }
         let hashes = builder.build();
-        assert_eq!(hashes.md5.sized.len(), LARGEST as usize);
-        assert!(hashes.md5.any.is_empty() && hashes.sha1.sized.is_empty());
+        assert_eq!(hashes.md5.sized.sorted.len(), LARGEST as usize);
+        assert!(hashes.md5.any.sorted.is_empty() && hashes.sha1.sized.sorted.is_empty());
         assert_eq!(
-            std::mem::size_of_val(&*hashes.md5.sized),
+            std::mem::size_of_val(&*hashes.md5.sized.sorted),
             8 * LARGEST as usize
         );
     }

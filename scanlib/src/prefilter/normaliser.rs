@@ -7,6 +7,9 @@ use super::text::{Normal, is_foreign, normal};
 
 const BLOCK: usize = 32;
 
+/// Fills up the last block: a byte that stays as it is, wherever it stands.
+const FILLER: u8 = b'.';
+
 /// A buffer that is used again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Normalised {
@@ -50,26 +53,39 @@ const STEPS: [Step; 256] = {
 impl Normalised {
     /// Takes in a text. False, and nothing of use in the buffer, if a byte of it is foreign to text.
     pub(crate) fn fill(&mut self, text: &[u8]) -> bool {
-        if self.bytes.len() < text.len() {
-            self.bytes.resize(text.len(), 0);
+        // The last block is written as a whole.
+        if self.bytes.len() < text.len() + BLOCK {
+            self.bytes.resize(text.len() + BLOCK, 0);
         }
         (self.len, self.whole) = (0, true);
         let (mut foreign, mut after_space) = (false, false);
         let (blocks, rest) = text.as_chunks::<BLOCK>();
         for block in blocks {
-            let to = self
-                .bytes
-                .get_mut(self.len..)
-                .and_then(<[u8]>::first_chunk_mut);
-            if to.is_some_and(|to| lower(block, to, after_space)) {
-                self.len += BLOCK;
-                after_space = block[BLOCK - 1] == b' ';
-            } else {
-                foreign |= self.slowly(block, &mut after_space);
-            }
+            foreign |= self.block(block, BLOCK, &mut after_space);
         }
-        foreign |= self.slowly(rest, &mut after_space);
+        if !rest.is_empty() {
+            let mut block = [FILLER; BLOCK];
+            for (to, byte) in block.iter_mut().zip(rest) {
+                *to = *byte;
+            }
+            foreign |= self.block(&block, rest.len(), &mut after_space);
+        }
         !foreign
+    }
+
+    /// The first bytes of a block, so many of them; what is behind them stays as it is. Whether one is foreign.
+    #[inline(always)]
+    fn block(&mut self, block: &[u8; BLOCK], len: usize, after_space: &mut bool) -> bool {
+        let to = self.bytes.get_mut(self.len..);
+        let to = to.and_then(<[u8]>::first_chunk_mut);
+        let bytes = block.get(..len).unwrap_or_default();
+        if to.is_some_and(|to| lower(block, to, *after_space)) {
+            self.len += len;
+            *after_space = bytes.ends_with(b" ");
+            false
+        } else {
+            self.slowly(bytes, after_space)
+        }
     }
 
     /// Takes in bytes of any kind.

@@ -54,7 +54,9 @@ pub(crate) const TYPE_BYTES: usize = 1024;
 pub(crate) fn pre_decode(text: &[u8]) -> impl ExactSizeIterator<Item = u8> + '_ {
     let start = &text[..text.len().min(TYPE_BYTES)];
     let (pairs, _) = start.as_chunks::<2>();
-    pairs.iter().map(|[low, high]| low.wrapping_add(high << 4))
+    // As one number, so that the compiler has vectors of them.
+    let pairs = pairs.iter().map(|pair| u16::from_le_bytes(*pair));
+    pairs.map(|pair| pair.wrapping_add(pair >> 8 << 4) as u8)
 }
 
 /// A set of bytes.

@@ -19,8 +19,9 @@ use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 
-/// The smallest share of fetch memory that keeps a partition flowing, in bytes.
-pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 256 << 10;
+/// The smallest share of fetch memory in which a partition can be held to it, in bytes: producers send a megabyte in a batch, which
+/// cannot be fetched in parts.
+pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 4 << 20;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
 
@@ -101,6 +102,15 @@ words! {
         /// Once, as readers of committed records see it: results and offsets are in the same transaction.
         ExactlyOnce = "exactly-once",
     }
+    /// How the group gives out partitions.
+    GroupProtocol {
+        /// The members agree among themselves, led by one of them.
+        Classic = "classic",
+        /// The broker decides (KIP-848), if the librdkafka built in is known to be reliable with it.
+        Consumer = "consumer",
+        /// The same whatever the librdkafka.
+        ConsumerAnyway = "consumer-anyway",
+    }
     /// What becomes the key of a result.
     ResultKey {
         /// The key of the record it answers, byte for byte.
@@ -144,6 +154,8 @@ pub struct KafkaConfig {
     pub result_key: ResultKey,
     /// How often a record may be answered when a replica ends badly.
     pub delivery: Delivery,
+    /// How the group gives out partitions.
+    pub group_protocol: GroupProtocol,
     /// What the transactional id begins with; the name of the replica follows. `None` for the group's name.
     pub transactional_id_prefix: Option<String>,
     /// How long a transaction is open.
@@ -160,7 +172,7 @@ pub struct KafkaConfig {
     pub max_poll_interval: Duration,
     /// How often offsets are committed.
     pub commit_interval: Duration,
-    /// Memory for records fetched ahead, in bytes, all partitions together.
+    /// The most memory for records fetched ahead, in bytes, all partitions together.
     pub fetch_memory_bytes: u64,
     /// How many partitions one replica may own; the fetch memory is divided by it.
     pub max_partitions: u32,
@@ -192,6 +204,7 @@ impl Default for KafkaConfig {
             emit: Emit::All,
             result_key: ResultKey::Input,
             delivery: Delivery::AtLeastOnce,
+            group_protocol: GroupProtocol::Classic,
             transactional_id_prefix: None,
             transaction_interval: Duration::from_millis(200),
             transaction_timeout: Duration::from_secs(15),
@@ -200,7 +213,7 @@ impl Default for KafkaConfig {
             session_timeout: Duration::from_secs(45),
             max_poll_interval: Duration::from_secs(300),
             commit_interval: Duration::from_secs(1),
-            fetch_memory_bytes: 64 << 20,
+            fetch_memory_bytes: 256 << 20,
             max_partitions: 64,
             inflight_messages_per_partition: 2048,
             inflight_bytes: 64 << 20,
@@ -411,6 +424,7 @@ impl Check<'_> {
             emit: raw.emit.unwrap_or(default.emit),
             result_key: raw.result_key.unwrap_or(default.result_key),
             delivery: raw.delivery.unwrap_or(default.delivery),
+            group_protocol: raw.group_protocol.unwrap_or(default.group_protocol),
             transactional_id_prefix: raw
                 .transactional_id_prefix
                 .or(default.transactional_id_prefix),
@@ -469,6 +483,7 @@ impl Check<'_> {
             "name the consumer group",
         );
         self.topics(&kafka);
+        self.protocol(&kafka);
         self.times(&kafka);
         self.transactions(&kafka);
         self.undecided(
@@ -487,7 +502,7 @@ impl Check<'_> {
             "kafka.fetch_memory_bytes",
             || {
                 let KafkaConfig { fetch_memory_bytes, max_partitions, .. } = &kafka;
-                format!("{fetch_memory_bytes} bytes are less than 256 KiB for each of {max_partitions} partitions")
+                format!("{fetch_memory_bytes} bytes are less than 4 MiB for each of {max_partitions} partitions")
             },
             &format!("set {least} or more, or lower kafka.max_partitions"),
         );
@@ -550,6 +565,18 @@ impl Check<'_> {
                 );
             }
         }
+    }
+
+    /// librdkafka has the consumer protocol since 2.12, and a fault in it until 2.15: a member that polls too late cannot join again.
+    fn protocol(&mut self, kafka: &KafkaConfig) {
+        const RELIABLE: i32 = 0x020f_00ff;
+        let (number, version) = rdkafka::util::get_rdkafka_version();
+        self.require(
+            kafka.group_protocol != GroupProtocol::Consumer || number >= RELIABLE,
+            "kafka.group_protocol",
+            || format!("librdkafka {version} is built in, and the consumer protocol is reliable from 2.15.0 on"),
+            "set \"classic\", or \"consumer-anyway\" to use it all the same",
+        );
     }
 
     fn times(&mut self, kafka: &KafkaConfig) {

@@ -122,10 +122,7 @@ const PROTECTED: &[(&str, &str)] = &[
         "set kafka.delivery and kafka.transactional_id_prefix",
     ),
     ("transaction.timeout.ms", "set kafka.transaction_timeout"),
-    (
-        "group.protocol",
-        "leave it out: the consumer protocol is not reliable in the librdkafka built in",
-    ),
+    ("group.protocol", "set kafka.group_protocol"),
     (
         "enable.partition.eof",
         "leave it out: the end of a partition is not an event of this service",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checked::{Compression, Delivery, Emit, ResultKey, SaslMechanism};
+use super::checked::{Compression, Delivery, Emit, GroupProtocol, ResultKey, SaslMechanism};
 use super::units::{Bytes, Paths, Span, Views, Words};
 
 /// The whole file.
@@ -31,6 +31,7 @@ pub(super) struct RawKafka {
     pub(super) emit: Option<Emit>,
     pub(super) result_key: Option<ResultKey>,
     pub(super) delivery: Option<Delivery>,
+    pub(super) group_protocol: Option<GroupProtocol>,
     pub(super) transactional_id_prefix: Option<String>,
     pub(super) transaction_interval: Option<Span>,
     pub(super) transaction_timeout: Option<Span>,

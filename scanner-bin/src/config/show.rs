@@ -93,6 +93,7 @@ impl From<&KafkaConfig> for RawKafka {
             emit: Some(kafka.emit),
             result_key: Some(kafka.result_key),
             delivery: Some(kafka.delivery),
+            group_protocol: Some(kafka.group_protocol),
             transactional_id_prefix: kafka.transactional_id_prefix.clone(),
             transaction_interval: Some(Span(kafka.transaction_interval)),
             transaction_timeout: Some(Span(kafka.transaction_timeout)),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::memory;
 use crate::config::KafkaConfig;
 use crate::ops::metrics::{CodeLabel, Metrics};
 
@@ -60,7 +61,10 @@ pub(super) fn config(config: &KafkaConfig, role: Role) -> ClientConfig {
                 .set("partitioner", "murmur2_random")
                 // The topic's own limit decides, not the client's.
                 .set("message.max.bytes", (64 << 20).to_string())
-                .set("queue.buffering.max.kbytes", (96 << 10).to_string())
+                .set(
+                    "queue.buffering.max.kbytes",
+                    (memory::RESULT_BYTES >> 10).to_string(),
+                )
                 .set("queue.buffering.max.messages", "100000");
         }
         Role::Admin => {}

@@ -30,11 +30,12 @@ use super::egress::Command;
 use super::faults::{self, Fault};
 use super::flow::{Budget, Flow};
 use super::membership::{Bell, Identity};
+use super::memory::Share;
 use super::nudge::Nudger;
 use super::partition::Partition;
 use super::rebalance::GroupContext;
 use super::replay::Reading;
-use crate::config::{KafkaConfig, MIN_FETCH_BYTES_PER_PARTITION};
+use crate::config::{GroupProtocol, KafkaConfig};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
@@ -182,7 +183,7 @@ impl<S: Scanning> PollLoop<S> {
         reading: Reading,
     ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
-        let context = GroupContext::new(&config.input_topic, errors);
+        let context = GroupContext::new(&config.input_topic, errors, Arc::clone(&wiring.metrics));
         let mut settings = consumer_config(config);
         if let Reading::Spans(_) = reading {
             settings.set("enable.partition.eof", "true");
@@ -529,20 +530,11 @@ fn command(commands: &Sender<Command>, command: Command) -> Result<(), PollError
     commands.send(command).map_err(|_| PollError::Deserted)
 }
 
-/// Records of a partition that librdkafka holds ready before it fetches no more. Each costs it some 0.4 KiB beside its bytes, which no
-/// limit of its own counts: its default of 100,000 would be megabytes of short lines for each partition.
-const QUEUED_RECORDS: u32 = 1_000;
-/// What one fetch of a partition may bring, compressed: the least that [`MIN_FETCH_BYTES_PER_PARTITION`] leaves room for. A larger record
-/// comes alone.
-const FETCH_BYTES: u64 = MIN_FETCH_BYTES_PER_PARTITION;
-
 /// Settings of the consumer. Those that a promise rests on come last and cannot be overridden.
 fn consumer_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = client::config(config, client::Role::Consumer);
-    // With split queues these limits are for each partition. One fetch may overshoot them, so a fetch of
-    // one partition is small.
-    let share = config.fetch_memory_bytes / u64::from(config.max_partitions.max(1));
-    let kbytes = (share >> 10).clamp(256, 16 << 10);
+    // With split queues these limits are for each partition.
+    let share = Share::of(config);
     client
         .set("group.id", &config.group)
         .set("enable.auto.commit", "false")
@@ -559,9 +551,23 @@ fn consumer_config(config: &KafkaConfig) -> ClientConfig {
                 .as_millis()
                 .to_string(),
         )
-        .set("queued.max.messages.kbytes", kbytes.to_string())
-        .set("queued.min.messages", QUEUED_RECORDS.to_string())
-        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
+        .set(
+            "queued.max.messages.kbytes",
+            (share.queued_bytes >> 10).to_string(),
+        )
+        .set("queued.min.messages", share.queued_records.to_string())
+        .set("fetch.message.max.bytes", share.fetch_bytes.to_string())
         .set("statistics.interval.ms", "5000");
+    if config.group_protocol != GroupProtocol::Classic {
+        // What the members agreed on is the broker's business then, and librdkafka refuses to be told.
+        for name in [
+            "session.timeout.ms",
+            "heartbeat.interval.ms",
+            "partition.assignment.strategy",
+        ] {
+            client.remove(name);
+        }
+        client.set("group.protocol", "consumer");
+    }
     client
 }

@@ -19,6 +19,7 @@ pub mod errors;
 mod faults;
 pub mod flow;
 pub mod membership;
+pub mod memory;
 mod nudge;
 mod partition;
 mod producer;

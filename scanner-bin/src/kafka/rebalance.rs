@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client;
+use crate::ops::metrics::Metrics;
 
 /// What happened to our partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,18 +92,23 @@ pub(super) struct GroupContext {
     closing: AtomicBool,
     events: Mutex<VecDeque<Event>>,
     ends: Mutex<HashMap<i32, Ends>>,
+    /// Records that arrived, by the last statistics.
+    received: Mutex<HashMap<i32, i64>>,
     errors: client::Errors,
+    metrics: Arc<Metrics>,
 }
 
 impl GroupContext {
-    pub(super) fn new(topic: &str, errors: client::Errors) -> GroupContext {
+    pub(super) fn new(topic: &str, errors: client::Errors, metrics: Arc<Metrics>) -> GroupContext {
         GroupContext {
             topic: topic.to_owned(),
             served: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             events: Mutex::default(),
             ends: Mutex::default(),
+            received: Mutex::default(),
             errors,
+            metrics,
         }
     }
 
@@ -159,6 +165,16 @@ impl ClientContext for GroupContext {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
+        let mut received = lock(&self.received);
+        for p in topic.partitions.values() {
+            let before = received
+                .insert(p.partition, p.rxmsgs as i64)
+                .unwrap_or_default();
+            let more = (p.rxmsgs as i64).saturating_sub(before);
+            self.metrics
+                .messages_fetched
+                .inc_by(u64::try_from(more).unwrap_or_default());
+        }
         let mut ends = lock(&self.ends);
         ends.clear();
         ends.extend(topic.partitions.values().map(|p| {

@@ -161,6 +161,11 @@ const fn kind_name<M: TypedMetric>() -> &'static str {
 catalogue! {
     /// Records handed over by Kafka.
     messages_consumed: Family<PartitionLabel, Counter> = plain, "messages_consumed_total", ["partition"];
+    /// Records that arrived from the brokers, every 5 s. What is thrown away and fetched again counts twice: over some minutes that is what this
+    /// grows by beyond `messages_consumed_total`.
+    messages_fetched: Counter = plain, "messages_fetched_total", [""];
+    /// The most bytes that records and results may take, by where they are: fetched, in_flight or results.
+    memory_budget: Family<StageLabel, Gauge> = plain, "memory_budget_bytes", ["stage"];
     /// Bytes of their values.
     bytes_consumed: Family<PartitionLabel, Counter> = plain, "bytes_consumed_total", ["partition"];
     /// Records without a value.

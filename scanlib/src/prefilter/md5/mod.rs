@@ -1,7 +1,7 @@
 //! MD5 of several texts side by side.
 //!
 //! Each step of MD5 waits for the one before it, and a processor could do several at a time. So it is given several texts: two, in
-//! [`pair`], for a single message as it is and normalised; or eight, in the vectors of the crate `wide`, in [`lanes`]. The algorithm is
+//! [`pair`], for a single message as it is and normalised; or sixteen, in the vectors of the crate `wide`, in [`lanes`]. The algorithm is
 //! RFC 1321's, and its steps stand here once for both. The crate `md-5` is the twin in the tests, and used where there is one text alone.
 
 mod lanes;
@@ -119,13 +119,19 @@ impl<'t> Padded<'t> {
     };
 
     fn new(text: &'t [u8]) -> Padded<'t> {
+        let mut padded = Padded::NONE;
+        padded.set(text);
+        padded
+    }
+
+    /// Makes of [`Padded::NONE`] this text.
+    fn set(&mut self, text: &'t [u8]) {
         let (whole, rest) = text.as_chunks::<BLOCK>();
-        let mut end = [[0; BLOCK]; 2];
         let ends = match rest.len() < BLOCK - 8 {
             true => 1,
             false => 2,
         };
-        let bytes = end.as_flattened_mut();
+        let bytes = self.end.as_flattened_mut();
         if let Some((to, after)) = bytes.split_at_mut_checked(rest.len()) {
             to.copy_from_slice(rest);
             if let Some(mark) = after.first_mut() {
@@ -136,7 +142,7 @@ impl<'t> Padded<'t> {
         if let Some(to) = bytes.get_mut(ends * BLOCK - bits.len()..ends * BLOCK) {
             to.copy_from_slice(&bits);
         }
-        Padded { whole, end, ends }
+        (self.whole, self.ends) = (whole, ends);
     }
 
     fn blocks(&self) -> usize {
