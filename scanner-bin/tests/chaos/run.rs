@@ -175,7 +175,8 @@ fn wait_until_committed(
     ends: &BTreeMap<i32, i64>,
     cast: &mut Cast<'_>,
 ) -> Result<(), String> {
-    let (mut last, mut moved) = ((BTreeMap::new(), BTreeMap::new()), Instant::now());
+    let since = Instant::now();
+    let (mut last, mut moved) = ((BTreeMap::new(), BTreeMap::new()), since);
     loop {
         cast.tend();
         let committed = scene.broker.committed(&scene.group, &scene.input);
@@ -185,13 +186,16 @@ fn wait_until_committed(
         let now = (committed, scene.broker.ends(&scene.output));
         if now != last {
             (last, moved) = (now, Instant::now());
-        } else if moved.elapsed() > STILL {
+        }
+        if moved.elapsed() > STILL || since.elapsed() > PATIENCE * 2 {
             let states: Vec<_> = cast
                 .running()
                 .map(|scanner| format!("{:?}", scanner.get("/readyz")))
                 .collect();
             return Err(format!(
-                "nothing moves for {STILL:?}: committed {:?} of {ends:?}; {states:?}",
+                "not everything is committed after {:.0?}, and nothing has moved for {:.0?}: committed {:?} of {ends:?}; {states:?}",
+                since.elapsed(),
+                moved.elapsed(),
                 last.0
             ));
         }
