@@ -234,11 +234,12 @@ impl Egress {
         answers: &Receiver<Answers>,
     ) -> Result<(), EgressError> {
         let nothing = never();
-        let calls = match &self.exactly_once {
-            Some(eos) => eos.transactor.done.clone(),
-            None => never(),
-        };
         while !self.stopping {
+            // Another one, when the thread that makes calls was replaced.
+            let calls = match &self.exactly_once {
+                Some(eos) => eos.transactor.done.clone(),
+                None => never(),
+            };
             let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 {
                 BUSY_WAIT
             } else {

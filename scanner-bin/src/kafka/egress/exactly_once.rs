@@ -85,9 +85,26 @@ impl ExactlyOnce {
 impl Egress {
     /// Begins and ends transactions when it is time, and makes the calls that are due.
     pub(super) fn transact(&mut self) -> Result<(), EgressError> {
+        self.give_up_what_hangs()?;
         self.flushed()?;
         self.steer();
         self.steps()
+    }
+
+    /// What came of a call that does not come back is not known: that is what a new producer is for.
+    fn give_up_what_hangs(&mut self) -> Result<(), EgressError> {
+        let Some(eos) = &mut self.exactly_once else {
+            return Ok(());
+        };
+        if eos.transactor.is_hung() {
+            tracing::error!(
+                "the Kafka client does not come back from a call for a transaction; it is left to itself, and nothing is lost"
+            );
+            eos.transactor.replace().map_err(EgressError::Thread)?;
+            eos.is_flushing = false;
+            eos.txn.broken();
+        }
+        Ok(())
     }
 
     /// Ends the wait for acknowledgements, when all are in or nobody wants them any more. The client's own way of waiting takes
