@@ -282,7 +282,12 @@ fn guard(config: &Config, cluster: &str, is_replay: bool) -> Option<CrashGuard> 
     let dir = config.scan.crash_journal.as_deref()?;
     let kind = if is_replay { "-replay" } else { "" };
     let stream = format!("{cluster}-{}{kind}", config.kafka.input_topic);
-    match CrashGuard::open(dir, &stream, config.scan.threads.get()) {
+    match CrashGuard::open(
+        dir,
+        &stream,
+        config.scan.threads.get(),
+        config.scan.crash_limit,
+    ) {
         Ok(guard) => Some(guard),
         Err(error) => {
             tracing::warn!(

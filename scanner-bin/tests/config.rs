@@ -320,6 +320,12 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "scan.crash_limit",
+        short: "",
+        values: ["1", "3", ""],
+        read: |c| c.scan.crash_limit.to_string(),
+    },
+    Setting {
         path: "scan.retries",
         short: "",
         values: ["1", "2", ""],

@@ -361,7 +361,8 @@ fn a_record_that_cannot_be_scanned_is_an_error_and_its_original_a_dead_letter() 
                 "error",
                 "source-topic",
                 "source-partition",
-                "source-offset"
+                "source-offset",
+                "source-group"
             ]
         );
         assert_eq!(own[0].1, "engine_error");
@@ -375,7 +376,8 @@ fn a_record_that_cannot_be_scanned_is_an_error_and_its_original_a_dead_letter() 
             [
                 scene.input.clone(),
                 partition.to_string(),
-                offset.to_string()
+                offset.to_string(),
+                scene.group.clone()
             ]
         );
     }
@@ -599,7 +601,7 @@ fn a_dead_letter_too_large_for_the_broker_is_sent_as_headers_and_digest() {
     );
     let digest = sha256(sent[1].payload.as_ref().unwrap());
     assert_eq!(
-        own[5..],
+        own[6..],
         [
             ("truncated", "true"),
             ("payload-bytes", "100000"),

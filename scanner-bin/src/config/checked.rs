@@ -257,6 +257,8 @@ pub struct ScanConfig {
     /// Where the service notes what it is scanning, so that a record that crashes it does so twice at
     /// most; must outlive the process. `None` for no notes.
     pub crash_journal: Option<PathBuf>,
+    /// How often in a row the process may end while a record is being scanned before that record is not scanned any more.
+    pub crash_limit: u32,
     /// How often a scan that failed is tried again before the record is given up.
     pub retries: u32,
     /// Run bytecode signatures that nobody signed.
@@ -287,6 +289,7 @@ impl Default for ScanConfig {
             rules: true,
             tmp_dir: None,
             crash_journal: Some(default_journal()),
+            crash_limit: 2,
             retries: 3,
             bytecode_unsigned: false,
             reload_interval: Duration::from_secs(10),
@@ -717,6 +720,13 @@ impl Check<'_> {
             || "an empty name".to_owned(),
             "write the names of signatures, or leave it out",
         );
+        let crash_limit = raw.crash_limit.unwrap_or(default.crash_limit);
+        self.require(
+            crash_limit > 0,
+            "scan.crash_limit",
+            || "0 would give up every record".to_owned(),
+            "set 1 or more, or scan.crash_journal to \"off\" for no limit",
+        );
         ScanConfig {
             database: raw.database.map_or(default.database, |paths| paths.0),
             threads: threads.unwrap_or(NonZeroUsize::MIN),
@@ -729,6 +739,7 @@ impl Check<'_> {
                 Some("off") => None,
                 Some(dir) => Some(PathBuf::from(dir)),
             },
+            crash_limit,
             retries: raw.retries.unwrap_or(default.retries),
             bytecode_unsigned: raw.bytecode_unsigned.unwrap_or(default.bytecode_unsigned),
             reload_interval: raw

@@ -85,6 +85,7 @@ pub(super) struct RawScan {
     pub(super) rules: Option<bool>,
     pub(super) tmp_dir: Option<String>,
     pub(super) crash_journal: Option<String>,
+    pub(super) crash_limit: Option<u32>,
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
     pub(super) reload_interval: Option<Span>,

@@ -175,6 +175,7 @@ impl From<&ScanConfig> for RawScan {
             rules: Some(scan.rules),
             tmp_dir: scan.tmp_dir.as_deref().map(text),
             crash_journal: Some(scan.crash_journal.as_deref().map_or("off".to_owned(), text)),
+            crash_limit: Some(scan.crash_limit),
             retries: Some(scan.retries),
             bytecode_unsigned: Some(scan.bytecode_unsigned),
             reload_interval: Some(Span(scan.reload_interval)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rdkafka::message::{Header, OwnedHeaders};
 
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{DeadLetter, Source};
 use super::flow::InFlight;
 use super::sequencer::{Entry, Lease};
 
@@ -246,9 +246,9 @@ impl Outgoing {
     }
 
     /// Headers to send.
-    pub fn headers(&self, source_topic: &str) -> OwnedHeaders {
+    pub fn headers(&self, source: Source<'_>) -> OwnedHeaders {
         match self.dead_letter() {
-            Some(letter) => letter.headers(source_topic),
+            Some(letter) => letter.headers(source),
             None => OwnedHeaders::new_with_capacity(2)
                 .insert(Header {
                     key: "status",

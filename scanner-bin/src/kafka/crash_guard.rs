@@ -17,8 +17,6 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Ends of the process in a row after which a record is suspected.
-const CRASHES: u32 = 2;
 /// Files that processes in one directory may hold, one each.
 const FILES: u32 = 64;
 /// Bytes of one note: partition, offset and count, as text, ended by a line feed.
@@ -34,6 +32,8 @@ type Place = (i32, i64);
 pub struct CrashGuard {
     file: File,
     path: PathBuf,
+    /// Ends of the process in a row after which a record is suspected.
+    limit: u32,
     /// How many ends in a row each record has been under way in.
     ends: BTreeMap<Place, u32>,
     /// Numbers of the notes that no worker holds.
@@ -42,11 +42,12 @@ pub struct CrashGuard {
 
 impl CrashGuard {
     /// Takes over the first file in `dir` that no living process holds. `stream` names the cluster
-    /// and the topic, in characters that a file name may have; `workers` may scan at a time.
+    /// and the topic, in characters that a file name may have; `workers` may scan at a time. A record is suspected that was under way
+    /// when the process ended `limit` times in a row.
     ///
     /// # Errors
     /// The directory cannot be made or is somebody else's, or the file cannot be written.
-    pub fn open(dir: &Path, stream: &str, workers: usize) -> io::Result<CrashGuard> {
+    pub fn open(dir: &Path, stream: &str, workers: usize, limit: u32) -> io::Result<CrashGuard> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let (file, path) = (0..FILES)
             .find_map(|number| claim(dir.join(format!("{stream}-{number}.journal"))).transpose())
@@ -57,7 +58,7 @@ impl CrashGuard {
             .map(|place| (place, before.get(&place).unwrap_or(&0) + 1))
             .collect();
         // One that is suspected is not scanned, so it cannot be under way again; it stays suspected.
-        ends.extend(before.into_iter().filter(|(_, count)| *count >= CRASHES));
+        ends.extend(before.into_iter().filter(|(_, count)| *count >= limit));
         while ends.len() > SUSPECTS {
             ends.pop_first();
         }
@@ -66,6 +67,7 @@ impl CrashGuard {
         Ok(CrashGuard {
             file,
             path,
+            limit,
             ends,
             free: Mutex::new(free),
         })
@@ -80,7 +82,7 @@ impl CrashGuard {
     pub fn is_suspect(&self, partition: i32, offset: i64) -> bool {
         self.ends
             .get(&(partition, offset))
-            .is_some_and(|&count| count >= CRASHES)
+            .is_some_and(|&count| count >= self.limit)
     }
 
     /// A place for the notes of one worker.
@@ -225,9 +227,15 @@ fn line(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const LIMIT: u32 = 2;
+
     /// A process that scans `under_way` when it is killed; returns whether `place` was suspected.
     fn process(dir: &Path, under_way: &[Place], place: Place) -> bool {
-        let guard = CrashGuard::open(dir, "t", 4).unwrap();
+        limited(dir, LIMIT, under_way, place)
+    }
+
+    fn limited(dir: &Path, limit: u32, under_way: &[Place], place: Place) -> bool {
+        let guard = CrashGuard::open(dir, "t", 4, limit).unwrap();
         for &(partition, offset) in under_way {
             let note = guard.note();
             note.scanning(partition, offset);
@@ -278,7 +286,7 @@ mod tests {
     fn a_scan_that_ends_leaves_no_note() {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..3 {
-            let guard = CrashGuard::open(dir.path(), "t", 1).unwrap();
+            let guard = CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap();
             guard.note().scanning(0, 1);
             assert!(!guard.is_suspect(0, 1));
         }
@@ -287,14 +295,17 @@ mod tests {
     #[test]
     fn living_processes_have_a_file_each_and_a_dead_ones_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
-        let first = CrashGuard::open(dir.path(), "t", 1).unwrap();
-        let second = CrashGuard::open(dir.path(), "t", 1).unwrap();
+        let first = CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap();
+        let second = CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap();
         assert_ne!(first.path(), second.path());
         let path = first.path().to_owned();
         drop(first);
         assert!(!path.exists(), "an orderly end leaves nothing");
-        assert_eq!(CrashGuard::open(dir.path(), "t", 1).unwrap().path(), path);
-        let other = CrashGuard::open(dir.path(), "other", 1).unwrap();
+        assert_eq!(
+            CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap().path(),
+            path
+        );
+        let other = CrashGuard::open(dir.path(), "other", 1, LIMIT).unwrap();
         assert_ne!(
             other.path(),
             path,
@@ -310,10 +321,23 @@ mod tests {
             b"0 x\n\xff\xfe\n9 9 9 9\n1 2",
         )
         .unwrap();
-        let guard = CrashGuard::open(dir.path(), "t", 1).unwrap();
+        let guard = CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap();
         assert!(!guard.is_suspect(1, 2), "one end");
         drop(guard);
         std::fs::write(dir.path().join("t-0.journal"), vec![b'1'; 1 << 20]).unwrap();
-        CrashGuard::open(dir.path(), "t", 1).unwrap();
+        CrashGuard::open(dir.path(), "t", 1, LIMIT).unwrap();
+    }
+
+    #[test]
+    fn as_many_ends_in_a_row_as_are_said_make_a_suspect() {
+        let place = (0, 7);
+        for limit in 1..5 {
+            let dir = tempfile::tempdir().unwrap();
+            for ends in 0..limit {
+                let suspected = limited(dir.path(), limit, &[place], place);
+                assert!(!suspected, "after {ends} of {limit}");
+            }
+            assert!(limited(dir.path(), limit, &[], place), "{limit}");
+        }
     }
 }

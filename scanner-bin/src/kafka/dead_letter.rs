@@ -42,6 +42,15 @@ impl Reason {
     }
 }
 
+/// Where a record was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The consumer group.
+    pub group: &'a str,
+}
+
 /// The original of a record, owned.
 #[derive(Debug)]
 pub struct DeadLetter {
@@ -95,9 +104,8 @@ impl DeadLetter {
         self.timestamp_ms
     }
 
-    /// The record's own headers, then `reason`, `error`, `source-topic`, `source-partition` and
-    /// `source-offset`.
-    pub fn headers(&self, source_topic: &str) -> OwnedHeaders {
+    /// The record's own headers, then `reason`, `error`, `source-topic`, `source-partition`, `source-offset` and `source-group`.
+    pub fn headers(&self, source: Source<'_>) -> OwnedHeaders {
         let text = |key: &'static str, value: &str, headers: OwnedHeaders| {
             headers.insert(Header {
                 key,
@@ -107,14 +115,15 @@ impl DeadLetter {
         let headers = self.headers.clone().unwrap_or_default();
         let headers = text("reason", self.reason.as_str(), headers);
         let headers = text("error", &self.error, headers);
-        let headers = text("source-topic", source_topic, headers);
+        let headers = text("source-topic", source.topic, headers);
         let headers = text("source-partition", &self.partition.to_string(), headers);
-        text("source-offset", &self.offset.to_string(), headers)
+        let headers = text("source-offset", &self.offset.to_string(), headers);
+        text("source-group", source.group, headers)
     }
 
     /// For a topic that refuses the original's size: the headers, and in place of the payload its
     /// length and SHA-256. The original is still at its source.
-    pub fn digest_headers(&self, source_topic: &str) -> OwnedHeaders {
+    pub fn digest_headers(&self, source: Source<'_>) -> OwnedHeaders {
         use std::fmt::Write as _;
         let payload = self.payload.as_deref().unwrap_or_default();
         let mut digest = String::with_capacity(64);
@@ -122,7 +131,7 @@ impl DeadLetter {
             // Writing to a string does not fail.
             let _ok = write!(digest, "{byte:02x}");
         }
-        self.headers(source_topic)
+        self.headers(source)
             .insert(Header {
                 key: "truncated",
                 value: Some("true"),
@@ -155,6 +164,11 @@ mod tests {
         DeadLetter::new(&record, 3, Reason::ScanError, error)
     }
 
+    const SOURCE: Source<'_> = Source {
+        topic: "in",
+        group: "us",
+    };
+
     fn seen(headers: &OwnedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
         headers
             .iter()
@@ -178,18 +192,19 @@ mod tests {
             (letter.key(), letter.payload(), letter.timestamp_ms()),
             (Some(&b""[..]), Some(&b"abc"[..]), Some(7))
         );
-        let headers = seen(&letter.headers("in"));
+        let headers = seen(&letter.headers(SOURCE));
         assert_eq!(headers[0], ("reason".into(), Some(b"\xff\x00".to_vec())));
         assert_eq!(headers[1], ("reason".into(), None));
         assert_eq!(headers[2], ("reason".into(), Some(b"scan_error".to_vec())));
         assert_eq!(headers[3], ("error".into(), Some(b"broken".to_vec())));
         assert_eq!(headers[5], ("source-partition".into(), Some(b"3".to_vec())));
         assert_eq!(headers[6], ("source-offset".into(), Some(b"42".to_vec())));
+        assert_eq!(headers[7], ("source-group".into(), Some(b"us".to_vec())));
     }
 
     #[test]
     fn a_refused_payload_is_named_by_length_and_digest() {
-        let headers = seen(&letter(None, "x").digest_headers("in"));
+        let headers = seen(&letter(None, "x").digest_headers(SOURCE));
         let value = |key: &str| {
             headers
                 .iter()

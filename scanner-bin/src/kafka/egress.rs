@@ -22,9 +22,10 @@ use thiserror::Error;
 
 use super::answers::{Answers, Outgoing, Part};
 use super::client;
-use super::errors::{self, Call, Fault as Met, Remedy};
+use super::dead_letter::Source;
+use super::errors::{self, Call, Fault, Remedy};
 #[cfg(feature = "chaos-faults")]
-use super::faults::{self, Fault};
+use super::faults;
 use super::flow::Flow;
 use super::membership::{Bell, Identity};
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
@@ -165,6 +166,7 @@ impl fmt::Debug for Egress {
 
 struct Topics {
     input: String,
+    group: String,
     output: String,
     dead_letter: String,
 }
@@ -197,6 +199,7 @@ impl Egress {
         Ok(Egress {
             topics: Topics {
                 input: config.input_topic.clone(),
+                group: config.group.clone(),
                 output: config.output_topic.clone(),
                 dead_letter: config.dead_letter_topic.clone(),
             },
@@ -317,7 +320,9 @@ impl Egress {
                 self.attempts.retain(|(of, _), _| *of != lease);
                 self.alone = self.alone.filter(|(of, _)| *of != lease);
                 #[cfg(feature = "chaos-faults")]
-                if faults::is(Fault::NoGenerationCheck) || faults::is(Fault::CommitOnLost) {
+                if faults::is(faults::Fault::NoGenerationCheck)
+                    || faults::is(faults::Fault::CommitOnLost)
+                {
                     return Ok(());
                 }
                 if let Some(eos) = &mut self.exactly_once {
@@ -342,7 +347,7 @@ impl Egress {
         let complete = batch.is_complete();
         let entries = Arc::new(batch).entries();
         #[cfg(feature = "chaos-faults")]
-        if faults::is(Fault::HighestSeen)
+        if faults::is(faults::Fault::HighestSeen)
             && let Some(flow) = self.flows.get(&lease.partition)
             && let Some(offset) = entries.iter().filter_map(|entry| entry.next_offset).max()
         {
@@ -424,7 +429,7 @@ impl Egress {
             }
         }
         self.count_error(code);
-        match errors::remedy(Call::Produce, &Met::of(code)) {
+        match errors::remedy(Call::Produce, &Fault::of(code)) {
             Remedy::Exit => return Err(EgressError::Refused(code)),
             Remedy::Shorten => self.too_large(lease, slot),
             // If the producer is broken it says so itself, see `collect`.
@@ -439,7 +444,7 @@ impl Egress {
     }
 
     fn count_error(&self, code: RDKafkaErrorCode) {
-        let retriable = errors::remedy(Call::Produce, &Met::of(code)) == Remedy::Retry;
+        let retriable = errors::remedy(Call::Produce, &Fault::of(code)) == Remedy::Retry;
         self.metrics
             .produce_errors
             .get_or_create(&ProduceErrorLabels {
@@ -529,7 +534,7 @@ impl Egress {
                 eos.txn.sent(lease);
             }
             #[cfg(feature = "chaos-faults")]
-            if result.is_ok() && faults::is(Fault::CommitBeforeAck) {
+            if result.is_ok() && faults::is(faults::Fault::CommitBeforeAck) {
                 self.sequencer.acked(lease, slot);
             }
             match result {
@@ -643,7 +648,7 @@ fn whole<'a>(topics: &'a Topics, item: &'a Outgoing) -> Send<'a> {
         topic: topics.of(item),
         key: item.key(),
         payload: item.payload(),
-        headers: item.headers(&topics.input),
+        headers: item.headers(topics.source()),
         timestamp_ms: item.dead_letter().and_then(|letter| letter.timestamp_ms()),
     }
 }
@@ -652,7 +657,7 @@ fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Sen
     match item.dead_letter() {
         Some(letter) => Send {
             payload: None,
-            headers: letter.digest_headers(&topics.input),
+            headers: letter.digest_headers(topics.source()),
             ..whole(topics, item)
         },
         None => Send {
@@ -663,6 +668,13 @@ fn shortest<'a>(topics: &'a Topics, item: &'a Outgoing, digest: &'a [u8]) -> Sen
 }
 
 impl Topics {
+    fn source(&self) -> Source<'_> {
+        Source {
+            topic: &self.input,
+            group: &self.group,
+        }
+    }
+
     fn of(&self, item: &Outgoing) -> &str {
         match item.part() {
             Part::Result => &self.output,
