@@ -7,12 +7,12 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use scanlib::{Detector, EngineBuilder, Library, Parser, Request, RuleSet, Verdict};
 use support::announce;
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::corpus::log_lines;
-use support::scene::{Answer, LARGE, Scene, assert_answered_once, assert_in_order, line, planted};
+use support::judgement::{detector, judged_by_service, judged_offline};
+use support::scene::{LARGE, Scene, assert_answered_once, assert_in_order, line, planted};
 
 const PARTITIONS: i32 = 6;
 const LINES: usize = 600;
@@ -36,53 +36,6 @@ fn traffic() -> Vec<Outgoing> {
         }
     };
     payloads.into_iter().enumerate().map(with_key).collect()
-}
-
-/// Status and detections, as results list them.
-type Judgement = (String, BTreeSet<(String, String, String)>);
-
-fn judged_by_service(answer: &Answer) -> Judgement {
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let matches = answer.json["matches"].as_array().unwrap().iter();
-    let matches = matches.map(|m| (text(&m["engine"]), text(&m["name"]), text(&m["view"])));
-    (answer.status().to_owned(), matches.collect())
-}
-
-/// The same payload, scanned by the library in this process.
-fn judged_offline(detector: &Detector, payload: &[u8]) -> Judgement {
-    if payload.is_empty() {
-        return ("skipped".to_owned(), BTreeSet::new());
-    }
-    let message = Parser::default().parse(payload);
-    let report = detector
-        .scanner()
-        .scan_message(&message, &Request::new())
-        .unwrap();
-    let found = report.verdict.detections();
-    let status = match &report.verdict {
-        _ if !found.is_empty() => "threat",
-        Verdict::Clean if !report.type_ignored => "clean",
-        _ => "partial",
-    };
-    let engine = |is_clamav| if is_clamav { "clamav" } else { "rules" };
-    let found = found.iter().map(|d| {
-        (
-            engine(d.is_clamav()).to_owned(),
-            d.name.clone(),
-            d.view.as_str().to_owned(),
-        )
-    });
-    (status.to_owned(), found.collect())
-}
-
-fn detector() -> Detector {
-    let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
-    let engine = engine.builtin_signatures().unwrap().compile().unwrap();
-    Detector::builder()
-        .engine(engine)
-        .rules(RuleSet::builtin())
-        .build()
-        .unwrap()
 }
 
 /// Proves: every record of six partitions gets exactly one result, and that result is the right one in every part.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mock::*;
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 use scanner_bin::config::{Config, Delivery};
 use scanner_bin::kafka::errors::{Call, Fault, Remedy, TABLE, remedy};
@@ -379,6 +380,38 @@ fn a_producer_that_the_broker_gave_up_on_is_replaced_in_every_call() {
             assert!(service.watch.metrics.producer_recreated.get() > 0);
         });
     }
+}
+
+/// librdkafka 2.12.1 waits for ever for a coordinator that left the cluster while it was asked to take offsets.
+#[test]
+fn a_call_that_never_comes_back_costs_the_producer_and_no_record() {
+    let cluster = MockCluster::new(3).unwrap();
+    for topic in [INPUT, OUTPUT, DEAD] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+        cluster.partition_leader(topic, 0, Some(1)).unwrap();
+    }
+    let config = exactly_once(&cluster);
+    let group = || MockCoordinator::Group(config.kafka.group.clone());
+    let id = config.kafka.transactional_id(&config.ops.instance);
+    cluster
+        .coordinator(MockCoordinator::Transaction(id), 1)
+        .unwrap();
+    cluster.coordinator(group(), 2).unwrap();
+    fill(&cluster);
+    let service = Service::start(config.clone());
+    let all_of = |rounds: usize| {
+        wait_for("every record committed", || {
+            service.acknowledged() >= (rounds * RECORDS) as u64
+        });
+    };
+    all_of(1);
+    cluster.coordinator(group(), 3).unwrap();
+    cluster.broker_down(2).unwrap();
+    fill(&cluster);
+    all_of(2);
+    assert_eq!(outcome(&service, "recreated"), 1, "it did not hang");
+    assert_eq!(service.acknowledged(), 2 * RECORDS as u64);
+    service.stop();
 }
 
 #[test]

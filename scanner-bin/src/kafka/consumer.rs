@@ -26,6 +26,8 @@ use super::Scanning;
 use super::client;
 use super::commit::{Committer, Mode};
 use super::egress::Command;
+#[cfg(feature = "chaos-faults")]
+use super::faults::{self, Fault};
 use super::flow::{Budget, Flow};
 use super::membership::{Bell, Identity};
 use super::memory::Share;
@@ -438,7 +440,11 @@ impl<S: Scanning> PollLoop<S> {
         let group = self.consumer.group_metadata();
         // Looked at afterwards: the client says in one step that we are nobody, and that all is lost. What
         // it then calls us would pass for a writer that needs no group.
+        #[cfg(not(feature = "chaos-faults"))]
         let group = group.filter(|_| !self.consumer.assignment_lost());
+        #[cfg(feature = "chaos-faults")]
+        let group =
+            group.filter(|_| faults::is(Fault::CommitOnLost) || !self.consumer.assignment_lost());
         command(
             &self.wiring.commands,
             Command::Identity(group.map(Identity)),
@@ -447,12 +453,20 @@ impl<S: Scanning> PollLoop<S> {
 
     /// Offsets that the consumer has to commit. In transactions that is the producer's work.
     fn to_commit(&self, set: &[i32]) -> Vec<(i32, i64)> {
-        if self.config.is_exactly_once() {
+        if self.offsets_in_transactions() {
             return Vec::new();
         }
         set.iter()
             .filter_map(|id| self.partitions.get(id)?.to_commit())
             .collect()
+    }
+
+    fn offsets_in_transactions(&self) -> bool {
+        #[cfg(feature = "chaos-faults")]
+        if faults::is(Fault::OffsetsOutside) {
+            return false;
+        }
+        self.config.is_exactly_once()
     }
 
     fn commit(&mut self) {
@@ -463,7 +477,7 @@ impl<S: Scanning> PollLoop<S> {
         }
         self.last_commit = Instant::now();
         self.since_commit = 0;
-        if self.config.is_exactly_once() {
+        if self.offsets_in_transactions() {
             for partition in self.partitions.values_mut() {
                 partition.committed = partition.flow.watermark();
             }

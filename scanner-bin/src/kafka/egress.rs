@@ -24,6 +24,8 @@ use super::answers::{Answers, Outgoing, Part};
 use super::client;
 use super::dead_letter::Source;
 use super::errors::{self, Call, Fault, Remedy};
+#[cfg(feature = "chaos-faults")]
+use super::faults;
 use super::flow::Flow;
 use super::membership::{Bell, Identity};
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
@@ -235,11 +237,12 @@ impl Egress {
         answers: &Receiver<Answers>,
     ) -> Result<(), EgressError> {
         let nothing = never();
-        let calls = match &self.exactly_once {
-            Some(eos) => eos.transactor.done.clone(),
-            None => never(),
-        };
         while !self.stopping {
+            // Another one, when the thread that makes calls was replaced.
+            let calls = match &self.exactly_once {
+                Some(eos) => eos.transactor.done.clone(),
+                None => never(),
+            };
             let wait = if self.producer.in_flight() > 0 || self.sequencer.held() > 0 {
                 BUSY_WAIT
             } else {
@@ -316,6 +319,12 @@ impl Egress {
                 self.flows.retain(|_, flow| flow.lease() != lease);
                 self.attempts.retain(|(of, _), _| *of != lease);
                 self.alone = self.alone.filter(|(of, _)| *of != lease);
+                #[cfg(feature = "chaos-faults")]
+                if faults::is(faults::Fault::NoGenerationCheck)
+                    || faults::is(faults::Fault::CommitOnLost)
+                {
+                    return Ok(());
+                }
                 if let Some(eos) = &mut self.exactly_once {
                     eos.txn.closed(lease);
                 }
@@ -337,6 +346,13 @@ impl Egress {
         }
         let complete = batch.is_complete();
         let entries = Arc::new(batch).entries();
+        #[cfg(feature = "chaos-faults")]
+        if faults::is(faults::Fault::HighestSeen)
+            && let Some(flow) = self.flows.get(&lease.partition)
+            && let Some(offset) = entries.iter().filter_map(|entry| entry.next_offset).max()
+        {
+            flow.set_watermark(offset);
+        }
         self.sequencer.scanned(lease, seq, entries, complete);
         Ok(())
     }
@@ -516,6 +532,10 @@ impl Egress {
             };
             if let (Ok(()), Some(eos)) = (&result, &mut self.exactly_once) {
                 eos.txn.sent(lease);
+            }
+            #[cfg(feature = "chaos-faults")]
+            if result.is_ok() && faults::is(faults::Fault::CommitBeforeAck) {
+                self.sequencer.acked(lease, slot);
             }
             match result {
                 Ok(()) if is_alone => {

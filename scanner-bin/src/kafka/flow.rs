@@ -101,6 +101,11 @@ impl Flow {
 
     /// Called by the egress thread alone, with growing offsets.
     pub(crate) fn set_watermark(&self, offset: i64) {
+        #[cfg(feature = "chaos-faults")]
+        if super::faults::is(super::faults::Fault::HighestSeen) {
+            self.watermark.fetch_max(offset, Ordering::AcqRel);
+            return;
+        }
         self.watermark.store(offset, Ordering::Release);
     }
 

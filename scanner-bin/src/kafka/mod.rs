@@ -15,6 +15,8 @@ pub mod crash_guard;
 pub mod dead_letter;
 pub mod egress;
 pub mod errors;
+#[cfg(feature = "chaos-faults")]
+mod faults;
 pub mod flow;
 pub mod membership;
 pub mod memory;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::config::ClientConfig;
@@ -29,6 +29,9 @@ const SLICE: Duration = Duration::from_secs(1);
 const OFFSETS: Duration = Duration::from_secs(10);
 /// And for what is committed.
 const ASK: Duration = Duration::from_secs(2);
+/// A call that has not come back by then never will. With 2.12.1 the one with the offsets does not if the group's coordinator leaves
+/// the cluster meanwhile, whatever time it was given.
+const HANGS: Duration = Duration::from_secs(20);
 
 /// What is to be called.
 pub(super) enum Call {
@@ -64,7 +67,10 @@ pub(super) struct Done {
 pub(super) struct Transactor {
     calls: Sender<Call>,
     pub(super) done: Receiver<Done>,
-    is_busy: bool,
+    /// When the call under way was made.
+    since: Option<Instant>,
+    asking: ClientConfig,
+    topic: String,
     _thread: JoinHandle<()>,
 }
 
@@ -73,14 +79,14 @@ impl Transactor {
     pub(super) fn start(asking: ClientConfig, topic: String) -> io::Result<Transactor> {
         let (calls, wanted) = bounded::<Call>(1);
         let (answer, done) = bounded(1);
+        let mut reader = Reader {
+            config: asking.clone(),
+            topic: topic.clone(),
+            consumer: None,
+        };
         let thread = thread::Builder::new()
             .name("transact".to_owned())
             .spawn(move || {
-                let mut reader = Reader {
-                    config: asking,
-                    topic,
-                    consumer: None,
-                };
                 for call in wanted {
                     if answer.send(reader.make(call)).is_err() {
                         return;
@@ -90,24 +96,38 @@ impl Transactor {
         Ok(Transactor {
             calls,
             done,
-            is_busy: false,
+            since: None,
+            asking,
+            topic,
             _thread: thread,
         })
     }
 
     /// True while a call is under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.is_busy
+        self.since.is_some()
+    }
+
+    /// True if the call under way will not come back.
+    pub(super) fn is_hung(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() > HANGS)
+    }
+
+    /// Leaves the thread that hangs to itself, with the producer that it holds, and starts another. Should the call come back after all,
+    /// nobody hears of it.
+    pub(super) fn replace(&mut self) -> io::Result<()> {
+        *self = Transactor::start(self.asking.clone(), self.topic.clone())?;
+        Ok(())
     }
 
     /// Makes a call; only while none is under way.
     pub(super) fn call(&mut self, call: Call) {
-        self.is_busy = self.calls.try_send(call).is_ok();
+        self.since = self.calls.try_send(call).is_ok().then(Instant::now);
     }
 
     /// The outcome of the call under way has been received.
     pub(super) fn rest(&mut self) {
-        self.is_busy = false;
+        self.since = None;
     }
 }
 

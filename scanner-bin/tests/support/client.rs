@@ -1,6 +1,7 @@
 //! A plain Kafka client: the tests' own view of what is on the broker, independent of the service's code.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::broker::Broker;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A broker may be started anew while it is written to, on a machine that has other things to do.
+const PATIENCE_TO_WRITE: Duration = Duration::from_secs(180);
 /// Nothing a test sends or reads may be refused by the tests' own client.
 const MAX_BYTES: &str = "33554432";
 
@@ -151,43 +154,27 @@ impl Broker {
         topic: &str,
         records: impl IntoIterator<Item = Outgoing>,
     ) -> Vec<(i32, i64)> {
+        let writer = self.writer(topic);
+        writer.send(records);
+        writer.places()
+    }
+
+    /// To produce again and again.
+    pub fn writer(&self, topic: &str) -> Writer {
         let placed = Placed::default();
-        let producer: ThreadedProducer<Placed> = self
+        let producer = self
             .client()
             .set("linger.ms", "5")
+            // What is sent again because the broker went away is there once.
+            .set("enable.idempotence", "true")
             .set("message.max.bytes", MAX_BYTES)
             .create_with_context(placed.clone())
             .unwrap();
-        for (index, record) in records.into_iter().enumerate() {
-            placed.0.lock().unwrap().push(None);
-            let mut headers = OwnedHeaders::new();
-            for (name, value) in &record.headers {
-                headers = headers.insert(Header {
-                    key: name,
-                    value: value.as_deref(),
-                });
-            }
-            let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Box::new(index));
-            outgoing.payload = record.payload.as_deref();
-            outgoing.key = record.key.as_deref();
-            outgoing.partition = record.partition;
-            outgoing.timestamp = record.timestamp_ms;
-            outgoing.headers = (!record.headers.is_empty()).then_some(headers);
-            while let Err((error, returned)) = producer.send(outgoing) {
-                let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-                assert_eq!(error, full, "the tests' own producer cannot send");
-                outgoing = returned;
-                std::thread::sleep(Duration::from_millis(5));
-            }
+        Writer {
+            topic: topic.to_owned(),
+            producer,
+            placed,
         }
-        producer
-            .flush(PATIENCE)
-            .expect("the broker did not acknowledge in time");
-        let placed = placed.0.lock().unwrap();
-        placed
-            .iter()
-            .map(|place| place.expect("a record was refused"))
-            .collect()
     }
 
     /// Everything that is on the topic now, partition by partition, in order of offsets. Records of open or aborted transactions
@@ -241,6 +228,23 @@ impl Broker {
         reader.records
     }
 
+    /// Read what is committed from the beginning on, as it comes, until there are as many records as `enough` says; that may become
+    /// known later, and then there is some patience left.
+    pub fn follow(&self, topic: &str, enough: &AtomicUsize) -> Vec<Record> {
+        let mut reader = Reader::new(self, topic, "read_committed");
+        let mut deadline = None;
+        loop {
+            let enough = enough.load(Ordering::Relaxed);
+            if enough != usize::MAX {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+                if reader.records.len() >= enough || Instant::now() >= deadline {
+                    return reader.records;
+                }
+            }
+            reader.poll(Duration::from_millis(100));
+        }
+    }
+
     /// The offsets that `group` has committed on `topic`; partitions without one are not in it.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
         let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
@@ -272,7 +276,16 @@ impl Broker {
 
     /// The end of each partition: the offset that the next record will get.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.client().create().unwrap();
+        self.ends_for(topic, "read_uncommitted")
+    }
+
+    /// The same for a reader of committed records: where the first open transaction begins, if one is open.
+    pub fn ends_for(&self, topic: &str, isolation: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("isolation.level", isolation)
+            .create()
+            .unwrap();
         // A broker that has just restarted, or is frozen, says nothing for a while.
         let end = |partition| {
             super::wait_for("the end of a partition", PATIENCE, || {
@@ -292,6 +305,117 @@ impl Broker {
             .set("bootstrap.servers", self.bootstrap())
             .set("reconnect.backoff.max.ms", "500");
         config
+    }
+}
+
+/// Writes to one topic.
+pub struct Writer {
+    topic: String,
+    producer: ThreadedProducer<Placed>,
+    placed: Placed,
+}
+
+impl Writer {
+    /// Hands records to the client; waits only while its queue is full.
+    pub fn send(&self, records: impl IntoIterator<Item = Outgoing>) {
+        for record in records {
+            let index = {
+                let mut placed = self.placed.0.lock().unwrap();
+                placed.push(None);
+                placed.len() - 1
+            };
+            let mut headers = OwnedHeaders::new();
+            for (name, value) in &record.headers {
+                headers = headers.insert(Header {
+                    key: name,
+                    value: value.as_deref(),
+                });
+            }
+            let mut outgoing =
+                BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(index));
+            outgoing.payload = record.payload.as_deref();
+            outgoing.key = record.key.as_deref();
+            outgoing.partition = record.partition;
+            outgoing.timestamp = record.timestamp_ms;
+            outgoing.headers = (!record.headers.is_empty()).then_some(headers);
+            while let Err((error, returned)) = self.producer.send(outgoing) {
+                let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+                assert_eq!(error, full, "the tests' own producer cannot send");
+                outgoing = returned;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Records that the broker has not acknowledged.
+    pub fn unacknowledged(&self) -> i32 {
+        self.producer.in_flight_count()
+    }
+
+    /// Waits until every record is acknowledged, and says where each one went, in the order of sending.
+    pub fn places(self) -> Vec<(i32, i64)> {
+        self.producer
+            .flush(PATIENCE_TO_WRITE)
+            .expect("the broker did not acknowledge in time");
+        let placed = self.placed.0.lock().unwrap();
+        placed
+            .iter()
+            .map(|place| place.expect("a record was refused"))
+            .collect()
+    }
+}
+
+/// Looks at what a group has committed of a topic, and then at how far another topic has come. A broker that is away shows nothing.
+pub struct Watcher {
+    consumer: BaseConsumer,
+    committed_of: TopicPartitionList,
+    output: String,
+    output_partitions: Vec<i32>,
+}
+
+impl Watcher {
+    pub fn new(broker: &Broker, group: &str, input: &str, output: &str) -> Self {
+        let consumer: BaseConsumer = broker
+            .client()
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            // The state as it is, also in the middle of a transaction.
+            .set("isolation.level", "read_uncommitted")
+            .create()
+            .unwrap();
+        let mut committed_of = TopicPartitionList::new();
+        for partition in partitions(&consumer, input) {
+            committed_of.add_partition(input, partition);
+        }
+        let output_partitions = partitions(&consumer, output).collect();
+        Self {
+            consumer,
+            committed_of,
+            output: output.to_owned(),
+            output_partitions,
+        }
+    }
+
+    /// Committed offsets first, ends of the output topic after that.
+    pub fn look(&self) -> Option<(BTreeMap<i32, i64>, BTreeMap<i32, i64>)> {
+        let patience = Duration::from_secs(2);
+        let asked = self.committed_of.clone();
+        let committed = self.consumer.committed_offsets(asked, patience).ok()?;
+        let mut offsets = BTreeMap::new();
+        for element in committed.elements() {
+            element.error().ok()?;
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert(element.partition(), offset);
+            }
+        }
+        let mut ends = BTreeMap::new();
+        for partition in &self.output_partitions {
+            let watermarks = self
+                .consumer
+                .fetch_watermarks(&self.output, *partition, patience);
+            ends.insert(*partition, watermarks.ok()?.1);
+        }
+        Some((offsets, ends))
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod client;
 pub mod corpus;
+pub mod judgement;
 pub mod logs;
 pub mod metrics;
 pub mod process;

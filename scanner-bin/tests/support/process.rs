@@ -133,8 +133,13 @@ impl Scanner {
     /// The real binary, told which brokers and which port of its own to use; everything else is for the caller to add.
     /// `SCANNER_*` of the surroundings does not reach it.
     pub fn launch(bootstrap: &str) -> Launch {
+        Self::launch_program(Path::new(env!("CARGO_BIN_EXE_scanner-bin")), bootstrap)
+    }
+
+    /// The same with another build of it.
+    pub fn launch_program(program: &Path, bootstrap: &str) -> Launch {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_scanner-bin"));
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SCANNER_") {
                 command.env_remove(name);

@@ -27,6 +27,8 @@ pub struct Scene<'b> {
     pub output: String,
     pub dead_letters: String,
     pub group: String,
+    /// What replicas run.
+    pub program: PathBuf,
     tmp: TempDir,
 }
 
@@ -38,7 +40,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(record: Record) -> Self {
+    /// What stands in a record of the output topic.
+    pub fn of(record: Record) -> Self {
         let json = record.json();
         Self { record, json }
     }
@@ -99,6 +102,7 @@ impl<'b> Scene<'b> {
             output: unique(&format!("{name}-out")),
             dead_letters: unique(&format!("{name}-dlq")),
             group: unique(&format!("{name}-group")),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_scanner-bin")),
             tmp: tmp.unwrap(),
         }
     }
@@ -110,7 +114,7 @@ impl<'b> Scene<'b> {
 
     /// The same, which connects to another listener of the broker.
     pub fn replica_at(&self, bootstrap: &str, instance: &str) -> Launch {
-        Scanner::launch(bootstrap)
+        Scanner::launch_program(&self.program, bootstrap)
             .flag("--group", &self.group)
             .flag("--input-topic", &self.input)
             .flag("--output-topic", &self.output)

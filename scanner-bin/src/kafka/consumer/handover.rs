@@ -11,6 +11,8 @@ use super::{LAST_COMMIT, PollError, PollLoop, command};
 use crate::kafka::Scanning;
 use crate::kafka::commit::Mode;
 use crate::kafka::egress::Command;
+#[cfg(feature = "chaos-faults")]
+use crate::kafka::faults::{self, Fault};
 use crate::kafka::flow::Flow;
 use crate::kafka::partition::Partition;
 use crate::kafka::rebalance::{Event, Kind};
@@ -64,6 +66,11 @@ impl<S: Scanning> PollLoop<S> {
                 let set = event.partitions();
                 tracing::warn!(partitions = ?set, "partitions were lost to the group; what is in flight is dropped and read again by the next owner");
                 self.stop(&set);
+                #[cfg(feature = "chaos-faults")]
+                if faults::is(Fault::CommitOnLost) {
+                    let offsets = self.to_commit(&set);
+                    self.committer.commit(offsets, Mode::Sync);
+                }
                 self.remove(&set)?;
                 self.answer(&event, since)
             }

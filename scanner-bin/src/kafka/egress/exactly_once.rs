@@ -13,6 +13,8 @@ use super::{Egress, EgressError};
 use crate::config::KafkaConfig;
 use crate::kafka::client;
 use crate::kafka::errors::{self, Fault, Remedy};
+#[cfg(feature = "chaos-faults")]
+use crate::kafka::faults;
 use crate::kafka::membership::{Bell, Identity};
 use crate::kafka::producer::Producer;
 use crate::kafka::sequencer::Lease;
@@ -42,6 +44,8 @@ pub(super) struct ExactlyOnce {
     asked: Vec<Lease>,
     ending: Instant,
     limits: Limits,
+    #[cfg(feature = "chaos-faults")]
+    nobody: ClientConfig,
 }
 
 /// A transaction ends early rather than fill what may be in flight.
@@ -72,6 +76,8 @@ impl ExactlyOnce {
                 messages_per_partition: config.inflight_messages_per_partition,
                 bytes: config.inflight_bytes,
             },
+            #[cfg(feature = "chaos-faults")]
+            nobody: asking_config(config),
         })
     }
 }
@@ -79,9 +85,26 @@ impl ExactlyOnce {
 impl Egress {
     /// Begins and ends transactions when it is time, and makes the calls that are due.
     pub(super) fn transact(&mut self) -> Result<(), EgressError> {
+        self.give_up_what_hangs()?;
         self.flushed()?;
         self.steer();
         self.steps()
+    }
+
+    /// What came of a call that does not come back is not known: that is what a new producer is for.
+    fn give_up_what_hangs(&mut self) -> Result<(), EgressError> {
+        let Some(eos) = &mut self.exactly_once else {
+            return Ok(());
+        };
+        if eos.transactor.is_hung() {
+            tracing::error!(
+                "the Kafka client does not come back from a call for a transaction; it is left to itself, and nothing is lost"
+            );
+            eos.transactor.replace().map_err(EgressError::Thread)?;
+            eos.is_flushing = false;
+            eos.txn.broken();
+        }
+        Ok(())
     }
 
     /// Ends the wait for acknowledgements, when all are in or nobody wants them any more. The client's own way of waiting takes
@@ -160,6 +183,13 @@ impl Egress {
                 let begun = self.producer.begin();
                 return self.finish(step, &begun);
             }
+            #[cfg(feature = "chaos-faults")]
+            Step::Identify if faults::is(faults::Fault::NoGenerationCheck) => {
+                use rdkafka::consumer::{BaseConsumer, Consumer as _};
+                // Never joins, so it has no generation.
+                let nobody: BaseConsumer = eos.nobody.create()?;
+                return self.identified(nobody.group_metadata().map(Identity));
+            }
             Step::Identify => {
                 eos.bell.ring();
                 return Ok(());
@@ -176,6 +206,10 @@ impl Egress {
             Step::SendOffsets => {
                 if eos.offsets.is_empty() {
                     eos.offsets = self.sequencer.unsettled();
+                }
+                #[cfg(feature = "chaos-faults")]
+                if faults::is(faults::Fault::OffsetsOutside) {
+                    return self.outcome(step, Ok(()));
                 }
                 let offsets = eos.offsets.iter().map(|(l, offset)| (l.partition, *offset));
                 match &eos.group {
@@ -323,8 +357,12 @@ impl Egress {
         if let Some(eos) = &mut self.exactly_once {
             eos.offsets.clear();
         }
-        self.sequencer.failed_all();
         self.alone = None;
+        #[cfg(feature = "chaos-faults")]
+        if faults::is(faults::Fault::NoRewind) {
+            return;
+        }
+        self.sequencer.failed_all();
     }
 
     /// What turns out to be committed has been answered; the rest is sent again.

@@ -1,0 +1,161 @@
+//! What happens to whom and when, from a seed alone.
+
+use std::time::Duration;
+
+/// Replicas by number. The last one is not there from the beginning.
+pub(crate) const REPLICAS: usize = 4;
+/// How long a replica sleeps at least that is to lose its session, which is 6 s.
+const LONG_SLEEP_MS: u64 = 8_500;
+
+/// One event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A replica joins.
+    Start(usize),
+    /// SIGKILL; it comes back after a while.
+    Kill { who: Who, away: Duration },
+    /// SIGTERM; the same.
+    Terminate { replica: usize, away: Duration },
+    /// SIGSTOP, and SIGCONT after a while: within its session, or long after it.
+    Stop { who: Who, asleep: Duration },
+    /// SIGSTOP and SIGCONT of the broker.
+    Freeze(Duration),
+    /// SIGKILL of the broker, which is started again at once.
+    Crash,
+    /// SIGTERM of the broker, which is started again at once.
+    Bounce,
+}
+
+/// Which replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Number(usize),
+    /// The one with most in flight at that moment.
+    Busiest,
+}
+
+/// Splitmix64: the same numbers on every machine, for ever.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// The events of a seed: something every second or three, a sleep past the session in each, and in a long one the broker is bounced.
+pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
+    let mut dice = Dice(seed.wrapping_mul(0x5851_F42D_4C95_7F2D));
+    let mut plan = Vec::new();
+    let length_ms = length.as_millis() as u64;
+    plan.push((
+        dice.millis(length_ms / 10, length_ms / 2),
+        Step::Start(REPLICAS - 1),
+    ));
+    // Early enough to wake up before the end, late enough to have work.
+    let latest = length_ms.saturating_sub(LONG_SLEEP_MS + 1_500).max(2_500);
+    let asleep = dice.millis(LONG_SLEEP_MS, LONG_SLEEP_MS + 2_500);
+    let sleeps_at = dice.millis(2_000, latest.min(length_ms / 2).max(2_100));
+    plan.push((
+        sleeps_at,
+        Step::Stop {
+            who: Who::Busiest,
+            asleep,
+        },
+    ));
+    if length >= Duration::from_secs(40) {
+        let at = dice.millis(length_ms * 6 / 10, length_ms * 8 / 10);
+        plan.push((
+            at,
+            match dice.below(2) {
+                0 => Step::Crash,
+                _ => Step::Bounce,
+            },
+        ));
+    }
+    let mut at = Duration::from_millis(1_500);
+    loop {
+        at += dice.millis(900, 3_600);
+        if at >= length {
+            break;
+        }
+        let replica = dice.below(REPLICAS as u64) as usize;
+        let away = dice.millis(100, 2_500);
+        let step = match dice.below(100) {
+            0..15 => Step::Kill {
+                who: Who::Number(replica),
+                away,
+            },
+            15..40 => Step::Kill {
+                who: Who::Busiest,
+                away,
+            },
+            40..65 => Step::Terminate { replica, away },
+            65..80 => Step::Stop {
+                who: Who::Number(replica),
+                asleep: dice.millis(300, 3_500),
+            },
+            _ => Step::Freeze(dice.millis(300, 3_000)),
+        };
+        plan.push((at, step));
+    }
+    plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(45);
+    const SHORT: Duration = Duration::from_secs(12);
+
+    #[test]
+    fn a_seed_is_a_plan() {
+        assert_eq!(plan(7, LONG), plan(7, LONG));
+        let plans: BTreeSet<_> = (1..=50)
+            .map(|seed| format!("{:?}", plan(seed, LONG)))
+            .collect();
+        assert_eq!(plans.len(), 50);
+    }
+
+    #[test]
+    fn each_plan_has_kills_a_late_riser_and_if_it_is_long_a_broker_that_goes_and_comes() {
+        for (seed, length) in (1..=200).flat_map(|seed| [(seed, LONG), (seed, SHORT)]) {
+            let plan = plan(seed, length);
+            assert!(
+                plan.iter().all(|(at, _)| *at < length),
+                "seed {seed}: {plan:?}"
+            );
+            let count = |wanted: fn(&Step) -> bool| plan.iter().filter(|(_, s)| wanted(s)).count();
+            let late = |s: &Step| matches!(s, Step::Stop { asleep, .. } if *asleep > Duration::from_secs(8));
+            assert_eq!(count(late), 1, "seed {seed}: {plan:?}");
+            let bounces = count(|s| matches!(s, Step::Crash | Step::Bounce));
+            assert_eq!(
+                bounces,
+                usize::from(length == LONG),
+                "seed {seed}: {plan:?}"
+            );
+            if length == LONG {
+                assert!(
+                    count(|s| matches!(s, Step::Kill { .. })) >= 1,
+                    "seed {seed}: {plan:?}"
+                );
+            }
+        }
+    }
+}
