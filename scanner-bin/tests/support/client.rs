@@ -154,19 +154,24 @@ impl Broker {
         topic: &str,
         records: impl IntoIterator<Item = Outgoing>,
     ) -> Vec<(i32, i64)> {
-        let writer = self.writer(topic);
+        // Without the round trips of an idempotent producer: one is made for each call.
+        let writer = self.writing(topic, false);
         writer.send(records);
         writer.places()
     }
 
     /// To produce again and again.
     pub fn writer(&self, topic: &str) -> Writer {
+        // What is sent again because the broker went away is there once.
+        self.writing(topic, true)
+    }
+
+    fn writing(&self, topic: &str, is_idempotent: bool) -> Writer {
         let placed = Placed::default();
         let producer = self
             .client()
             .set("linger.ms", "5")
-            // What is sent again because the broker went away is there once.
-            .set("enable.idempotence", "true")
+            .set("enable.idempotence", is_idempotent.to_string())
             .set("message.max.bytes", MAX_BYTES)
             .create_with_context(placed.clone())
             .unwrap();
