@@ -176,7 +176,8 @@ impl Table {
 #[derive(Debug)]
 struct Keys {
     sorted: Box<[u64]>,
-    /// A bit for each of them, of [`BITS_A_KEY`] for each: a search walks through the whole memory, and nearly all of them are spared by one look.
+    /// A bit for each of them, of [`BITS_A_KEY`] for each: a search walks through the whole memory, and one look here spares nearly
+    /// all of them.
     bits: Box<[u64]>,
     shift: u32,
 }

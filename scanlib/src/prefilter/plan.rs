@@ -217,9 +217,8 @@ impl Magics {
 
 /// The last byte is looked at first: it says no to nearly all of them, without a comparison of many.
 fn stands_at(message: &[u8], offset: usize, magic: &[u8]) -> bool {
-    let end = offset.saturating_add(magic.len());
-    message.get(end.wrapping_sub(1)) == magic.last()
-        && message.get(offset..end).is_some_and(|part| part == magic)
+    let part = message.get(offset..offset.saturating_add(magic.len()));
+    part.is_some_and(|part| part.last() == magic.last() && part == magic)
 }
 
 /// Why there can be no plan.
@@ -406,6 +405,27 @@ mod tests {
             );
         }
         assert_eq!(found, [vec![1], vec![0, 2], vec![3]]);
+    }
+
+    #[test]
+    fn a_magic_stands_where_all_of_it_does_and_an_empty_one_wherever_there_is_room() {
+        for (offset, magic, stands) in [
+            (0, "", true),
+            (2, "", true),
+            (3, "", true),
+            (4, "", false),
+            (usize::MAX, "c", false),
+            (2, "c", true),
+            (1, "xc", false),
+            (1, "bc", true),
+            (1, "bcd", false),
+        ] {
+            assert_eq!(
+                stands_at(b"abc", offset, magic.as_bytes()),
+                stands,
+                "{magic:?} at {offset}"
+            );
+        }
     }
 
     #[test]

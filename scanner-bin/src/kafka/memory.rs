@@ -5,10 +5,8 @@
 
 use crate::config::{KafkaConfig, MIN_FETCH_BYTES_PER_PARTITION};
 
-/// What librdkafka takes for each record beside its bytes. Measured.
-pub const RECORD_BYTES: u64 = 320;
-/// Records of a partition that are held ready before no more is fetched: at 1,000 in each of six partitions, a scanner of 100,000 records a second has 60 ms
-/// until the next fetch, which takes some milliseconds.
+/// Records of a partition that are held ready before no more is fetched: at 1,000 in each of six partitions, a scanner of 100,000 records
+/// a second has 60 ms until the next fetch, which takes some milliseconds.
 const QUEUED_RECORDS: u64 = 1_000;
 /// A fetch is such a part of the share, compressed: logs shrink to a tenth, or less if they repeat themselves.
 const FETCH_PART: u64 = 64;
@@ -39,7 +37,9 @@ impl Memory {
 
     /// All together.
     pub fn total(&self) -> u64 {
-        self.fetched + self.in_flight + self.results
+        self.fetched
+            .saturating_add(self.in_flight)
+            .saturating_add(self.results)
     }
 }
 
@@ -69,6 +69,8 @@ impl Share {
 mod tests {
     use super::*;
 
+    /// What librdkafka takes for each record beside its bytes. Measured.
+    const RECORD_BYTES: u64 = 320;
     /// How far a fetch of log lines expands, and how long they are at the least, on average.
     const EXPANSION: u64 = 16;
     const RECORD: u64 = 200;

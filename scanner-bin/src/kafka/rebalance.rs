@@ -93,7 +93,7 @@ pub(super) struct GroupContext {
     events: Mutex<VecDeque<Event>>,
     ends: Mutex<HashMap<i32, Ends>>,
     /// Records that arrived, by the last statistics.
-    received: Mutex<HashMap<i32, i64>>,
+    received: Mutex<HashMap<i32, u64>>,
     errors: client::Errors,
     metrics: Arc<Metrics>,
 }
@@ -167,13 +167,9 @@ impl ClientContext for GroupContext {
         };
         let mut received = lock(&self.received);
         for p in topic.partitions.values() {
-            let before = received
-                .insert(p.partition, p.rxmsgs as i64)
-                .unwrap_or_default();
-            let more = (p.rxmsgs as i64).saturating_sub(before);
-            self.metrics
-                .messages_fetched
-                .inc_by(u64::try_from(more).unwrap_or_default());
+            let before = received.insert(p.partition, p.rxmsgs).unwrap_or_default();
+            let more = p.rxmsgs.saturating_sub(before);
+            self.metrics.messages_fetched.inc_by(more);
         }
         let mut ends = lock(&self.ends);
         ends.clear();
