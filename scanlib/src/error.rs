@@ -67,6 +67,11 @@ pub enum LoadErrorKind {
     /// libclamav refused it.
     #[error("libclamav refused it: {0}; correct or remove the file that it names")]
     Refused(ClamCode),
+    /// The digital signature of a container does not fit what it holds.
+    #[error(
+        "its digital signature is not good: {0}; it is damaged or was not made by ClamAV: fetch it anew"
+    )]
+    Unverified(ClamCode),
     /// A setting of the engine was refused.
     #[error(
         "libclamav refused the setting {setting}: {code}; set another value, or none for the default"

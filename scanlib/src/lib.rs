@@ -29,7 +29,7 @@
 
 #[allow(unsafe_code)]
 mod clam;
-mod database;
+pub mod database;
 mod detector;
 pub mod eicar;
 pub mod error;

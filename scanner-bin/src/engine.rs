@@ -4,10 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use scanlib::prefilter::TextModel;
-use scanlib::{
-    DatabaseOptions, Detector, Engine, EngineBuilder, Incomplete, Library, Limits, LoadError,
-    Payload, Request, ScanError, Verdict, eicar,
-};
+use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Limits, LoadError};
 
 use crate::config::text;
 
@@ -16,6 +13,8 @@ use crate::config::text;
 pub struct EngineSettings {
     /// Signature files and directories; none means the built-in signature alone.
     pub database: Vec<PathBuf>,
+    /// Load the built-in signature beside them, too.
+    pub builtin: bool,
     /// Run bytecode signatures that nobody signed.
     pub bytecode_unsigned: bool,
     /// Where libclamav puts temporary files; `None` for the library's own choice.
@@ -93,7 +92,7 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }
-    if settings.database.is_empty() {
+    if settings.builtin || settings.database.is_empty() {
         builder = builder.builtin_signatures()?;
     }
     for path in &settings.database {
@@ -122,46 +121,4 @@ fn text_model(path: &Path) -> Result<TextModel, EngineError> {
         path: path.to_owned(),
         problem,
     })
-}
-
-/// Scans the EICAR test string, to see that the engine really looks.
-///
-/// # Errors
-/// libclamav could not look, or it looked and did not find what the built-in signature describes.
-pub fn self_scan(detector: &Detector) -> Result<(), SelfScanError> {
-    let text = format!("self-scan: {}", eicar::text());
-    let report = detector
-        .scanner()
-        .scan(Payload::Bytes(text.as_bytes()), &Request::new())?;
-    if let Verdict::Incomplete { cause, .. } = report.verdict {
-        return Err(SelfScanError::Incomplete(cause));
-    }
-    let knows_it = detector
-        .engine()
-        .is_some_and(|engine| engine.info().builtin);
-    let found = report
-        .verdict
-        .detections()
-        .iter()
-        .any(scanlib::Detection::is_clamav);
-    if knows_it && !found {
-        Err(SelfScanError::NotFound)
-    } else {
-        Ok(())
-    }
-}
-
-/// A loaded engine does not do its work.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SelfScanError {
-    /// The scan failed.
-    #[error("the engine cannot scan its test data: {0}")]
-    Failed(#[from] ScanError),
-    /// libclamav could not look.
-    #[error("the engine cannot scan its test data: {0}")]
-    Incomplete(Incomplete),
-    /// It found nothing.
-    #[error("the engine does not find the EICAR test string with its built-in signature")]
-    NotFound,
 }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod generation;
 pub mod json;
 pub mod kafka;
 pub mod log;

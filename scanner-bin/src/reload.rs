@@ -5,32 +5,51 @@
 //! the one in use, which stays if anything goes wrong. The counts that the prefilter chooses by (`scan.text_model`) are one more
 //! such file.
 //!
+//! ```text
+//! discover → stage (a copy, with scan.state_dir) → verify → load → canary → swap → keep the last two
+//! ```
+//!
+//! What was refused for what it holds is not tried again until it changes; what failed for its surroundings is, after a pause.
+//!
 //! It looks instead of being notified: inotify says nothing of another machine's writes to a network
 //! file system, watches the target of a symlink that Kubernetes swaps rather than its name, and drops
 //! events when its queue is full. A look costs one `stat` for each file.
 
+mod announce;
+mod candidate;
 mod files;
+mod first;
 mod schedule;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use scanlib::prefilter::{AuditOptions, Off, Prefilter};
-use scanlib::{Detector, DetectorSlot, EngineInfo, NothingEnabled, RuleSet};
+use scanlib::prefilter::{AuditOptions, Off};
+use scanlib::{Detector, DetectorSlot, LoadError, LoadErrorKind, NothingEnabled, RuleSet};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::config::ScanConfig;
-use crate::engine::{self, EngineError, EngineSettings, SelfScanError};
+use crate::engine::{self, EngineError, EngineSettings};
+use crate::generation::Id;
+use crate::generation::canary::{self, CanaryError, Measure};
+use crate::generation::held::{Held, HeldList};
+use crate::generation::history::{Event, What};
+use crate::generation::manifest::Manifest;
+use crate::generation::snapshot::{Snapshot, SnapshotError};
+use crate::generation::state::{State, StateError, Wanted, now};
 use crate::ops::health::Check;
 use crate::ops::metrics::ReloadLabel;
+use crate::result::hex;
 use crate::service::Watch;
 use crate::shutdown::Shutdown;
 
+use announce::announce;
+pub(crate) use candidate::is_signed;
+use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
 use schedule::{Due, Schedule};
 
@@ -38,11 +57,6 @@ use schedule::{Due, Schedule};
 const TICK: Duration = Duration::from_millis(100);
 /// How long the service waits at its end for a load that is under way.
 const JOIN: Duration = Duration::from_secs(5);
-
-/// So many names are told of each list.
-const TOLD: usize = 20;
-
-const OFF: &str = "The prefilter is off: libclamav is asked about every message";
 
 /// Why signatures and rules do not make a detector.
 #[derive(Debug, Error)]
@@ -54,12 +68,55 @@ pub enum DetectorError {
     /// Neither an engine nor rules are enabled.
     #[error(transparent)]
     Nothing(#[from] NothingEnabled),
-    /// What was loaded does not do its work.
+    /// What was loaded does not do its work, or not as well as what is in use.
     #[error(transparent)]
-    SelfScan(#[from] SelfScanError),
+    Canary(#[from] CanaryError),
+    /// The files hold no signature.
+    #[error(
+        "scan.database holds files, but not one signature: put signatures there, or remove the setting"
+    )]
+    NoSignatures,
+    /// The files cannot be read or copied.
+    #[error(transparent)]
+    Files(#[from] SnapshotError),
+    /// The directory of this replica's generations cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The generation that was asked for is not there.
+    #[error("generation {0} is not kept here: see 'scanner-bin db status'")]
+    NotKept(Id),
     /// The code that loads panicked.
     #[error("the load panicked")]
     Panicked,
+}
+
+impl From<LoadError> for DetectorError {
+    fn from(error: LoadError) -> DetectorError {
+        DetectorError::Engine(error.into())
+    }
+}
+
+impl DetectorError {
+    /// True if the files are to blame, whatever the surroundings: they need not be tried again.
+    fn is_in_the_files(&self) -> bool {
+        match self {
+            DetectorError::Engine(EngineError::Load(error)) => match error.kind() {
+                LoadErrorKind::Refused(code) => !is_of_the_machine(code.number),
+                LoadErrorKind::Unverified(code) => !is_of_the_machine(code.number),
+                LoadErrorKind::Compile(code) => !is_of_the_machine(code.number),
+                _ => false,
+            },
+            DetectorError::Canary(error) => !error.may_pass(),
+            DetectorError::NoSignatures | DetectorError::Panicked => true,
+            _ => false,
+        }
+    }
+}
+
+/// libclamav's codes for what a file cannot be blamed for: no file, no memory, no room for temporary files, and the like.
+fn is_of_the_machine(code: i32) -> bool {
+    // CL_EOPEN to CL_EMEM: open, create, unlink, stat, read, seek, write, dup, access, temporary file and directory, map, memory.
+    (8..=20).contains(&code)
 }
 
 /// Loads and compiles the signatures that `scan` names, and scans with them once.
@@ -67,8 +124,15 @@ pub enum DetectorError {
 /// # Errors
 /// Anything that keeps records from being scanned.
 pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
+    build(scan, &scan.database)
+}
+
+/// The same with the files of these paths.
+fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorError> {
     let engine = engine::build(&EngineSettings {
-        database: scan.database.clone(),
+        database: database.to_vec(),
+        // What the self-scan looks for.
+        builtin: true,
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
         leave_out: scan.leave_out.clone(),
@@ -76,6 +140,9 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
         text_model: scan.text_model.clone(),
         ..EngineSettings::default()
     })?;
+    if !database.is_empty() && engine.info().signatures <= 1 {
+        return Err(DetectorError::NoSignatures);
+    }
     let detector = Detector::builder()
         .engine(engine)
         .rules(scan.rules.then(RuleSet::builtin))
@@ -85,8 +152,16 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
             ..AuditOptions::default()
         })
         .build()?;
-    engine::self_scan(&detector)?;
+    canary::eicar(&detector)?;
     Ok(detector)
+}
+
+/// Verifies, loads and tries out what `scan` names, and says how it did.
+///
+/// # Errors
+/// A service would not take it, whatever is in use.
+pub fn examine(scan: &ScanConfig) -> Result<Measure, DetectorError> {
+    Ok(load(scan, &scan.database)?.measure)
 }
 
 /// The files of which a change is a reason to load.
@@ -104,21 +179,47 @@ fn watched_paths(scan: &ScanConfig) -> Vec<PathBuf> {
 pub struct Loader {
     scan: ScanConfig,
     watch: Watch,
-    /// The text model in use, as its file was right before it was read: a change of it is loaded at the next look.
-    model: Arc<Mutex<Model>>,
+    /// Where generations are kept, if anywhere.
+    state: Option<Arc<State>>,
+    in_use: Arc<Mutex<InUse>>,
 }
 
 /// SHA-256 of a text model's file; `None` without one.
 type Model = Option<[u8; 32]>;
 
+/// What the detector in use was made of.
+#[derive(Debug, Default)]
+struct InUse {
+    /// The files; `None` for the built-in signature, and for files that changed while they were loaded.
+    id: Option<Id>,
+    /// The text model, as its file was right before it was read: a change of it is loaded at the next look.
+    model: Model,
+    /// What was refused, where no directory remembers it.
+    held: HeldList,
+}
+
 impl Loader {
-    /// Loads what `scan` names.
+    /// Loads what `scan` names. Nothing is kept, wherever it says to.
     pub fn new(scan: &ScanConfig, watch: &Watch) -> Loader {
         Loader {
             scan: scan.clone(),
             watch: watch.clone(),
-            model: Arc::default(),
+            state: None,
+            in_use: Arc::default(),
         }
+    }
+
+    /// Loads what `scan` names, and keeps generations in `scan.state_dir` if that is set.
+    ///
+    /// # Errors
+    /// The directory cannot be used by this process alone.
+    pub fn keeping(scan: &ScanConfig, watch: &Watch) -> Result<Loader, StateError> {
+        let own = |dir: &PathBuf| State::own(dir, &scan.database);
+        let state = scan.state_dir.as_ref().map(own).transpose()?;
+        Ok(Loader {
+            state: state.map(Arc::new),
+            ..Loader::new(scan, watch)
+        })
     }
 
     /// The text model as it is now. One that cannot be read is none: then loading fails, too.
@@ -127,132 +228,220 @@ impl Loader {
         Some(Sha256::digest(text).into())
     }
 
-    fn model_in_use(&self) -> std::sync::MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_use(&self) -> MutexGuard<'_, InUse> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The detector to start with. The probes hear of each step.
-    ///
-    /// # Errors
-    /// Anything that keeps records from being scanned.
-    pub fn first(&self) -> Result<Detector, DetectorError> {
-        let model = self.model();
-        let detector = detector(&self.scan)?;
-        *self.model_in_use() = model;
-        self.watch.metrics.engine_ready.set(1);
-        self.announce(&detector, "Signatures loaded");
-        for check in [Check::Engine, Check::Rules, Check::SelfScan] {
-            self.watch.health.pass(check);
+    /// What the files are now, read in whole while they stood still.
+    fn discover(&self) -> Result<(Snapshot, Fingerprint), DetectorError> {
+        let paths = &self.scan.database;
+        let before = Fingerprint::of(paths);
+        let snapshot = Snapshot::read(paths)?;
+        match Fingerprint::of(paths) == before {
+            true => Ok((snapshot, before)),
+            false => Err(SnapshotError::Changed.into()),
         }
-        Ok(detector)
     }
 
-    /// Says which signatures are in use from now on.
-    fn announce(&self, detector: &Detector, message: &str) {
-        let Some(info) = detector.engine().map(scanlib::Engine::info) else {
-            return;
+    /// Makes what was discovered ready to be loaded: a copy that does not change any more, if there is a place for one.
+    fn prepare(&self, snapshot: Snapshot, seen: Fingerprint) -> Result<Candidate, DetectorError> {
+        let paths = &self.scan.database;
+        let Some(state) = &self.state else {
+            let files = Files::InPlace(paths.clone(), seen);
+            return Ok(Candidate { snapshot, files });
         };
-        for line in &info.load_log {
-            tracing::warn!(libclamav = line, "A signature file is not perfect");
+        let kept = state.manifest(&snapshot.id);
+        if let Some(Ok(paths)) = kept.map(|kept| state.whole(&kept)) {
+            let files = Files::Kept(paths);
+            return Ok(Candidate { snapshot, files });
         }
-        if info.builtin_only {
-            tracing::warn!(
-                db_mode = "builtin",
-                "No signature database is configured: libclamav knows the built-in EICAR signature \
-                 only; set scan.database"
-            );
-        }
-        tracing::info!(
-            signatures = info.signatures,
-            digest = %info.digest,
-            libclamav = info.library.text,
-            tmp_dir = %info.tmp_dir.display(),
-            "{message}"
-        );
-        announce_left_out(info);
-        self.announce_prefilter(detector.prefilter());
-        let version = if info.builtin_only {
-            "builtin".to_owned()
-        } else {
-            info.digest.to_string()
-        };
-        let metrics = &self.watch.metrics;
-        metrics.set_signatures(&version, info.signatures);
-        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
-        metrics.set_build(&librdkafka, &info.library.text);
-    }
-
-    /// Says whether most messages are spared libclamav, and if not, why.
-    fn announce_prefilter(&self, prefilter: &Prefilter) {
-        let summary = prefilter.summary();
-        match prefilter.off() {
-            Some(why @ Off::NotAskedFor) => tracing::info!(%why, "{OFF}"),
-            Some(why) => tracing::warn!(%why, "{OFF}"),
-            None => tracing::info!(
-                texts = summary.texts,
-                memory_bytes = summary.memory_bytes,
-                build_ms = summary.build_time.as_millis(),
-                "The prefilter is on"
-            ),
-        }
-        self.watch.metrics.prefilter_enabled.watch(prefilter);
-    }
-
-    /// Puts the files as they are now in place of what `slot` holds, if they make a detector.
-    fn reload(&self, slot: &DetectorSlot) -> Outcome {
-        let start = Instant::now();
-        let model = self.model();
-        let swapped = slot.reload_with(|current| {
-            // Other counts are no reason to trust a prefilter again that was wrong about these signatures.
-            let was_wrong = matches!(current.prefilter().off(), Some(Off::Wrong { .. }));
-            // Unwind safe: nothing outside is changed before the detector is complete.
-            match catch_unwind(AssertUnwindSafe(|| detector(&self.scan))) {
-                Ok(Ok(next))
-                    if digest(&next) == digest(current)
-                        && (was_wrong || model == *self.model_in_use()) =>
-                {
-                    Err(Kept::Unchanged)
-                }
-                Ok(Ok(next)) => Ok(next),
-                Ok(Err(error)) => Err(Kept::Broken(error)),
-                Err(_) => Err(Kept::Broken(DetectorError::Panicked)),
+        match state.stage(paths) {
+            Ok(staged) if staged.snapshot.id == snapshot.id => Ok(Candidate {
+                snapshot,
+                files: Files::Staged(staged),
+            }),
+            Ok(_) => Err(SnapshotError::Changed.into()),
+            Err(error @ SnapshotError::Write { .. }) => {
+                tracing::warn!(%error, "No copy of the signature files: they are loaded from where they are, and not kept");
+                let files = Files::InPlace(paths.clone(), seen);
+                Ok(Candidate { snapshot, files })
             }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A generation that is kept, if it is as it was.
+    fn kept(&self, id: &Id) -> Result<Candidate, DetectorError> {
+        let not_kept = || DetectorError::NotKept(id.clone());
+        let state = self.state.as_ref().ok_or_else(not_kept)?;
+        let manifest = state.manifest(id).ok_or_else(not_kept)?;
+        let files = Files::Kept(state.whole(&manifest)?);
+        Ok(Candidate {
+            snapshot: manifest.snapshot,
+            files,
+        })
+    }
+
+    /// Verifies, loads and tries out. `before` is what it is to be compared with.
+    fn try_out(&self, candidate: &Candidate, before: &Before) -> Result<Tried, DetectorError> {
+        let is_new = !matches!(candidate.files, Files::Kept(_));
+        if let (true, Some(state)) = (is_new, &self.state) {
+            self.written(state.attempt(&candidate.snapshot.id));
+        }
+        let tried = load(&self.scan, &candidate.paths()).and_then(|mut tried| {
+            before.compare(&mut tried)?;
+            Ok(tried)
         });
-        let elapsed = start.elapsed();
-        let in_use = slot.load();
-        let current = digest(&in_use);
-        let outcome = match swapped {
-            Err(Kept::Unchanged) => {
-                tracing::info!(digest = current, "Signatures are the same as before");
-                self.watch.health.pass(Check::Database);
-                Outcome::Unchanged
-            }
-            Ok(_) => {
-                *self.model_in_use() = model;
-                self.announce(&in_use, "Signatures reloaded");
-                self.watch.health.pass(Check::Database);
-                Outcome::Ok
-            }
-            Err(Kept::Broken(error)) => {
-                let error = error.to_string();
-                tracing::error!(
-                    error,
-                    digest = current,
-                    "Signatures not reloaded: those of before stay in use"
-                );
-                self.watch.health.pass_with_note(
-                    Check::Database,
-                    format!(
-                        "the signatures of before ({}) are in use, as the new files cannot be loaded: \
-                         {error}; they are tried again",
-                        current.get(..12).unwrap_or(&current)
-                    ),
-                );
-                Outcome::Failed
-            }
+        if let (true, Some(state)) = (is_new, &self.state) {
+            state.attempted();
+        }
+        tried
+    }
+
+    /// Takes note of what is in use from now on, and keeps it.
+    fn adopted(&self, candidate: Candidate, tried: &Tried, model: Model, since: Instant) {
+        let Candidate { snapshot, files } = candidate;
+        let engine = tried.detector.engine();
+        let db_digest = engine.map(|engine| engine.info().digest.to_string());
+        // What was loaded is whole, as the engine's digest shows, but maybe not what was discovered: then the next look tells.
+        let is_it = match &files {
+            Files::InPlace(paths, seen) => Fingerprint::of(paths) == *seen,
+            _ => true,
         };
+        {
+            let mut in_use = self.in_use();
+            in_use.id = is_it.then(|| snapshot.id.clone());
+            in_use.model = model;
+            in_use.held.release(&snapshot.id);
+        }
+        self.watch.metrics.set_built(snapshot.built());
+        self.note(Event {
+            at: now(),
+            event: What::Activated,
+            generation: Some(snapshot.id.clone()),
+            db_digest: db_digest.clone(),
+            signatures: Some(tried.measure.signatures),
+            seconds: Some(since.elapsed().as_secs_f64()),
+            reason: None,
+        });
+        let Some(state) = &self.state else { return };
+        let staged = match files {
+            Files::InPlace(..) => return,
+            Files::Staged(staged) => Some(staged),
+            Files::Kept(_) => None,
+        };
+        if state.held().of(&snapshot.id).is_some() {
+            self.written(state.change_held(|held| held.release(&snapshot.id)));
+        }
+        let manifest = Manifest {
+            snapshot,
+            db_digest: db_digest.unwrap_or_default(),
+            libclamav: engine.map_or_else(String::new, |engine| engine.info().library.text.clone()),
+            activated_at: now(),
+            measure: tried.measure.clone(),
+        };
+        self.written(state.adopt(staged, &manifest));
+        self.watch
+            .metrics
+            .generations_kept
+            .set(state.kept().len() as i64);
+    }
+
+    /// Takes note of what may not take over: what is wrong with the files themselves is not tried again.
+    fn not_adopted(&self, id: Option<&Id>, error: &DetectorError, since: Instant) -> bool {
+        let reason = error.to_string();
+        let held = id.filter(|_| error.is_in_the_files());
+        if let Some(id) = held {
+            self.hold(id, &reason);
+        }
+        self.note(Event {
+            at: now(),
+            event: if held.is_some() {
+                What::Refused
+            } else {
+                What::Failed
+            },
+            generation: id.cloned(),
+            db_digest: None,
+            signatures: None,
+            seconds: Some(since.elapsed().as_secs_f64()),
+            reason: Some(reason),
+        });
+        held.is_some()
+    }
+
+    fn hold(&self, id: &Id, reason: &str) {
+        let tried_with = self.tried_with();
+        match &self.state {
+            Some(state) => self.written(state.hold(id, reason, Some(&tried_with))),
+            None => self.in_use().held.hold(Held {
+                id: id.clone(),
+                at: now(),
+                reason: reason.to_owned(),
+                tried_with: Some(tried_with),
+            }),
+        }
+    }
+
+    /// Why these files are not tried by themselves, if they are not.
+    fn held(&self, id: &Id) -> Option<Held> {
+        let tried_with = self.tried_with();
+        match &self.state {
+            Some(state) => state.held().find(id, &tried_with).cloned(),
+            None => self.in_use().held.find(id, &tried_with).cloned(),
+        }
+    }
+
+    /// What decides whether files are refused, besides the files.
+    fn tried_with(&self) -> String {
+        let scan = &self.scan;
+        let library = scanlib::Library::init().map(|library| library.version().text);
+        let settings = format!(
+            "{} {:?} {}",
+            scan.bytecode_unsigned, scan.leave_out, scan.views
+        );
+        let digest = hex(&Sha256::digest(settings));
+        format!(
+            "scanner-bin {}, libclamav {}, settings {}",
+            env!("CARGO_PKG_VERSION"),
+            library.unwrap_or_default(),
+            digest.get(..12).unwrap_or_default()
+        )
+    }
+
+    fn note(&self, event: Event) {
+        if let Some(state) = &self.state {
+            self.written(state.note(&event));
+        }
+    }
+
+    /// What is not kept is only less safe: the service goes on.
+    fn written(&self, result: std::io::Result<()>) {
+        if let (Err(error), Some(state)) = (result, &self.state) {
+            tracing::warn!(dir = %state.dir().display(), %error, "scan.state_dir cannot be written");
+        }
+    }
+
+    /// Puts the files as they are now, or those that were asked for, in place of what `slot` holds, if they make a detector.
+    fn reload(&self, slot: &DetectorSlot, trigger: &Trigger) -> Outcome {
+        let start = Instant::now();
+        self.watch.metrics.reload_in_progress.set(1);
+        let outcome = self.replace(slot, trigger, start);
+        self.watch.metrics.reload_in_progress.set(0);
+        self.watch
+            .metrics
+            .signature_db_up_to_date
+            .set(i64::from(matches!(
+                outcome,
+                Outcome::Ok | Outcome::Unchanged
+            )));
+        if outcome == Outcome::Held {
+            return outcome;
+        }
         let metrics = &self.watch.metrics;
-        metrics.reload_duration.observe(elapsed.as_secs_f64());
+        metrics
+            .reload_duration
+            .observe(start.elapsed().as_secs_f64());
         metrics
             .reloads
             .get_or_create(&ReloadLabel {
@@ -261,41 +450,164 @@ impl Loader {
             .inc();
         outcome
     }
-}
 
-/// Says what the engine was to go without.
-fn announce_left_out(info: &EngineInfo) {
-    if !info.left_out.is_empty() {
+    fn replace(&self, slot: &DetectorSlot, trigger: &Trigger, start: Instant) -> Outcome {
+        let model = self.model();
+        let candidate = match trigger {
+            Trigger::Wanted(Wanted::Generation(id)) => self.kept(id).map_err(|error| (None, error)),
+            _ => match self.discover() {
+                Err(error) => Err((None, error)),
+                Ok((snapshot, _)) if self.is_in_use(slot, &snapshot.id, model) => {
+                    return self.unchanged(&snapshot.id, trigger);
+                }
+                Ok((snapshot, seen)) => {
+                    if let Some(held) = self
+                        .held(&snapshot.id)
+                        .filter(|_| *trigger == Trigger::Change)
+                    {
+                        return self.still_held(&held);
+                    }
+                    let id = snapshot.id.clone();
+                    self.prepare(snapshot, seen)
+                        .map_err(|error| (Some(id), error))
+                }
+            },
+        };
+        let candidate = match candidate {
+            Ok(candidate) => candidate,
+            Err((id, error)) => return self.not_reloaded(id.as_ref(), &error, start),
+        };
+        let id = candidate.snapshot.id.clone();
+        // An operator who asks for what the files hold now knows how it differs.
+        let is_compared = *trigger != Trigger::Wanted(Wanted::Source)
+            && !matches!(candidate.files, Files::Kept(_));
+        let swapped = slot.reload_with(|current| {
+            let before = match is_compared {
+                true => Before::beside(current)?,
+                false => Before::default(),
+            };
+            let tried = self.try_out(&candidate, &before)?;
+            self.adopted(candidate, &tried, model, start);
+            Ok::<_, DetectorError>(tried.detector)
+        });
+        match swapped {
+            Err(error) => self.not_reloaded(Some(&id), &error, start),
+            Ok(_) => {
+                announce(&self.watch, &slot.load(), "Signatures reloaded");
+                self.watch.health.pass(Check::Database);
+                Outcome::Ok
+            }
+        }
+    }
+
+    /// Whether the detector in use is made of these files, and nothing else is a reason to build another.
+    fn is_in_use(&self, slot: &DetectorSlot, id: &Id, model: Model) -> bool {
+        // Other counts are no reason to trust a prefilter again that was wrong about these signatures.
+        let was_wrong = matches!(slot.load().prefilter().off(), Some(Off::Wrong { .. }));
+        let in_use = self.in_use();
+        in_use.id.as_ref() == Some(id) && (was_wrong || in_use.model == model)
+    }
+
+    fn unchanged(&self, id: &Id, trigger: &Trigger) -> Outcome {
+        if let Trigger::Wanted(_) = trigger {
+            // Who asked waits for an answer.
+            self.note(Event {
+                at: now(),
+                event: What::Unchanged,
+                generation: Some(id.clone()),
+                db_digest: None,
+                signatures: None,
+                seconds: None,
+                reason: None,
+            });
+        }
         tracing::info!(
-            count = info.left_out.len(),
-            names = told(&info.left_out),
-            "Signatures are left out, as scan.leave_out says: what only they find is not found"
+            generation = id.as_str(),
+            "Signatures are the same as before"
+        );
+        self.watch.health.pass(Check::Database);
+        Outcome::Unchanged
+    }
+
+    fn still_held(&self, held: &Held) -> Outcome {
+        tracing::warn!(
+            generation = held.id.as_str(),
+            reason = held.reason,
+            "These signature files were turned down before, and are not tried again"
+        );
+        self.note_old(&held.reason, false);
+        Outcome::Held
+    }
+
+    fn not_reloaded(&self, id: Option<&Id>, error: &DetectorError, start: Instant) -> Outcome {
+        let refused = self.not_adopted(id, error, start);
+        let in_use = self.in_use().id.clone();
+        let error = error.to_string();
+        tracing::error!(
+            error,
+            generation = id.map(Id::as_str),
+            in_use = in_use.as_ref().map(Id::as_str),
+            "Signatures not reloaded: those of before stay in use"
+        );
+        self.note_old(&error, !refused);
+        Outcome::Failed { again: !refused }
+    }
+
+    /// Says in the probe that the files are not in use, and why.
+    fn note_old(&self, reason: &str, again: bool) {
+        let in_use = self.in_use().id.clone();
+        let in_use = in_use.as_ref().map_or("?", Id::short);
+        let next = match again {
+            true => "they are tried again",
+            false => "they are not tried again until they change, or on SIGHUP",
+        };
+        self.watch.health.pass_with_note(
+            Check::Database,
+            format!("the signatures of before ({in_use}) are in use, as the new files cannot be loaded: {reason}; {next}"),
         );
     }
-    for name in info.not_there.iter().take(TOLD) {
-        tracing::warn!(%name, "scan.leave_out names what is not there");
+}
+
+/// What new signatures are compared with.
+#[derive(Debug, Default)]
+struct Before {
+    measure: Option<Measure>,
+    /// Measured a moment ago, so that times can be compared.
+    is_fresh: bool,
+}
+
+impl Before {
+    /// The signatures in use.
+    fn beside(detector: &Detector) -> Result<Before, CanaryError> {
+        Ok(Before {
+            measure: Some(Measure::of(detector)?),
+            is_fresh: true,
+        })
+    }
+
+    fn compare(&self, tried: &mut Tried) -> Result<(), CanaryError> {
+        let Some(before) = &self.measure else {
+            return Ok(());
+        };
+        tried.measure.beside(before)?;
+        if self.is_fresh && tried.measure.as_fast_as(before).is_err() {
+            // Once more: it may have been the machine.
+            tried.measure = Measure::of(&tried.detector)?;
+            tried.measure.as_fast_as(before)?;
+        }
+        Ok(())
     }
 }
 
-/// The first names of a list.
-fn told(names: &[String]) -> String {
-    let shown = names.len().min(TOLD);
-    let first = names.get(..shown).unwrap_or_default().join(", ");
-    match names.len() - shown {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
-}
-
-/// Why the detector in use stays.
-enum Kept {
-    Unchanged,
-    Broken(DetectorError),
-}
-
-fn digest(detector: &Detector) -> String {
-    let engine = detector.engine();
-    engine.map_or_else(String::new, |engine| engine.info().digest.to_string())
+/// Why signatures are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trigger {
+    /// The files changed.
+    Change,
+    /// SIGHUP.
+    Hangup,
+    /// An operator asked for it.
+    Wanted(Wanted),
 }
 
 /// What a reload came to; the words of `scanner_engine_reloads_total`.
@@ -303,7 +615,12 @@ fn digest(detector: &Detector) -> String {
 enum Outcome {
     Ok,
     Unchanged,
-    Failed,
+    /// Nothing was tried, as the same was refused before.
+    Held,
+    Failed {
+        /// The files may do another time.
+        again: bool,
+    },
 }
 
 impl Outcome {
@@ -311,7 +628,7 @@ impl Outcome {
         match self {
             Outcome::Ok => "ok",
             Outcome::Unchanged => "unchanged",
-            Outcome::Failed => "failed",
+            Outcome::Held | Outcome::Failed { .. } => "failed",
         }
     }
 }
@@ -320,6 +637,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Reloading {
     thread: JoinHandle<()>,
+    state: Option<Arc<State>>,
 }
 
 impl Reloading {
@@ -335,10 +653,11 @@ impl Reloading {
         hangup: Arc<AtomicBool>,
         shutdown: Shutdown,
     ) -> std::io::Result<Reloading> {
+        let state = loader.state.clone();
         let thread = thread::Builder::new()
             .name("reload".to_owned())
             .spawn(move || watch(&loader, &slot, loaded, &hangup, &shutdown))?;
-        Ok(Reloading { thread })
+        Ok(Reloading { thread, state })
     }
 
     /// Waits for the end of the thread, but not for the end of a long load.
@@ -349,6 +668,10 @@ impl Reloading {
         }
         if !self.thread.is_finished() {
             tracing::warn!("signatures are still being loaded; the process ends without them");
+            if let Some(state) = &self.state {
+                // The files are not to blame for this end.
+                state.attempted();
+            }
         }
     }
 }
@@ -363,9 +686,14 @@ fn watch(
     let paths = watched_paths(&loader.scan);
     let mut schedule = Schedule::new(loader.scan.reload_interval, loaded, Instant::now());
     while !shutdown.is_requested() {
+        let wanted = loader.state.as_ref().filter(|state| state.is_wanted());
+        let wanted = wanted.and_then(|state| state.take_wanted());
         let asked = hangup.swap(false, Ordering::AcqRel);
         if asked && loader.scan.database.is_empty() {
             tracing::warn!("SIGHUP: no signature database is configured, so there is none to load");
+        } else if let Some(wanted) = wanted {
+            tracing::info!(?wanted, "An operator asks for other signatures");
+            loader.reload(slot, &Trigger::Wanted(wanted));
         } else {
             if asked {
                 tracing::info!("SIGHUP: loading the signatures anew");
@@ -373,8 +701,14 @@ fn watch(
             }
             let look = || Fingerprint::of(&paths);
             if let Due::Load(seen) = schedule.look(Instant::now(), look) {
-                let outcome = loader.reload(slot);
-                schedule.loaded(seen, outcome != Outcome::Failed, Instant::now());
+                let trigger = if asked {
+                    Trigger::Hangup
+                } else {
+                    Trigger::Change
+                };
+                let outcome = loader.reload(slot, &trigger);
+                let again = outcome == Outcome::Failed { again: true };
+                schedule.loaded(seen, !again, Instant::now());
             }
         }
         thread::sleep(TICK);

@@ -362,6 +362,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| path(c.scan.wrong_dir.as_deref()),
     },
     Setting {
+        path: "scan.state_dir",
+        short: "state-dir",
+        values: ["/one", "/two", "/three"],
+        read: |c| path(c.scan.state_dir.as_deref()),
+    },
+    Setting {
         path: "scan.fields.message",
         short: "",
         values: ["one", "two", ""],

@@ -1,12 +1,16 @@
 //! The library itself: initialised once per process, which can fail.
 
+use std::io;
+use std::path::Path;
+
 use once_cell::sync::OnceCell;
 
 use clamav_sys as sys;
 
 use super::code::string;
+use super::handle::c_path;
 use super::log;
-use crate::error::{ClamCode, InitError};
+use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
 
 /// Proof that libclamav is initialised. Copy it; there is nothing to free.
 ///
@@ -57,6 +61,34 @@ impl Library {
             text: string(text).unwrap_or_default(),
             functionality_level,
         }
+    }
+
+    /// Has libclamav check the digital signature of a `.cvd`. Loading checks it too, but only after what was loaded before it.
+    ///
+    /// A `.cld` or `.cud` carries no signature of the whole: `freshclam` made it here, of parts that it had checked. Loose files carry
+    /// none at all.
+    ///
+    /// # Errors
+    ///
+    /// The signature is not good, or the file cannot be read.
+    pub fn verify(&self, path: impl AsRef<Path>) -> Result<(), LoadError> {
+        let path = path.as_ref();
+        let failed = |kind, log| LoadError {
+            path: path.to_owned(),
+            kind,
+            log,
+        };
+        // libclamav says of a file that is not there what it says of one that is no container.
+        std::fs::File::open(path).map_err(|error| failed(LoadErrorKind::Io(error), Vec::new()))?;
+        let Some(c_path) = c_path(path) else {
+            let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
+            return Err(failed(LoadErrorKind::Io(problem), Vec::new()));
+        };
+        let (code, log) = log::capture(|| {
+            // SAFETY: the library is initialised, as `self` shows; the string lives and ends in NUL.
+            unsafe { sys::cl_cvdverify(c_path.as_ptr()) }
+        });
+        ClamCode::check(code).map_err(|code| failed(LoadErrorKind::Unverified(code), log.lines))
     }
 }
 

@@ -62,7 +62,7 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
             "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
         );
     }
-    let loader = Loader::new(&config.scan, &watch);
+    let loader = Loader::keeping(&config.scan, &watch)?;
     // Before the load: what changes while it goes on is a change.
     let files = reload::watched(&config.scan);
     let slot = DetectorSlot::new(loader.first()?);

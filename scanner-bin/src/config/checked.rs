@@ -275,6 +275,8 @@ pub struct ScanConfig {
     pub text_model: Option<PathBuf>,
     /// Where a message that was wrongly cleared is kept for a report; `None` for nowhere.
     pub wrong_dir: Option<PathBuf>,
+    /// Where this replica keeps the signatures that were in use, to come back on them; `None` to keep none.
+    pub state_dir: Option<PathBuf>,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -298,6 +300,7 @@ impl Default for ScanConfig {
             audit_one_in: AuditOptions::default().one_in,
             text_model: None,
             wrong_dir: None,
+            state_dir: None,
             fields: FieldNames::default(),
         }
     }
@@ -750,6 +753,7 @@ impl Check<'_> {
             audit_one_in: raw.audit_one_in.unwrap_or(default.audit_one_in),
             text_model: raw.text_model.map(PathBuf::from),
             wrong_dir: raw.wrong_dir.map(PathBuf::from),
+            state_dir: raw.state_dir.map(PathBuf::from),
             fields: self.fields(raw.fields, default.fields),
         }
     }

@@ -44,6 +44,9 @@ pub struct RunFlags {
     /// Signature file or directory of libclamav; repeatable [default: the built-in signature]
     #[arg(long, value_name = "PATH")]
     pub database: Vec<PathBuf>,
+    /// Directory of this replica's own in which signatures that were in use are kept [default: none are]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Scanning threads [default: one per CPU]
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
@@ -83,6 +86,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("kafka.result_key", "result-key"),
     ("kafka.delivery", "delivery"),
     ("scan.database", "database"),
+    ("scan.state_dir", "state-dir"),
     ("scan.threads", "threads"),
     ("scan.views", "views"),
     ("scan.rules", "rules"),
@@ -119,6 +123,12 @@ impl RunFlags {
             (
                 "database",
                 (!self.database.is_empty()).then_some(ValueKind::Array(database)),
+            ),
+            (
+                "state-dir",
+                self.state_dir
+                    .as_ref()
+                    .map(|dir| ValueKind::String(dir.to_string_lossy().into_owned())),
             ),
             ("threads", text(&self.threads)),
             ("views", text(&self.views)),

@@ -94,6 +94,7 @@ pub(super) struct RawScan {
     pub(super) audit_one_in: Option<u32>,
     pub(super) text_model: Option<String>,
     pub(super) wrong_dir: Option<String>,
+    pub(super) state_dir: Option<String>,
     pub(super) fields: RawFields,
 }
 

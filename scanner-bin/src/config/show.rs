@@ -184,6 +184,7 @@ impl From<&ScanConfig> for RawScan {
             audit_one_in: Some(scan.audit_one_in),
             text_model: scan.text_model.as_deref().map(text),
             wrong_dir: scan.wrong_dir.as_deref().map(text),
+            state_dir: scan.state_dir.as_deref().map(text),
             fields: RawFields {
                 message: Some(fields.message.clone()),
                 source_ip: Some(fields.source_ip.clone()),

@@ -273,6 +273,14 @@ catalogue! {
     reloads: Family<ReloadLabel, Counter> = plain, "engine_reloads_total", ["result"];
     /// Time to load, compile and try out signatures anew, in seconds.
     reload_duration: Histogram = one(load_buckets), "engine_reload_duration_seconds", [""];
+    /// 1 while signatures are being loaded in place of those in use.
+    reload_in_progress: Gauge = plain, "engine_reload_in_progress", [""];
+    /// 1 while the signatures in use are what the files hold; 0 if the files cannot be read or were refused, and the log says why.
+    signature_db_up_to_date: Gauge = plain, "signature_db_up_to_date", [""];
+    /// When the newest container (.cvd, .cld) in use was built, in seconds since 1970; 0 if there is none.
+    signature_db_built: Gauge = plain, "signature_db_build_timestamp_seconds", [""];
+    /// Generations of signatures that are kept in `scan.state_dir`.
+    generations_kept: Gauge = plain, "signature_generations_kept", [""];
     /// 1 while libclamav is loaded and has passed its self-scan.
     engine_ready: Gauge = plain, "engine_ready", [""];
     /// Signatures that are loaded.
@@ -330,6 +338,13 @@ impl Metrics {
             .set(1);
         self.signatures_loaded
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Says when the signatures in use were built.
+    pub fn set_built(&self, seconds: Option<u64>) {
+        let seconds = seconds.map(i64::try_from);
+        self.signature_db_built
+            .set(seconds.and_then(Result::ok).unwrap_or_default());
     }
 
     /// Dead letters that were written, whatever the reason.

@@ -3,9 +3,10 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Name endings of what updaters keep beside signatures and libclamav does not load.
-const NOT_LOADED: &[&str] = &["dat", "log", "tmp", "cdiff", "info", "sign", "lock"];
+const NOT_LOADED: &[&str] = &["dat", "log", "tmp", "cdiff", "info", "lock"];
 
 /// The files of some paths as a look at them found them: their names, and what tells one file from
 /// another without reading it. Symlinks count as what they lead to.
@@ -36,6 +37,16 @@ impl Fingerprint {
                 found => Some((file, found.ok().map(|found| identity(&found)))),
             });
         Fingerprint(identified.collect())
+    }
+
+    /// When the last of them changed, by the clock of the file system.
+    pub(super) fn newest(&self) -> Option<SystemTime> {
+        let changed = |(_, identity): &(PathBuf, Option<Identity>)| {
+            let (_, _, _, _, (seconds, nanos)) = (*identity)?;
+            let since = Duration::new(seconds.try_into().ok()?, nanos.try_into().ok()?);
+            SystemTime::UNIX_EPOCH.checked_add(since)
+        };
+        self.0.iter().filter_map(changed).max()
     }
 }
 

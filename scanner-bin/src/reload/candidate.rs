@@ -1,0 +1,80 @@
+//! Files that may take over: where they lie while they are loaded, and whether they may.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use scanlib::{Detector, Library, LoadError};
+
+use super::{DetectorError, Fingerprint, build};
+use crate::config::ScanConfig;
+use crate::generation::canary::Measure;
+use crate::generation::snapshot::Snapshot;
+use crate::generation::state::Staged;
+
+/// Files that may take over.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) snapshot: Snapshot,
+    pub(super) files: Files,
+}
+
+/// Where they are loaded from.
+#[derive(Debug)]
+pub(super) enum Files {
+    /// From where they were found, as they looked when they were.
+    InPlace(Vec<PathBuf>, Fingerprint),
+    /// From a copy that becomes a generation if it does.
+    Staged(Staged),
+    /// From a generation that is kept.
+    Kept(Vec<PathBuf>),
+}
+
+impl Candidate {
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        match &self.files {
+            Files::InPlace(paths, _) | Files::Kept(paths) => paths.clone(),
+            Files::Staged(staged) => staged.paths(),
+        }
+    }
+}
+
+/// What came of trying a candidate.
+#[derive(Debug)]
+pub(super) struct Tried {
+    pub(super) detector: Detector,
+    pub(super) measure: Measure,
+}
+
+/// Verifies, loads, and tries out.
+///
+/// # Errors
+/// It may not take over, whatever is in use.
+pub(super) fn load(scan: &ScanConfig, paths: &[PathBuf]) -> Result<Tried, DetectorError> {
+    let work = || {
+        verify(paths)?;
+        let detector = build(scan, paths)?;
+        let measure = Measure::of(&detector)?;
+        Ok(Tried { detector, measure })
+    };
+    // Unwind safe: nothing outside is changed before the detector is complete.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(DetectorError::Panicked))
+}
+
+/// Has libclamav check every digital signature, before it loads anything.
+fn verify(paths: &[PathBuf]) -> Result<(), DetectorError> {
+    let library = Library::init().map_err(LoadError::from)?;
+    for path in paths {
+        for file in scanlib::database::signature_files(path)? {
+            if is_signed(&file) {
+                library.verify(&file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file carries a digital signature of all that it holds.
+pub(crate) fn is_signed(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ending.eq_ignore_ascii_case("cvd")
+}
