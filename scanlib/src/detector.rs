@@ -1,7 +1,7 @@
 //! Engine, rules and prefilter of one generation, immutable and shared.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::clam::Engine;
 use crate::error::NothingEnabled;
@@ -137,8 +137,25 @@ impl Detector {
         self.parts.generation
     }
 
+    /// Leads back to it for as long as somebody uses it.
+    pub(crate) fn downgrade(&self) -> WeakDetector {
+        WeakDetector(Arc::downgrade(&self.parts))
+    }
+
     /// A scanner for one thread.
     pub fn scanner(&self) -> Scanner {
         Scanner::new(self.clone())
+    }
+}
+
+/// A detector that goes when nobody else uses it.
+#[derive(Debug)]
+pub(crate) struct WeakDetector(Weak<Parts>);
+
+impl WeakDetector {
+    /// The detector, if somebody still uses it.
+    pub(crate) fn upgrade(&self) -> Option<Detector> {
+        let parts = self.0.upgrade()?;
+        Some(Detector { parts })
     }
 }

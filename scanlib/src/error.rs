@@ -192,6 +192,20 @@ impl ScanError {
     }
 }
 
+/// A [`crate::DetectorSlot`] was not emptied, or not filled again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DrainError<E> {
+    /// Somebody still used the detector when the time was over; it is back in its place.
+    #[error(
+        "the detector in use is not free within the time: a scan takes long, or somebody else holds it"
+    )]
+    InUse,
+    /// There is no other detector, and the place is empty.
+    #[error(transparent)]
+    Build(E),
+}
+
 /// A detector needs an engine or rules: what examines nothing may not say "clean".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("neither libclamav nor rules are enabled: enable at least one of them")]

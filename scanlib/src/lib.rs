@@ -51,7 +51,7 @@ pub use clam::{
 pub use database::Digest;
 pub use detector::{Detector, DetectorBuilder};
 pub use error::{
-    ClamCode, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
+    ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
 pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};

@@ -216,7 +216,7 @@ fn a_swapped_detector_is_used_from_the_next_job_on() {
         Some(first.generation())
     );
     let second = detector();
-    let old = slot.swap(second.clone());
+    let old = slot.swap(second.clone()).unwrap();
     assert_eq!(old.generation(), first.generation());
     pool.submit(job(1, Deed::Scan("x"))).unwrap();
     assert_eq!(

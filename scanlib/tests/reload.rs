@@ -7,13 +7,16 @@ use std::convert::Infallible;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use scanlib::{
-    Detector, DetectorSlot, EngineBuilder, Generation, Library, LoadError, Payload, Pool, Request,
-    Shutdown, Work, Worker,
+    Detector, DetectorSlot, DrainError, EngineBuilder, Generation, Library, LoadError,
+    NothingEnabled, Payload, Pool, Request, Shutdown, Work, Worker,
 };
 use support::{MARKER, MARKER_NAME, hex, memory_dir};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An engine that finds the marker under a name of this number.
 fn numbered(number: u64) -> Detector {
@@ -155,4 +158,74 @@ fn a_reload_that_began_later_wins() {
         assert!(late > slow.join().unwrap().unwrap());
         assert_eq!(slot.load().generation(), late);
     });
+}
+
+/// Proves: where two engines have no room the old one is gone before the next is built, jobs wait for that one and are judged by it, and
+/// none is lost.
+#[test]
+fn a_drain_frees_the_old_engine_first_and_jobs_wait_for_the_next() {
+    let slot = DetectorSlot::new(numbered(1));
+    let trace = slot.load().engine().unwrap().info().tmp_dir.clone();
+    let (send, answers) = unbounded();
+    let pool = Pool::<Marked>::builder(slot.clone());
+    let pool = pool
+        .workers(NonZeroUsize::new(3).unwrap())
+        .start(send)
+        .unwrap();
+    for _ in 0..30 {
+        pool.submit(Marked).unwrap();
+    }
+    let drained = slot.drain_with(PATIENCE, || {
+        assert!(!trace.exists(), "the old engine is still there");
+        assert!(slot.load_now().is_none());
+        for _ in 0..30 {
+            pool.submit(Marked).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        Ok::<_, Infallible>(numbered(2))
+    });
+    drained.unwrap();
+    let stats = pool.shutdown(Shutdown::FinishQueued);
+    assert_eq!(stats.done, 60);
+    let names: Vec<_> = answers.into_iter().map(|(name, _)| name).collect();
+    let old = names
+        .iter()
+        .filter(|name| name.starts_with("Test.Number1"))
+        .count();
+    let new = names
+        .iter()
+        .filter(|name| name.starts_with("Test.Number2"))
+        .count();
+    assert!(new >= 30 && old + new == 60, "{old} {new}");
+}
+
+/// Proves: a detector that somebody does not let go of is put back, and everything goes on with it.
+#[test]
+fn a_drain_that_would_take_too_long_puts_the_old_one_back() {
+    let slot = DetectorSlot::new(numbered(1));
+    let held = slot.load();
+    let refused = slot.drain_with(
+        Duration::from_millis(50),
+        || -> Result<Detector, Infallible> { panic!("built beside the old one") },
+    );
+    assert!(matches!(refused, Err(DrainError::InUse)), "{refused:?}");
+    assert_eq!(slot.load().generation(), held.generation());
+    drop(held);
+    slot.drain_with(PATIENCE, || Ok::<_, Infallible>(numbered(2)))
+        .unwrap();
+
+    // One that fails leaves it empty; the next fills it, and who waits is woken.
+    let failed = slot.drain_with(PATIENCE, || Err::<Detector, _>(NothingEnabled));
+    assert!(matches!(failed, Err(DrainError::Build(_))), "{failed:?}");
+    assert!(slot.load_now().is_none());
+    let waiting = {
+        let slot = slot.clone();
+        std::thread::spawn(move || slot.load().generation())
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!waiting.is_finished());
+    let next = slot
+        .drain_with(PATIENCE, || Ok::<_, Infallible>(numbered(3)))
+        .unwrap();
+    assert_eq!(waiting.join().unwrap(), next);
 }

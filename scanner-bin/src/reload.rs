@@ -17,8 +17,10 @@
 
 mod announce;
 mod candidate;
+mod drain;
 mod files;
 mod first;
+mod room;
 mod schedule;
 
 use std::path::PathBuf;
@@ -32,7 +34,7 @@ use scanlib::{Detector, DetectorSlot, LoadError, LoadErrorKind, NothingEnabled, 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::config::ScanConfig;
+use crate::config::{ReloadMode, ScanConfig};
 use crate::engine::{self, EngineError, EngineSettings};
 use crate::generation::Id;
 use crate::generation::canary::{self, CanaryError, Measure};
@@ -51,6 +53,7 @@ use announce::announce;
 pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
+use room::Plan;
 use schedule::{Due, Schedule};
 
 /// How often the thread looks for SIGHUP and for the end.
@@ -85,6 +88,11 @@ pub enum DetectorError {
     /// The generation that was asked for is not there.
     #[error("generation {0} is not kept here: see 'scanner-bin db status'")]
     NotKept(Id),
+    /// What is in use cannot be freed.
+    #[error(
+        "a scan does not end, so the signatures in use cannot be freed, and memory has no room for others beside them"
+    )]
+    StillInUse,
     /// The code that loads panicked.
     #[error("the load panicked")]
     Panicked,
@@ -194,6 +202,8 @@ struct InUse {
     id: Option<Id>,
     /// The text model, as its file was right before it was read: a change of it is loaded at the next look.
     model: Model,
+    /// The most memory that loading an engine took, in bytes.
+    memory: u64,
     /// What was refused, where no directory remembers it.
     held: HeldList,
 }
@@ -288,7 +298,10 @@ impl Loader {
         if let (true, Some(state)) = (is_new, &self.state) {
             self.written(state.attempt(&candidate.snapshot.id));
         }
-        let tried = load(&self.scan, &candidate.paths()).and_then(|mut tried| {
+        let held = room::held();
+        let tried = load(&self.scan, &candidate.paths());
+        self.took(room::held().saturating_sub(held));
+        let tried = tried.and_then(|mut tried| {
             before.compare(&mut tried)?;
             Ok(tried)
         });
@@ -296,6 +309,14 @@ impl Loader {
             state.attempted();
         }
         tried
+    }
+
+    /// Takes note of what loading an engine took. A later load may take what an earlier one gave back, and seem small.
+    fn took(&self, bytes: u64) {
+        let mut in_use = self.in_use();
+        in_use.memory = in_use.memory.max(bytes);
+        let memory = i64::try_from(in_use.memory).unwrap_or(i64::MAX);
+        self.watch.metrics.engine_memory.set(memory);
     }
 
     /// Takes note of what is in use from now on, and keeps it.
@@ -423,10 +444,10 @@ impl Loader {
     }
 
     /// Puts the files as they are now, or those that were asked for, in place of what `slot` holds, if they make a detector.
-    fn reload(&self, slot: &DetectorSlot, trigger: &Trigger) -> Outcome {
+    fn reload(&self, slot: &DetectorSlot, trigger: &Trigger, shutdown: &Shutdown) -> Outcome {
         let start = Instant::now();
         self.watch.metrics.reload_in_progress.set(1);
-        let outcome = self.replace(slot, trigger, start);
+        let outcome = self.replace(slot, trigger, start, shutdown);
         self.watch.metrics.reload_in_progress.set(0);
         self.watch
             .metrics
@@ -451,7 +472,13 @@ impl Loader {
         outcome
     }
 
-    fn replace(&self, slot: &DetectorSlot, trigger: &Trigger, start: Instant) -> Outcome {
+    fn replace(
+        &self,
+        slot: &DetectorSlot,
+        trigger: &Trigger,
+        start: Instant,
+        shutdown: &Shutdown,
+    ) -> Outcome {
         let model = self.model();
         let candidate = match trigger {
             Trigger::Wanted(Wanted::Generation(id)) => self.kept(id).map_err(|error| (None, error)),
@@ -481,11 +508,18 @@ impl Loader {
         // An operator who asks for what the files hold now knows how it differs.
         let is_compared = *trigger != Trigger::Wanted(Wanted::Source)
             && !matches!(candidate.files, Files::Kept(_));
-        let swapped = slot.reload_with(|current| {
-            let before = match is_compared {
-                true => Before::beside(current)?,
-                false => Before::default(),
-            };
+        let before = match is_compared {
+            true => Before::beside(&slot.load()),
+            false => Ok(Before::default()),
+        };
+        let before = match before {
+            Ok(before) => before,
+            Err(error) => return self.not_reloaded(Some(&id), &error.into(), start),
+        };
+        if self.plan() == Plan::Drain {
+            return self.drain(slot, candidate, &before, (model, start), shutdown);
+        }
+        let swapped = slot.reload_with(|_| {
             let tried = self.try_out(&candidate, &before)?;
             self.adopted(candidate, &tried, model, start);
             Ok::<_, DetectorError>(tried.detector)
@@ -498,6 +532,25 @@ impl Loader {
                 Outcome::Ok
             }
         }
+    }
+
+    fn plan(&self) -> Plan {
+        let mode = self.scan.reload;
+        let (memory, free) = (self.in_use().memory, room::free());
+        let plan = room::plan(
+            mode,
+            mode != ReloadMode::Swap && self.has_way_back(),
+            memory,
+            free,
+        );
+        if plan == Plan::Swap && room::plan(mode, true, memory, free) == Plan::Drain {
+            tracing::warn!(
+                memory,
+                free,
+                "Two engines are in memory at once, for which there may be no room: set scan.state_dir, so that one can be freed first"
+            );
+        }
+        plan
     }
 
     /// Whether the detector in use is made of these files, and nothing else is a reason to build another.
@@ -693,7 +746,7 @@ fn watch(
             tracing::warn!("SIGHUP: no signature database is configured, so there is none to load");
         } else if let Some(wanted) = wanted {
             tracing::info!(?wanted, "An operator asks for other signatures");
-            loader.reload(slot, &Trigger::Wanted(wanted));
+            loader.reload(slot, &Trigger::Wanted(wanted), shutdown);
         } else {
             if asked {
                 tracing::info!("SIGHUP: loading the signatures anew");
@@ -706,7 +759,7 @@ fn watch(
                 } else {
                     Trigger::Change
                 };
-                let outcome = loader.reload(slot, &trigger);
+                let outcome = loader.reload(slot, &trigger, shutdown);
                 let again = outcome == Outcome::Failed { again: true };
                 schedule.loaded(seen, !again, Instant::now());
             }

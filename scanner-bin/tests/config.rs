@@ -368,6 +368,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| path(c.scan.state_dir.as_deref()),
     },
     Setting {
+        path: "scan.reload",
+        short: "",
+        values: ["swap", "auto", ""],
+        read: |c| c.scan.reload.as_str().to_owned(),
+    },
+    Setting {
         path: "scan.fields.message",
         short: "",
         values: ["one", "two", ""],
@@ -945,6 +951,8 @@ fn values_that_cannot_work_together_are_refused() {
         ),
         ("[kafka]\ninput_topic = \"a b\"", "kafka.input_topic"),
         ("[kafka]\ngroup = \"\"", "kafka.group"),
+        ("[scan]\nreload = \"drain\"", "scan.reload"),
+        ("[scan]\nstate_dir = \"\"", "scan.state_dir"),
         ("[kafka]\nbrokers = \"a:1,,b:1\"", "kafka.brokers"),
         (
             "[kafka]\nfetch_memory_bytes = \"1MiB\"",

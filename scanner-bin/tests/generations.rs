@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use scanlib::{Detector, DetectorSlot, Payload, Request};
 use scanner_bin::cli::run;
-use scanner_bin::config::{Config, ScanConfig};
+use scanner_bin::config::{Config, ReloadMode, ScanConfig};
 use scanner_bin::generation::snapshot::Snapshot;
 use scanner_bin::generation::state::State;
 use scanner_bin::ops::health::Probe;
@@ -764,4 +764,44 @@ fn verify_tells_what_a_service_would_do() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// Proves: with room for one engine the new signatures take over all the same, and those of before come back if the new ones are no good.
+#[test]
+fn a_drain_takes_new_signatures_and_comes_back_from_bad_ones() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.scan.reload = ReloadMode::Drain;
+    let service = Service::start(&config);
+    assert!(service.metric("engine_memory_bytes") > 0);
+    let trace = || service.slot.load().engine().unwrap().info().tmp_dir.clone();
+    let (first, generation) = (trace(), service.slot.load().generation());
+    place.put("two.ndb", signature("My.Two", "marker-two"));
+    service.wait_for("ok", 1);
+    assert!(service.finds("marker-two"));
+    assert!(!first.exists());
+    let generation = {
+        let now = service.slot.load().generation();
+        assert!(now > generation);
+        now
+    };
+
+    place.put("three.ndb", "this is no signature\n");
+    service.wait_for("failed", 1);
+    assert!(service.finds("marker-one") && service.finds("marker-two"));
+    assert!(
+        service.slot.load().generation() > generation,
+        "the old engine was there all along"
+    );
+    assert!(service.note().contains("three.ndb"), "{}", service.note());
+    assert_eq!(place.history().pop().unwrap().0, "refused");
+    // The copy of what is in use is gone: it is not freed for what may be no good.
+    place.remove("three.ndb");
+    service.wait_for("unchanged", 1);
+    fs::remove_dir_all(place.path("state/generations")).unwrap();
+    fs::create_dir(place.path("state/generations")).unwrap();
+    let generation = service.slot.load().generation();
+    place.put("three.ndb", "nor is this\n");
+    service.wait_for("failed", 2);
+    assert_eq!(service.slot.load().generation(), generation);
 }

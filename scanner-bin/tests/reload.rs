@@ -100,9 +100,26 @@ fn note(scanner: &Scanner) -> String {
 /// of the two, the old ones never after the new ones in a partition; and result and metric name the ones in use.
 #[test]
 fn signatures_are_swapped_under_load_and_no_record_is_lost_or_judged_by_a_mixture() {
-    let scene = Scene::new(Broker::shared(), "swap", PARTITIONS);
+    under_load("swap");
+}
+
+/// Proves the same where the old signatures are freed first.
+#[test]
+fn signatures_are_drained_under_load_and_no_record_is_lost_or_judged_by_a_mixture() {
+    under_load("drain");
+}
+
+fn under_load(mode: &str) {
+    let scene = Scene::new(Broker::shared(), mode, PARTITIONS);
     let database = database();
-    let mut scanner = launch(&scene, database.path().to_owned(), "200ms");
+    let launch = scene
+        .replica("scanner-0")
+        .flag("--database", database.path())
+        .flag("--state-dir", scene.tmp().join("state"))
+        .env("SCANNER_SCAN__RELOAD", mode)
+        .env("SCANNER_SCAN__RELOAD_INTERVAL", "200ms");
+    let mut scanner = launch.start();
+    scanner.wait_until_ready(PATIENCE);
     scene.produce(lines(300));
     scene.wait_until_answered(PATIENCE);
     scene.produce(lines(3000));
@@ -157,12 +174,16 @@ fn signatures_are_swapped_under_load_and_no_record_is_lost_or_judged_by_a_mixtur
         metrics.get("scanner_engine_reload_duration_seconds_count"),
         1.0
     );
+    let waited = scanner
+        .output()
+        .contains("Records waited for the signatures");
+    assert_eq!(waited, mode == "drain");
     let by_new = answers
         .iter()
         .filter(|answer| digest(answer) == new)
         .count();
     announce!(
-        "reload: {} records, {by_new} of them by the new signatures, none lost, none twice",
+        "reload ({mode}): {} records, {by_new} of them by the new signatures, none lost, none twice",
         answers.len()
     );
 }
@@ -266,4 +287,47 @@ fn a_swapped_symlink_is_followed_and_sighup_without_a_database_is_harmless() {
         line.contains("no signature database is configured, so")
     });
     assert!(scanner.try_wait().is_none(), "{}", scanner.output());
+}
+
+/// Proves: killed right after it refused signatures, a replica comes back on those of before, though the files are broken; it says so, is
+/// ready, and misses no record.
+#[test]
+fn killed_beside_broken_signatures_it_comes_back_on_the_last_good_ones() {
+    let scene = Scene::new(Broker::shared(), "last-good", PARTITIONS);
+    let database = database();
+    let start = || {
+        let launch = scene
+            .replica("scanner-0")
+            .flag("--database", database.path());
+        let launch = launch.flag("--state-dir", scene.tmp().join("state"));
+        let mut scanner = launch.env("SCANNER_SCAN__RELOAD_INTERVAL", "200ms").start();
+        scanner.wait_until_ready(PATIENCE);
+        scanner
+    };
+    let mut scanner = start();
+    scene.produce(lines(30));
+    scene.wait_until_answered(PATIENCE);
+    fs::write(database.path().join("one.ndb"), "this is no signature\n").unwrap();
+    wait_for_reloads(&scanner, "failed", 1.0);
+    scanner.kill();
+
+    scene.produce(lines(30));
+    let mut scanner = start();
+    let ready = note(&scanner);
+    assert!(
+        ready.contains("of before") && ready.contains("one.ndb"),
+        "{ready}"
+    );
+    let answers = scene.wait_until_answered(PATIENCE);
+    let digests: BTreeSet<_> = answers.iter().map(digest).collect();
+    assert_eq!(digests.len(), 1, "not the signatures of before");
+    assert!(answers.iter().all(|answer| names(answer).len() == 1));
+    assert_eq!(scanner.scrape().get("scanner_signature_db_up_to_date"), 0.0);
+    scanner.terminate();
+    assert_eq!(
+        scanner.wait(PATIENCE).code(),
+        Some(0),
+        "{}",
+        scanner.output()
+    );
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::call::{self, Input, Surroundings};
 use super::handle::RawEngine;
@@ -91,6 +91,8 @@ impl EngineScan {
 struct Frozen {
     /// Given to the reaper on drop, and not touched after that.
     engine: ManuallyDrop<RawEngine>,
+    /// Goes with the engine's memory.
+    alive: Arc<()>,
     info: EngineInfo,
     limits: Limits,
     /// libclamav remembers clean objects.
@@ -109,7 +111,8 @@ unsafe impl Sync for Frozen {}
 impl Drop for Frozen {
     fn drop(&mut self) {
         // SAFETY: taken once, here, and `self` is not used afterwards.
-        reaper::free(unsafe { ManuallyDrop::take(&mut self.engine) });
+        let engine = unsafe { ManuallyDrop::take(&mut self.engine) };
+        reaper::free(engine, Arc::clone(&self.alive));
     }
 }
 
@@ -125,12 +128,18 @@ impl Engine {
     ) -> Engine {
         Engine(Arc::new(Frozen {
             engine: ManuallyDrop::new(engine),
+            alive: Arc::default(),
             info,
             limits,
             caches,
             scratch,
             prefilter,
         }))
+    }
+
+    /// Outlives the engine; has no owner any more once the memory of the signatures is free.
+    pub(crate) fn alive(&self) -> Weak<()> {
+        Arc::downgrade(&self.0.alive)
     }
 
     /// What is loaded.

@@ -1,7 +1,7 @@
 //! Freeing an engine takes long for a full database (it walks every signature), and the last owner
 //! may be a worker in the middle of its work. So it happens on a thread of its own.
 
-use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 
 use super::allocator;
 use super::handle::RawEngine;
@@ -10,8 +10,8 @@ use super::handle::RawEngine;
 static FREEING: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-/// Frees the engine soon; at once if no thread can be had.
-pub(super) fn free(engine: RawEngine) {
+/// Frees the engine soon; at once if no thread can be had. Lets go of `alive` once its memory is free.
+pub(super) fn free(engine: RawEngine, alive: Arc<()>) {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
         // At exit libraries clean up after themselves, under the feet of a thread that still frees.
@@ -20,7 +20,7 @@ pub(super) fn free(engine: RawEngine) {
         let _full = unsafe { libc::atexit(wait) };
     });
 
-    let job = Job::new(engine);
+    let job = Job::new(engine, alive);
     // If the thread cannot be started, the closure is dropped and the engine freed with it, here.
     let _thread = std::thread::Builder::new()
         .name("engine-reaper".to_owned())
@@ -33,16 +33,18 @@ pub(super) fn free(engine: RawEngine) {
 /// Counts itself while it exists. The engine goes first, because it is the first field.
 struct Job {
     _engine: RawEngine,
+    _alive: Arc<()>,
     _count: Count,
 }
 
 struct Count;
 
 impl Job {
-    fn new(engine: RawEngine) -> Job {
+    fn new(engine: RawEngine, alive: Arc<()>) -> Job {
         *FREEING.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Job {
             _engine: engine,
+            _alive: alive,
             _count: Count,
         }
     }

@@ -86,19 +86,29 @@ pub(super) fn work<W: Work>(
     stop: &CancelToken,
     answer: &impl Fn(W::Output) -> bool,
 ) {
-    let mut worker = Worker {
-        scanner: slot.load().scanner().stop_with(stop.clone()),
+    let equip = |detector: &Detector| Worker {
+        scanner: detector.scanner().stop_with(stop.clone()),
         counted: ScannerStats::default(),
         counters: Arc::clone(counters),
         stop: stop.clone(),
     };
+    let mut worker = equip(&slot.load());
     loop {
         let job = match queue.pop(LOOK) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let current = slot.load();
+        let current = match slot.load_now() {
+            Some(current) => current,
+            None => {
+                // Somebody waits for the last user of the old one to let go of it.
+                drop(worker);
+                let current = slot.load();
+                worker = equip(&current);
+                current
+            }
+        };
         if current.generation() != worker.detector().generation() {
             worker.renew(current);
         }

@@ -61,7 +61,7 @@ Exit status: 0 if every record was answered, 3 if it was stopped before, 2 if it
     Scan(Box<scan::ScanArgs>),
     /// Show what becomes of a message, step by step: its views, the prefilter, libclamav
     Explain(explain::ExplainArgs),
-    /// Look at signatures, check them, choose which a replica uses, or tune the prefilter to your logs
+    /// Look at signatures, check them, choose which are in use, or tune the prefilter
     #[command(subcommand)]
     Db(db::DbCommand),
     /// Show, check or sample the configuration of `run`

@@ -88,6 +88,15 @@ words! {
         /// SCRAM with SHA-512: it is not sent.
         ScramSha512 = "scram-sha-512",
     }
+    /// How new signatures take the place of those in use.
+    ReloadMode {
+        /// As memory allows.
+        Auto = "auto",
+        /// They are loaded beside them.
+        Swap = "swap",
+        /// Those in use are freed first, and records wait.
+        Drain = "drain",
+    }
     /// Which results are written.
     Emit {
         /// One for every record.
@@ -277,6 +286,8 @@ pub struct ScanConfig {
     pub wrong_dir: Option<PathBuf>,
     /// Where this replica keeps the signatures that were in use, to come back on them; `None` to keep none.
     pub state_dir: Option<PathBuf>,
+    /// Whether two engines may be in memory while signatures are loaded anew.
+    pub reload: ReloadMode,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -301,6 +312,7 @@ impl Default for ScanConfig {
             text_model: None,
             wrong_dir: None,
             state_dir: None,
+            reload: ReloadMode::Auto,
             fields: FieldNames::default(),
         }
     }
@@ -723,6 +735,22 @@ impl Check<'_> {
             || "an empty name".to_owned(),
             "write the names of signatures, or leave it out",
         );
+        let state_dir = raw.state_dir.map(PathBuf::from);
+        self.require(
+            state_dir
+                .as_ref()
+                .is_none_or(|dir| !dir.as_os_str().is_empty()),
+            "scan.state_dir",
+            || "empty".to_owned(),
+            "name a directory of this replica's own, or leave it out",
+        );
+        let reload = raw.reload.unwrap_or(default.reload);
+        self.require(
+            reload != ReloadMode::Drain || state_dir.is_some(),
+            "scan.reload",
+            || "\"drain\" frees the signatures in use before it knows whether the new ones are any good, and nothing is kept to come back on".to_owned(),
+            "set scan.state_dir, or \"swap\"",
+        );
         let crash_limit = raw.crash_limit.unwrap_or(default.crash_limit);
         self.require(
             crash_limit > 0,
@@ -753,7 +781,8 @@ impl Check<'_> {
             audit_one_in: raw.audit_one_in.unwrap_or(default.audit_one_in),
             text_model: raw.text_model.map(PathBuf::from),
             wrong_dir: raw.wrong_dir.map(PathBuf::from),
-            state_dir: raw.state_dir.map(PathBuf::from),
+            state_dir,
+            reload,
             fields: self.fields(raw.fields, default.fields),
         }
     }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::checked::{Compression, Delivery, Emit, GroupProtocol, ResultKey, SaslMechanism};
+use super::checked::{
+    Compression, Delivery, Emit, GroupProtocol, ReloadMode, ResultKey, SaslMechanism,
+};
 use super::units::{Bytes, Paths, Span, Views, Words};
 
 /// The whole file.
@@ -95,6 +97,7 @@ pub(super) struct RawScan {
     pub(super) text_model: Option<String>,
     pub(super) wrong_dir: Option<String>,
     pub(super) state_dir: Option<String>,
+    pub(super) reload: Option<ReloadMode>,
     pub(super) fields: RawFields,
 }
 

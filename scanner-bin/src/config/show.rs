@@ -185,6 +185,7 @@ impl From<&ScanConfig> for RawScan {
             text_model: scan.text_model.as_deref().map(text),
             wrong_dir: scan.wrong_dir.as_deref().map(text),
             state_dir: scan.state_dir.as_deref().map(text),
+            reload: Some(scan.reload),
             fields: RawFields {
                 message: Some(fields.message.clone()),
                 source_ip: Some(fields.source_ip.clone()),

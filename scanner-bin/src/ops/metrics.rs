@@ -279,6 +279,8 @@ catalogue! {
     signature_db_up_to_date: Gauge = plain, "signature_db_up_to_date", [""];
     /// When the newest container (.cvd, .cld) in use was built, in seconds since 1970; 0 if there is none.
     signature_db_built: Gauge = plain, "signature_db_build_timestamp_seconds", [""];
+    /// The most memory that loading an engine took, in bytes: what two at once need more than one.
+    engine_memory: Gauge = plain, "engine_memory_bytes", [""];
     /// Generations of signatures that are kept in `scan.state_dir`.
     generations_kept: Gauge = plain, "signature_generations_kept", [""];
     /// 1 while libclamav is loaded and has passed its self-scan.
