@@ -134,9 +134,10 @@ impl DetectorSlot {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // An earlier one may have left it empty.
-        if let Some(before) = self.current.swap(None) {
-            let memory = before.engine().map(|engine| engine.alive());
-            let before = before.downgrade();
+        if let Some(current) = self.current.swap(None) {
+            let memory = current.engine().map(|engine| engine.alive());
+            let before = current.downgrade();
+            drop(current);
             let until = Instant::now() + patience;
             let is_used = || {
                 before.upgrade().is_some()

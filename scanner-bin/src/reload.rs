@@ -11,15 +11,14 @@
 //!
 //! What was refused for what it holds is not tried again until it changes; what failed for its surroundings is, after a pause.
 //!
-//! It looks instead of being notified: inotify says nothing of another machine's writes to a network
-//! file system, watches the target of a symlink that Kubernetes swaps rather than its name, and drops
-//! events when its queue is full. A look costs one `stat` for each file.
+//! It looks, and does not rely on being notified: a look costs one `stat` for each file. Where inotify tells of a change the looks come sooner.
 
 mod announce;
 mod candidate;
 mod drain;
 mod files;
 mod first;
+mod notice;
 mod room;
 mod schedule;
 
@@ -53,6 +52,7 @@ use announce::announce;
 pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
+use notice::Notice;
 use room::Plan;
 use schedule::{Due, Schedule};
 
@@ -738,6 +738,8 @@ fn watch(
 ) {
     let paths = watched_paths(&loader.scan);
     let mut schedule = Schedule::new(loader.scan.reload_interval, loaded, Instant::now());
+    let listens = !loader.scan.reload_interval.is_zero();
+    let mut notice = Notice::of(if listens { &paths } else { &[] });
     while !shutdown.is_requested() {
         let wanted = loader.state.as_ref().filter(|state| state.is_wanted());
         let wanted = wanted.and_then(|state| state.take_wanted());
@@ -752,7 +754,13 @@ fn watch(
                 tracing::info!("SIGHUP: loading the signatures anew");
                 schedule.ask();
             }
-            let look = || Fingerprint::of(&paths);
+            if notice.heard() {
+                schedule.hurry(Instant::now());
+            }
+            let look = || {
+                notice.follow();
+                Fingerprint::of(&paths)
+            };
             if let Due::Load(seen) = schedule.look(Instant::now(), look) {
                 let trigger = if asked {
                     Trigger::Hangup

@@ -805,3 +805,82 @@ fn a_drain_takes_new_signatures_and_comes_back_from_bad_ones() {
     service.wait_for("failed", 2);
     assert_eq!(service.slot.load().generation(), generation);
 }
+
+/// Proves: where the kernel tells of changes they are loaded at once, also through symlinks that are switched again and again.
+#[test]
+fn a_change_that_the_kernel_tells_of_does_not_wait_for_the_next_look() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.scan.reload_interval = Duration::from_secs(3600);
+    {
+        let service = Service::start(&config);
+        place.put("one.ndb", signature("My.One", "marker-two"));
+        service.wait_for("ok", 1);
+        // Written in place, as cp does.
+        fs::write(
+            place.path("db/one.ndb"),
+            signature("My.One", "marker-three"),
+        )
+        .unwrap();
+        service.wait_for("ok", 2);
+        assert!(service.finds("marker-three"));
+    }
+    // As Kubernetes mounts a ConfigMap.
+    for version in ["v1", "v2", "v3"] {
+        fs::create_dir_all(place.path("map").join(version)).unwrap();
+        fs::write(
+            place.path("map").join(version).join("a.ndb"),
+            signature("My.Map", version),
+        )
+        .unwrap();
+    }
+    symlink("v1", place.path("map/..data")).unwrap();
+    symlink("..data/a.ndb", place.path("map/a.ndb")).unwrap();
+    symlink("map/v1", place.path("current")).unwrap();
+    for (watched, link, to) in [
+        ("map", "map/..data", ""),
+        ("map/a.ndb", "map/..data", ""),
+        ("current", "current", "map/"),
+    ] {
+        let switch = |version: &str| {
+            symlink(format!("{to}{version}"), place.path("next")).unwrap();
+            fs::rename(place.path("next"), place.path(link)).unwrap();
+        };
+        switch("v1");
+        config.scan.database = vec![place.path(watched)];
+        let service = Service::start(&config);
+        for (number, version) in ["v2", "v3"].into_iter().enumerate() {
+            switch(version);
+            service.wait_for("ok", number as u64 + 1);
+            assert!(service.finds(version), "{watched} {version}");
+        }
+    }
+}
+
+/// Proves: what the kernel does not tell of, as on a network file system, is seen by looking. Here a file changes under a name that it has
+/// in another directory.
+#[test]
+fn a_change_that_the_kernel_does_not_tell_of_is_seen_by_looking() {
+    let place = Place::new();
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    fs::hard_link(place.path("db/one.ndb"), place.path("elsewhere/one.ndb")).unwrap();
+    let write =
+        |text: &str| fs::write(place.path("elsewhere/one.ndb"), signature("My.One", text)).unwrap();
+    let mut config = place.config();
+    config.scan.reload_interval = Duration::from_secs(3600);
+    {
+        let service = Service::start(&config);
+        write("marker-two");
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(
+            service.reloads("ok"),
+            0,
+            "the kernel tells of it, so this shows nothing"
+        );
+    }
+    config.scan.reload_interval = LOOKS;
+    let service = Service::start(&config);
+    write("marker-three");
+    service.wait_for("ok", 1);
+    assert!(service.finds("marker-three"));
+}

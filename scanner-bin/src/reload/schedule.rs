@@ -6,6 +6,10 @@ use super::files::Fingerprint;
 
 /// Pause before files that could not be loaded are tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
+/// How long files have to stand still where the kernel tells of changes, if that is less than the interval.
+const SETTLED: Duration = Duration::from_secs(1);
+/// So many looks come sooner then: one sees the change, the next that it stands still.
+const SOON: u32 = 2;
 /// The longest such pause.
 const LAST_RETRY: Duration = Duration::from_secs(3600);
 
@@ -29,6 +33,8 @@ pub(super) struct Schedule {
     /// What the last look saw.
     seen: Fingerprint,
     asked: bool,
+    /// Looks that come sooner.
+    soon: u32,
     failures: u32,
     retry: Option<Instant>,
 }
@@ -41,6 +47,7 @@ impl Schedule {
             tried: loaded.clone(),
             seen: loaded,
             asked: false,
+            soon: 0,
             failures: 0,
             retry: None,
         }
@@ -49,6 +56,20 @@ impl Schedule {
     /// Makes the next look a load, whatever it sees.
     pub(super) fn ask(&mut self) {
         self.asked = true;
+    }
+
+    /// Makes the next looks come soon: something changed.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.soon = SOON;
+        self.next_look = self.next_look.min(now + self.pause());
+    }
+
+    /// Time to the next look.
+    fn pause(&self) -> Duration {
+        match self.soon {
+            0 => self.interval,
+            _ => self.interval.min(SETTLED),
+        }
     }
 
     /// Looks, if it is time to.
@@ -60,7 +81,8 @@ impl Schedule {
         if self.interval.is_zero() || now < self.next_look {
             return Due::Nothing;
         }
-        self.next_look = now + self.interval;
+        self.soon = self.soon.saturating_sub(1);
+        self.next_look = now + self.pause();
         let seen = look();
         let at_rest = seen == self.seen;
         self.seen = seen;
@@ -83,7 +105,7 @@ impl Schedule {
         });
         self.failures = self.failures.saturating_add(1);
         self.tried = tried;
-        self.next_look = now + self.interval;
+        self.next_look = now + self.pause();
     }
 }
 
@@ -119,6 +141,29 @@ mod tests {
             let due = schedule.look(start + SECOND * at, || files("whole"));
             assert_eq!(due, Due::Nothing, "after {at} s");
         }
+    }
+
+    #[test]
+    fn a_change_that_is_told_is_loaded_once_it_has_stood_still_for_a_second() {
+        let now = Instant::now();
+        let hour = SECOND * 3600;
+        let mut schedule = Schedule::new(hour, files("first"), now);
+        let at = |millis: u64| now + Duration::from_millis(millis);
+        assert_eq!(schedule.look(at(10), || panic!("looked")), Due::Nothing);
+        schedule.hurry(at(10));
+        assert_eq!(schedule.look(at(900), || panic!("looked")), Due::Nothing);
+        assert_eq!(schedule.look(at(1010), || files("half")), Due::Nothing);
+        // It goes on.
+        schedule.hurry(at(1500));
+        assert_eq!(schedule.look(at(2010), || files("whole")), Due::Nothing);
+        let due = schedule.look(at(3010), || files("whole"));
+        assert_eq!(due, Due::Load(files("whole")));
+        schedule.loaded(files("whole"), true, at(3010));
+        assert_eq!(schedule.look(at(60_000), || panic!("looked")), Due::Nothing);
+        assert_eq!(
+            schedule.look(now + hour * 2, || files("whole")),
+            Due::Nothing
+        );
     }
 
     #[test]
