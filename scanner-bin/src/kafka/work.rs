@@ -116,6 +116,7 @@ impl Work for ScanBatch {
         drop(records);
         desk.quota.answered(batch.len());
         desk.wrong.look(worker.detector());
+        answers.through(batch.through());
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
     }
 
