@@ -204,6 +204,10 @@ struct InUse {
     model: Model,
     /// The most memory that loading an engine took, in bytes.
     memory: u64,
+    /// The files whose load ended the last process, and how many in a row.
+    ended: Option<(Id, u32)>,
+    /// At the start something failed that may do another time.
+    is_to_be_tried_again: bool,
     /// What was refused, where no directory remembers it.
     held: HeldList,
 }
@@ -296,7 +300,10 @@ impl Loader {
     fn try_out(&self, candidate: &Candidate, before: &Before) -> Result<Tried, DetectorError> {
         let is_new = !matches!(candidate.files, Files::Kept(_));
         if let (true, Some(state)) = (is_new, &self.state) {
-            self.written(state.attempt(&candidate.snapshot.id));
+            let id = &candidate.snapshot.id;
+            let ended = self.in_use().ended.clone();
+            let ends = ended.filter(|(ended, _)| ended == id);
+            self.written(state.attempt(id, ends.map_or(0, |(_, ends)| ends)));
         }
         let held = room::held();
         let tried = load(&self.scan, &candidate.paths());
@@ -737,14 +744,19 @@ fn watch(
     shutdown: &Shutdown,
 ) {
     let paths = watched_paths(&loader.scan);
-    let mut schedule = Schedule::new(loader.scan.reload_interval, loaded, Instant::now());
+    let mut schedule = Schedule::new(loader.scan.reload_interval, loaded.clone(), Instant::now());
+    if loader.in_use().is_to_be_tried_again {
+        schedule.loaded(loaded, false, Instant::now());
+    }
     let listens = !loader.scan.reload_interval.is_zero();
     let mut notice = Notice::of(if listens { &paths } else { &[] });
+    // What changed since the files were loaded nobody tells of.
+    schedule.hurry(Instant::now());
     while !shutdown.is_requested() {
         let wanted = loader.state.as_ref().filter(|state| state.is_wanted());
         let wanted = wanted.and_then(|state| state.take_wanted());
         let asked = hangup.swap(false, Ordering::AcqRel);
-        if asked && loader.scan.database.is_empty() {
+        if (asked || wanted.is_some()) && loader.scan.database.is_empty() {
             tracing::warn!("SIGHUP: no signature database is configured, so there is none to load");
         } else if let Some(wanted) = wanted {
             tracing::info!(?wanted, "An operator asks for other signatures");

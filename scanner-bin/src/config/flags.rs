@@ -45,7 +45,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "PATH")]
     pub database: Vec<PathBuf>,
     /// Directory of this replica's own in which signatures that were in use are kept [default: none are]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
     pub state_dir: Option<PathBuf>,
     /// Scanning threads [default: one per CPU]
     #[arg(long, value_name = "N")]

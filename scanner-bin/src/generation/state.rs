@@ -280,17 +280,19 @@ impl State {
         })
     }
 
-    /// Notes that these files are being loaded, which may end the process.
+    /// Notes that these files are being loaded, which may end the process, as it did in so many `ends` of it in a row.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn attempt(&self, id: &Id) -> io::Result<()> {
-        let before: Option<Attempt> = read(&self.dir.join("attempt.json")).ok().flatten();
-        let ends = before.filter(|before| before.id == *id);
-        self.write_attempt(&Attempt {
+    pub fn attempt(&self, id: &Id, ends: u32) -> io::Result<()> {
+        let attempt = Attempt {
             id: id.clone(),
-            ends: ends.map_or(0, |before| before.ends),
-        })
+            ends,
+        };
+        replace(
+            &self.dir.join("attempt.json"),
+            &serde_json::to_vec(&attempt)?,
+        )
     }
 
     /// The load that was noted is over, whatever came of it.
@@ -299,24 +301,11 @@ impl State {
         fs::remove_file(self.dir.join("attempt.json")).ok();
     }
 
-    /// The files that were being loaded when the process ended, and how often in a row that was so. Asking counts as an end.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
-    pub fn ended_while_loading(&self) -> io::Result<Option<(Id, u32)>> {
-        let Some(mut attempt) = read::<Attempt>(&self.dir.join("attempt.json"))? else {
-            return Ok(None);
-        };
-        attempt.ends = attempt.ends.saturating_add(1);
-        self.write_attempt(&attempt)?;
-        Ok(Some((attempt.id, attempt.ends)))
-    }
-
-    fn write_attempt(&self, attempt: &Attempt) -> io::Result<()> {
-        replace(
-            &self.dir.join("attempt.json"),
-            &serde_json::to_vec(attempt)?,
-        )
+    /// The files that were being loaded when the process ended, and in how many ends of it in a row; it is told once.
+    pub fn ended_while_loading(&self) -> Option<(Id, u32)> {
+        let attempt: Attempt = read(&self.dir.join("attempt.json")).ok()??;
+        self.attempted();
+        Some((attempt.id, attempt.ends.saturating_add(1)))
     }
 
     /// Asks the service, or the next one to start, for a generation.

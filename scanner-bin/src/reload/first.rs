@@ -40,7 +40,10 @@ impl Loader {
     /// Anything that keeps records from being scanned.
     pub fn first(&self) -> Result<Detector, DetectorError> {
         let detector = match self.scan.database.is_empty() {
-            true => detector(&self.scan)?,
+            true => {
+                self.watch.metrics.signature_db_up_to_date.set(1);
+                detector(&self.scan)?
+            }
             false => self.first_of_files()?,
         };
         self.watch.metrics.engine_ready.set(1);
@@ -136,7 +139,10 @@ impl Loader {
             generation = id.map(Id::as_str),
             "Signatures cannot be loaded"
         );
-        self.not_adopted(id, error, since);
+        let is_refused = self.not_adopted(id, error, since);
+        if !is_refused {
+            self.in_use().is_to_be_tried_again = true;
+        }
     }
 
     fn started_with_kept(&self, id: &Id, why_not: Option<&str>) {
@@ -152,10 +158,8 @@ impl Loader {
     /// If the last process ended while it loaded files, again and again, it is their fault.
     fn blame_the_last_load(&self) {
         let Some(state) = &self.state else { return };
-        let (id, ends) = match state.ended_while_loading() {
-            Ok(Some(found)) => found,
-            Ok(None) => return,
-            Err(error) => return self.written(Err(error)),
+        let Some((id, ends)) = state.ended_while_loading() else {
+            return;
         };
         let reason = format!("the process ended while it was loaded, {ends} times in a row");
         tracing::warn!(
@@ -166,7 +170,9 @@ impl Loader {
         let is_to_blame = ends >= self.scan.crash_limit;
         if is_to_blame {
             self.hold(&id, &reason);
-            state.attempted();
+        } else {
+            // If it is tried again, that is known of it.
+            self.in_use().ended = Some((id.clone(), ends));
         }
         self.note(Event {
             at: now(),
