@@ -105,7 +105,7 @@ impl DetectorSlot {
     /// its last user is done and its signatures are freed, and only then builds the next. Meanwhile [`DetectorSlot::load`] waits, so
     /// that jobs of a [`crate::Pool`] wait, too: nothing is lost, and nothing is judged.
     ///
-    /// A `build` that fails leaves the place empty, and everybody waiting: it should come back with the old signatures instead.
+    /// A `build` that fails or panics leaves the place empty, and everybody waiting: it should come back with the old signatures instead.
     ///
     /// ```
     /// use std::time::Duration;

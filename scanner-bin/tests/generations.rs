@@ -195,7 +195,10 @@ impl Service {
 
     fn wait_for(&self, result: &str, count: u64) {
         support::wait_for(
-            &format!("{count} reloads that end {result}"),
+            &format!(
+                "{count} reloads that end {result}; it says: {}",
+                self.note()
+            ),
             PATIENCE,
             || (self.reloads(result) >= count).then_some(()),
         );
@@ -824,7 +827,7 @@ fn a_change_that_the_kernel_tells_of_does_not_wait_for_the_next_look() {
         fs::create_dir_all(place.path("map").join(version)).unwrap();
         fs::write(
             place.path("map").join(version).join("a.ndb"),
-            signature("My.Map", version),
+            signature("My.Map", &format!("marker-{version}")),
         )
         .unwrap();
     }
@@ -846,7 +849,10 @@ fn a_change_that_the_kernel_tells_of_does_not_wait_for_the_next_look() {
         for (number, version) in ["v2", "v3"].into_iter().enumerate() {
             switch(version);
             service.wait_for("ok", number as u64 + 1);
-            assert!(service.finds(version), "{watched} {version}");
+            assert!(
+                service.finds(&format!("marker-{version}")),
+                "{watched} {version}"
+            );
         }
     }
 }
@@ -864,8 +870,10 @@ fn a_change_that_the_kernel_does_not_tell_of_is_seen_by_looking() {
     config.scan.reload_interval = Duration::from_secs(3600);
     {
         let service = Service::start(&config);
+        // After the looks at the start.
+        std::thread::sleep(Duration::from_secs(4));
         write("marker-two");
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(4));
         assert_eq!(
             service.reloads("ok"),
             0,

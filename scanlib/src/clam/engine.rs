@@ -91,8 +91,6 @@ impl EngineScan {
 struct Frozen {
     /// Given to the reaper on drop, and not touched after that.
     engine: ManuallyDrop<RawEngine>,
-    /// Goes with the engine's memory.
-    alive: Arc<()>,
     info: EngineInfo,
     limits: Limits,
     /// libclamav remembers clean objects.
@@ -100,6 +98,8 @@ struct Frozen {
     /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
     scratch: ScratchDir,
     prefilter: Prefilter,
+    /// Goes when everything else is gone, also the engine's memory: it is the last field.
+    alive: Arc<()>,
 }
 
 // SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
