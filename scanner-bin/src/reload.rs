@@ -11,7 +11,8 @@
 //!
 //! What was refused for what it holds is not tried again until it changes; what failed for its surroundings is, after a pause.
 //!
-//! It looks, and does not rely on being notified: a look costs one `stat` for each file. Where inotify tells of a change the looks come sooner.
+//! It looks, and does not rely on being notified: a look costs one `stat` for each file. Where inotify tells of a change the looks
+//! come sooner.
 
 mod announce;
 mod candidate;
