@@ -71,8 +71,8 @@ pub enum PollError {
     /// The group refused this member for good, for example because another one has its static id.
     #[error("the consumer group refused this member for good: {0}")]
     Fatal(#[source] KafkaError),
-    /// The group has forgotten what it had committed, as it does when a topic is deleted. librdkafka stands still then, and may go on in the
-    /// middle of another topic of the same name.
+    /// The group has forgotten what it had committed, as it does when a topic is deleted. librdkafka would go on in the middle of another one
+    /// of the same name.
     #[error(
         "topic {topic} was deleted: group {group} had committed offset {offset} of its partition {partition}, and has no offset now; nothing is \
          read any more. Start the service again: it reads the topic that has the name now from the start"

@@ -16,6 +16,8 @@ use crate::support::scene::Scene;
 
 /// How long a replica that was asked to stop may take.
 const STOP: Duration = Duration::from_secs(90);
+/// In those behind it the broker gives out the partitions (KIP-848).
+const CLASSIC_SEEDS: u64 = 50;
 /// After the broker is back, clients need a moment to find it, and members may find that they are none any more.
 const AFTER_FREEZE_MS: i64 = 3_000;
 const AFTER_BOUNCE_MS: i64 = 8_000;
@@ -164,7 +166,9 @@ impl<'s> Cast<'s> {
                 "SCANNER_KAFKA__COMMIT_INTERVAL",
                 ["100ms", "1s", "300ms"][seed / 2 % 3],
             );
-        if seed.is_multiple_of(5) {
+        if self.setup.seed > CLASSIC_SEEDS {
+            launch = launch.env("SCANNER_KAFKA__GROUP_PROTOCOL", "consumer-anyway");
+        } else if seed.is_multiple_of(5) {
             launch = launch.flag("--property", "partition.assignment.strategy=range");
         }
         if let Some(fault) = &self.setup.fault {
