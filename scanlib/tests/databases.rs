@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use scanlib::database::Container;
 use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, LoadErrorKind, Payload, Request,
 };
@@ -365,4 +366,44 @@ fn files_that_change_while_they_are_loaded_are_refused() {
     assert_eq!(error.path(), dir.path());
     // And when it is quiet again, it loads.
     load(dir.path()).unwrap();
+}
+
+/// Proves: what a container says of itself is read, and libclamav's word on its digital signature is passed on, of one that was changed by
+/// a bit, of one that only looks like one, and of one that is not there.
+#[test]
+fn digital_signatures_are_checked_without_loading_anything() {
+    let library = Library::init().unwrap();
+    let header = "ClamAV-VDB:22 Jun 2021 16-55 -0400:2:3:81:X:X:judge:1624395301";
+    let dir = directory(&[
+        ("fake.cvd", &format!("{header:512}nothing")),
+        ("loose.ndb", "My.Needle:0:*:6e6565646c65\n"),
+    ]);
+    let fake = dir.path().join("fake.cvd");
+    let container = Container::read(&fake).unwrap().unwrap();
+    assert_eq!((container.version, container.signatures), (2, 3));
+    assert_eq!(Container::read(dir.path().join("loose.ndb")).unwrap(), None);
+    let refused = |path: &Path| library.verify(path).unwrap_err();
+    let error = refused(&fake);
+    assert!(
+        matches!(error.kind(), LoadErrorKind::Unverified(_)),
+        "{error}"
+    );
+    let error = refused(Path::new("/nothing.cvd"));
+    assert!(matches!(error.kind(), LoadErrorKind::Io(_)), "{error}");
+
+    let Some(good) = data("sigs-formats/ut-freshclam-test-3.cvd") else {
+        return;
+    };
+    library.verify(&good).unwrap();
+    assert_eq!(Container::read(&good).unwrap().unwrap().version, 3);
+    let mut bytes = fs::read(good).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let changed = dir.path().join("changed.cvd");
+    fs::write(&changed, bytes).unwrap();
+    let error = refused(&changed);
+    assert!(
+        error.to_string().contains("digital signature is not good"),
+        "{error}"
+    );
 }
