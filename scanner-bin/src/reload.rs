@@ -327,8 +327,8 @@ impl Loader {
         self.watch.metrics.engine_memory.set(memory);
     }
 
-    /// Takes note of what is in use from now on, and keeps it.
-    fn adopted(&self, candidate: Candidate, tried: &Tried, model: Model, since: Instant) {
+    /// Takes note of what is in use from now on, and keeps it. What it returns belongs in the history once it really is in use.
+    fn adopted(&self, candidate: Candidate, tried: &Tried, model: Model, since: Instant) -> Event {
         let Candidate { snapshot, files } = candidate;
         let engine = tried.detector.engine();
         let db_digest = engine.map(|engine| engine.info().digest.to_string());
@@ -344,7 +344,7 @@ impl Loader {
             in_use.held.release(&snapshot.id);
         }
         self.watch.metrics.set_built(snapshot.built());
-        self.note(Event {
+        let event = Event {
             at: now(),
             event: What::Activated,
             generation: Some(snapshot.id.clone()),
@@ -352,10 +352,12 @@ impl Loader {
             signatures: Some(tried.measure.signatures),
             seconds: Some(since.elapsed().as_secs_f64()),
             reason: None,
-        });
-        let Some(state) = &self.state else { return };
+        };
+        let Some(state) = &self.state else {
+            return event;
+        };
         let staged = match files {
-            Files::InPlace(..) => return,
+            Files::InPlace(..) => return event,
             Files::Staged(staged) => Some(staged),
             Files::Kept(_) => None,
         };
@@ -374,6 +376,7 @@ impl Loader {
             .metrics
             .generations_kept
             .set(state.kept().len() as i64);
+        event
     }
 
     /// Takes note of what may not take over: what is wrong with the files themselves is not tried again.
@@ -436,6 +439,10 @@ impl Loader {
             library.unwrap_or_default(),
             digest.get(..12).unwrap_or_default()
         )
+    }
+
+    fn note_all(&self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.note(event));
     }
 
     fn note(&self, event: Event) {
@@ -527,9 +534,10 @@ impl Loader {
         if self.plan() == Plan::Drain {
             return self.drain(slot, candidate, &before, (model, start), shutdown);
         }
+        let mut event = None;
         let swapped = slot.reload_with(|_| {
             let tried = self.try_out(&candidate, &before)?;
-            self.adopted(candidate, &tried, model, start);
+            event = Some(self.adopted(candidate, &tried, model, start));
             Ok::<_, DetectorError>(tried.detector)
         });
         match swapped {
@@ -537,6 +545,7 @@ impl Loader {
             Ok(_) => {
                 announce(&self.watch, &slot.load(), "Signatures reloaded");
                 self.watch.health.pass(Check::Database);
+                self.note_all(event);
                 Outcome::Ok
             }
         }

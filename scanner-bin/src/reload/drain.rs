@@ -37,10 +37,10 @@ impl Loader {
             "signatures are being loaded in place of those before; records wait",
         );
         let id = candidate.snapshot.id.clone();
-        let mut problem = None;
+        let (mut problem, mut event) = (None, None);
         let drained = slot.drain_with(PATIENCE, || match self.try_out(&candidate, before) {
             Ok(tried) => {
-                self.adopted(candidate, &tried, model, start);
+                event = Some(self.adopted(candidate, &tried, model, start));
                 Ok(tried.detector)
             }
             Err(error) => {
@@ -55,6 +55,7 @@ impl Loader {
                 announce(&self.watch, &slot.load(), "Signatures reloaded");
                 tracing::info!(seconds = waited, "Records waited for the signatures");
                 self.watch.health.pass(Check::Database);
+                self.note_all(event);
                 Outcome::Ok
             }
             (Ok(_), Some(error)) => {

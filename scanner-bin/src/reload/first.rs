@@ -129,7 +129,8 @@ impl Loader {
             }
         };
         let tried = self.try_out(&candidate, &before)?;
-        self.adopted(candidate, &tried, model, since);
+        let event = self.adopted(candidate, &tried, model, since);
+        self.note(event);
         Ok(tried.detector)
     }
 
