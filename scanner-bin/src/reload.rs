@@ -89,6 +89,14 @@ pub enum DetectorError {
     /// The generation that was asked for is not there.
     #[error("generation {0} is not kept here: see 'scanner-bin db status'")]
     NotKept(Id),
+    /// A copy of the files makes no detector; told in terms of the files.
+    #[error("{text}")]
+    InCopy {
+        /// What went wrong.
+        text: String,
+        /// The files are to blame, whatever the surroundings.
+        is_in_the_files: bool,
+    },
     /// What is in use cannot be freed.
     #[error(
         "a scan does not end, so the signatures in use cannot be freed, and memory has no room for others beside them"
@@ -116,6 +124,9 @@ impl DetectorError {
                 _ => false,
             },
             DetectorError::Canary(error) => !error.may_pass(),
+            DetectorError::InCopy {
+                is_in_the_files, ..
+            } => *is_in_the_files,
             DetectorError::NoSignatures | DetectorError::Panicked => true,
             _ => false,
         }
@@ -316,7 +327,7 @@ impl Loader {
         if let (true, Some(state)) = (is_new, &self.state) {
             state.attempted();
         }
-        tried
+        tried.map_err(|error| candidate.of_the_files(error))
     }
 
     /// Takes note of what loading an engine took. A later load may take what an earlier one gave back, and seem small.

@@ -38,6 +38,24 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// An error in a copy, told of the files that were copied: the copy is gone when somebody reads it.
+    pub(super) fn of_the_files(&self, error: DetectorError) -> DetectorError {
+        let Files::Staged(staged) = &self.files else {
+            return error;
+        };
+        let mut text = error.to_string();
+        for (copy, part) in staged.paths().iter().zip(&staged.snapshot.parts) {
+            let (copy, file) = (copy.to_string_lossy(), part.path.to_string_lossy());
+            text = text.replace(&*copy, &file);
+        }
+        DetectorError::InCopy {
+            text,
+            is_in_the_files: error.is_in_the_files(),
+        }
+    }
+}
+
 /// What came of trying a candidate.
 #[derive(Debug)]
 pub(super) struct Tried {
