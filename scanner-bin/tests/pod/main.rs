@@ -43,7 +43,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     let first = stage.runtime.wait_until_ready(0);
     announce!("{}: the pod is ready", stage.runtime.name());
     held_as_the_file_says(&stage, &first);
-    its_probes_answer(&first);
+    its_probes_answer(&stage, &first);
     a_record_goes_in_and_a_verdict_comes_out(&stage);
     what_a_message_unpacks_to_fits_into_tmp(&stage);
 
@@ -186,7 +186,8 @@ fn held_as_the_file_says(stage: &Stage, seen: &Seen) {
     }
 }
 
-fn its_probes_answer(seen: &Seen) {
+fn its_probes_answer(stage: &Stage, seen: &Seen) {
+    assert!(stage.runtime.is_live());
     for path in ["/startupz", "/livez", "/readyz"] {
         let (status, body) = get(seen, path).unwrap();
         assert_eq!(status, 200, "{path}: {body}");
@@ -254,12 +255,12 @@ impl Load {
         let sender = std::thread::spawn(move || {
             let mut number = 0;
             while !asked.load(Ordering::Relaxed) {
-                let batch = number..number + 100;
+                let batch = number..number + 10;
                 writer.send(batch.map(|number| {
                     let partition = i32::try_from(number).unwrap() % PARTITIONS;
                     Outgoing::of(line(number)).partition(partition)
                 }));
-                number += 100;
+                number += 10;
                 std::thread::sleep(Duration::from_millis(20));
             }
             writer.places()
@@ -291,7 +292,7 @@ impl Load {
 fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTreeSet<Place>) {
     let scene = stage.scene();
     let records = |from: usize| {
-        (from..from + 60_000).map(|number| {
+        (from..from + 40_000).map(|number| {
             Outgoing::of(line(number)).partition(i32::try_from(number).unwrap() % PARTITIONS)
         })
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::support::process::is_alive;
 use super::support::wait_for;
 
 /// Something that runs pods.
@@ -111,8 +112,8 @@ impl Runtime {
                     address: address.parse().ok()?,
                     pid: u32::try_from(pid).ok()?,
                     restarts: container["RestartCount"].as_u64()?,
-                    // podman runs the liveness probe; it has no readiness of its own.
-                    ready: health_check(program),
+                    // podman knows no readiness.
+                    ready: true,
                     last_exit: container["State"]["ExitCode"].as_i64(),
                 })
             }
@@ -134,17 +135,27 @@ impl Runtime {
         ready
     }
 
+    /// The liveness probe as podman runs it, which takes systemd for its times. Not before the pod is ready, and not often: some failures in a row end
+    /// the container. A kubelet runs it by itself, and a pod that is ready has passed.
+    pub fn is_live(&self) -> bool {
+        let Self::Podman { program, .. } = self else {
+            return true;
+        };
+        let mut command = Command::new(program);
+        command.args(["healthcheck", "run", "scanner-scanner"]);
+        command.output().unwrap().status.success()
+    }
+
     /// Have the runtime end the pod as it does when nobody wants it any more, and wait until it has. Returns the exit status where
     /// the runtime keeps it.
     pub fn remove(&self) -> Option<i64> {
         match self {
-            Self::Kubelet { dir, pods } => {
+            Self::Kubelet { dir, .. } => {
+                // It forgets the pod at once, and ends it after that.
+                let running = self.look().expect("no pod to remove");
                 fs::remove_file(dir.join("manifests/scanner.yaml")).unwrap();
                 wait_for("the end of the pod", Duration::from_secs(120), || {
-                    get_json(pods)?["items"]
-                        .as_array()
-                        .is_none_or(Vec::is_empty)
-                        .then_some(())
+                    (!is_alive(running.pid)).then_some(())
                 });
                 None
             }
@@ -202,13 +213,6 @@ fn inspect(program: &Path, name: &str) -> Option<Value> {
         .unwrap();
     let list: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
     list.into_iter().next()
-}
-
-/// The probe that podman itself runs, if there is systemd to run it at its times.
-fn health_check(program: &Path) -> bool {
-    let mut command = Command::new(program);
-    command.args(["healthcheck", "run", "scanner-scanner"]);
-    command.output().unwrap().status.success()
 }
 
 fn run(command: &mut Command) -> Output {
