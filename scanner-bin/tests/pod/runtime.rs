@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::process::is_alive;
-use super::support::wait_for;
+use super::support::{announce, wait_for};
 
 /// Something that runs pods.
 pub enum Runtime {
@@ -141,8 +141,22 @@ impl Runtime {
         let Self::Podman { program, .. } = self else {
             return true;
         };
+        let container = inspect(program, "scanner-scanner").unwrap();
         let mut command = Command::new(program);
-        command.args(["healthcheck", "run", "scanner-scanner"]);
+        if container["Config"]["Healthcheck"]["Test"][0] == "CMD-SHELL" {
+            announce!(
+                "podman: this version puts probes into a shell, and the image has none; the probe is run without"
+            );
+            command.args([
+                "exec",
+                "scanner-scanner",
+                "/usr/bin/scanner-bin",
+                "probe",
+                "live",
+            ]);
+        } else {
+            command.args(["healthcheck", "run", "scanner-scanner"]);
+        }
         command.output().unwrap().status.success()
     }
 
