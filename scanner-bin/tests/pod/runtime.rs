@@ -174,7 +174,8 @@ impl Runtime {
                 None
             }
             Self::Podman { program, .. } => {
-                run(Command::new(program).args(["pod", "stop", "scanner"]));
+                // The container alone and first: podman 4 would take the pod's network from under a drain, and kill after 10 s whatever the file says.
+                run(Command::new(program).args(["stop", "--time", "60", "scanner-scanner"]));
                 let container = inspect(program, "scanner-scanner").unwrap();
                 run(Command::new(program).args(["pod", "rm", "--force", "scanner"]));
                 container["State"]["ExitCode"].as_i64()
