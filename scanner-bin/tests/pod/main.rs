@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use confinement::{Confinement, peak_memory, resident};
 use runtime::{Runtime, Seen, get};
-use support::announce;
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::process::signal;
 use support::scene::{Answer, LARGE, Place, Scene, assert_all_answered, duplicates, line, planted};
+use support::{announce, wait_for};
 
 const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,6 +46,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     its_probes_answer(&stage, &first);
     a_record_goes_in_and_a_verdict_comes_out(&stage);
     what_a_message_unpacks_to_fits_into_tmp(&stage);
+    new_signatures_are_taken_where_they_lie(&stage);
 
     let load = Load::begin(&stage);
     std::thread::sleep(Duration::from_secs(3));
@@ -73,6 +74,7 @@ struct Stage {
     runtime: Runtime,
     broker: Broker,
     manifest: PathBuf,
+    database: PathBuf,
 }
 
 impl Stage {
@@ -96,8 +98,7 @@ impl Stage {
                 fs::copy(&path, database.join(path.file_name().unwrap())).unwrap();
             }
         }
-        let mark: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
-        fs::write(database.join("test.ndb"), format!("Pod.Test:0:*:{mark}\n")).unwrap();
+        fs::write(database.join("test.ndb"), signature("Pod.Test", MARK)).unwrap();
         // Read by a user who is nobody here.
         fs::set_permissions(&database, PermissionsExt::from_mode(0o755)).unwrap();
         for file in fs::read_dir(&database).unwrap() {
@@ -125,6 +126,7 @@ impl Stage {
             runtime,
             broker,
             manifest,
+            database,
         }
     }
 
@@ -239,6 +241,32 @@ fn what_a_message_unpacks_to_fits_into_tmp(stage: &Stage) {
         "{}: a message that unpacks to 99 MiB is examined to its end",
         stage.runtime.name()
     );
+}
+
+/// Whoever brings signatures writes to the directory on the node; the pod only reads, and loads them beside those in use.
+fn new_signatures_are_taken_where_they_lie(stage: &Stage) {
+    const LATER: &str = "a text that is in a signature which comes later";
+    let text = || format!("<38>Oct 20 02:44:02 host app: {LATER}").into_bytes();
+    assert_eq!(stage.judged(vec![text()])[0].status(), "clean");
+    let new = stage.database.join("later.ndb.new");
+    fs::write(&new, signature("Pod.Later", LATER)).unwrap();
+    fs::set_permissions(&new, PermissionsExt::from_mode(0o644)).unwrap();
+    fs::rename(&new, stage.database.join("later.ndb")).unwrap();
+    wait_for("a find of the new signature", PATIENCE, || {
+        std::thread::sleep(Duration::from_secs(1));
+        let answer = &stage.judged(vec![text()])[0];
+        (answer.json["threat_name"] == "ClamAV: Pod.Later.UNOFFICIAL").then_some(())
+    });
+    announce!(
+        "{}: new signatures are in use, without a restart",
+        stage.runtime.name()
+    );
+}
+
+/// A line of an .ndb file that finds `text` anywhere.
+fn signature(name: &str, text: &str) -> String {
+    let bytes: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}:0:*:{bytes}\n")
 }
 
 /// Records at a steady rate, from a thread, until it is ended.
