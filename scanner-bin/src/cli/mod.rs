@@ -27,8 +27,7 @@ use crate::escape::Escaped;
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
 #[command(after_help = "\
-Examples: ('scanner-bin COMMAND --help' says more)
-  scanner-bin demo
+Examples: scanner-bin demo ('scanner-bin COMMAND --help' says more)
   scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
   scanner-bin scan -r /srv/uploads")]
 pub struct Cli {

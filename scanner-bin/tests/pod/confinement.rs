@@ -72,22 +72,37 @@ pub fn resident(pid: u32) -> u64 {
     kibibytes.parse::<u64>().unwrap() << 10
 }
 
+/// Processor time that the container has used, in microseconds, probes that are programs included.
+pub fn processor_time(pid: u32) -> u64 {
+    let number = |path: PathBuf| fs::read_to_string(path).ok();
+    if let Some(group) = group(pid, "cpuacct") {
+        let text = number(group.join("cpuacct.usage")).unwrap();
+        return text.trim().parse::<u64>().unwrap() / 1000;
+    }
+    let text = number(group(pid, "").unwrap().join("cpu.stat")).unwrap();
+    let usage = text
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    usage.unwrap().parse().unwrap()
+}
+
 /// A number of the memory controller, by the name it has in either version of control groups.
 fn memory(pid: u32, one: &str, two: &str) -> u64 {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let path = groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
-        if controllers
-            .split(',')
-            .any(|controller| controller == "memory")
-        {
-            return Some(PathBuf::from("/sys/fs/cgroup/memory").join(path).join(one));
-        }
-        let unified = PathBuf::from("/sys/fs/cgroup").join(path).join(two);
-        (controllers.is_empty() && unified.exists()).then_some(unified)
-    });
-    let path = path.expect("the process is in no group with a memory controller");
+    let path = match group(pid, "memory") {
+        Some(group) => group.join(one),
+        None => group(pid, "").unwrap().join(two),
+    };
     let text = fs::read_to_string(&path).unwrap();
     text.trim().parse().unwrap_or(u64::MAX)
+}
+
+/// The process's group in the hierarchy of a controller of version 1, or with no name in that of version 2.
+fn group(pid: u32, controller: &str) -> Option<PathBuf> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        let wanted = controllers.split(',').any(|found| found == controller);
+        wanted.then(|| PathBuf::from("/sys/fs/cgroup").join(controller).join(path))
+    })
 }
