@@ -40,7 +40,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     let stage = Stage::set(runtime, address);
 
     stage.runtime.apply(&stage.manifest);
-    let first = stage.runtime.wait_until_ready(0);
+    let first = stage.runtime.wait_until_ready(Some(0));
     announce!("{}: the pod is ready", stage.runtime.name());
     held_as_the_file_says(&stage, &first);
     its_probes_answer(&stage, &first);
@@ -61,7 +61,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
         Confinement::of(first.pid).memory_limit >> 20
     );
     signal(first.pid, "KILL");
-    let second = stage.runtime.wait_until_ready(1);
+    let second = stage.runtime.wait_until_ready(Some(1));
     announce!(
         "{}: killed under load, it came back by itself",
         stage.runtime.name()
@@ -179,7 +179,7 @@ fn held_as_the_file_says(stage: &Stage, seen: &Seen) {
     let read_only = |options: &String| options.split(',').any(|option| option == "ro");
     assert!(held.database.as_ref().is_some_and(read_only), "{held:?}");
     assert!(!held.has_default_route, "{held:?}");
-    assert!(held.memory_limit <= 512 << 20, "{held:?}");
+    assert!(held.memory_limit <= 640 << 20, "{held:?}");
     let (kind, options) = held.tmp.as_ref().expect("nothing is mounted on /tmp");
     match stage.runtime {
         Runtime::Kubelet { .. } => {
@@ -340,7 +340,7 @@ fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTre
     // here.
     if let Runtime::Kubelet { .. } = stage.runtime {
         signal(seen.pid, "TERM");
-        let next = stage.runtime.wait_until_ready(2);
+        let next = stage.runtime.wait_until_ready(Some(2));
         assert_eq!(next.last_exit, Some(0), "{next:?}");
         writer.send(records(2_000_000));
     }
@@ -372,7 +372,7 @@ fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTre
     );
 
     stage.runtime.apply(&stage.manifest);
-    stage.runtime.wait_until_ready(0);
+    stage.runtime.wait_until_ready(None);
     let answers = scene.wait_until_answered(PATIENCE);
     assert_all_answered(&answers, &scene.places());
     assert_eq!(

@@ -120,19 +120,20 @@ impl Runtime {
         }
     }
 
-    /// Wait until the runtime says that the pod is ready, after so many restarts.
-    pub fn wait_until_ready(&self, restarts: u64) -> Seen {
-        let what = format!("{}: a ready pod after {restarts} restarts", self.name());
-        let ready = wait_for(&what, Duration::from_secs(180), || {
+    /// Wait until the runtime says that the pod is ready, after so many restarts. `None`: whatever their number, for a kubelet that is given a pod again
+    /// goes on counting if it has not forgotten it.
+    pub fn wait_until_ready(&self, restarts: Option<u64>) -> Seen {
+        let what = format!("{}: a ready pod after {restarts:?} restarts", self.name());
+        wait_for(&what, Duration::from_secs(180), || {
             let seen = self.look()?;
+            let wanted = restarts.unwrap_or(seen.restarts);
             assert!(
-                seen.restarts <= restarts,
+                seen.restarts <= wanted,
                 "more restarts than asked for: {seen:?}"
             );
-            (seen.ready && seen.restarts == restarts && get(&seen, "/readyz")?.0 == 200)
-                .then_some(seen)
-        });
-        ready
+            let is_ready = seen.ready && seen.restarts == wanted;
+            (is_ready && get(&seen, "/readyz")?.0 == 200).then_some(seen)
+        })
     }
 
     /// The liveness probe as podman runs it, which takes systemd for its times. Not before the pod is ready, and not often: some failures in a row end
