@@ -48,7 +48,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     what_a_message_unpacks_to_fits_into_tmp(&stage);
     new_signatures_are_taken_where_they_lie(&stage);
 
-    let load = Load::begin(&stage);
+    let load = Load::begin(&stage, 40);
     let (used, answered) = (processor_time(first.pid), count(&stage));
     std::thread::sleep(Duration::from_secs(10));
     announce!(
@@ -284,19 +284,19 @@ struct Load {
 }
 
 impl Load {
-    fn begin(stage: &Stage) -> Self {
+    /// So many at a time, fifty times a second at most.
+    fn begin(stage: &Stage, batch: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let writer = stage.broker.writer("syslog-raw");
         let sender = std::thread::spawn(move || {
             let mut number = 0;
             while !asked.load(Ordering::Relaxed) {
-                let batch = number..number + 40;
-                writer.send(batch.map(|number| {
+                writer.send((number..number + batch).map(|number| {
                     let partition = i32::try_from(number).unwrap() % PARTITIONS;
                     Outgoing::of(line(number)).partition(partition)
                 }));
-                number += 40;
+                number += batch;
                 std::thread::sleep(Duration::from_millis(20));
             }
             writer.places()
@@ -304,50 +304,48 @@ impl Load {
         Self { stop, sender }
     }
 
+    /// No more of it. Returns what was sent.
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.sender.join().unwrap().len()
+    }
+
     /// No more of it; everything on the topic must get an answer. Returns the records that have two.
     fn end_and_wait(self, stage: &Stage) -> BTreeSet<Place> {
         std::thread::sleep(Duration::from_secs(2));
-        self.stop.store(true, Ordering::Relaxed);
-        let sent = self.sender.join().unwrap();
+        let sent = self.end();
         let scene = stage.scene();
         let answers = scene.wait_until_answered(PATIENCE);
         assert_all_answered(&answers, &scene.places());
         scene.wait_until_committed(PATIENCE);
         let doubled = duplicates(&answers);
         announce!(
-            "{}: {} records under load, none lost, {} answered twice after the kill",
+            "{}: {sent} records under load, none lost, {} answered twice after the kill",
             stage.runtime.name(),
-            sent.len(),
             doubled.len()
         );
         doubled
     }
 }
 
-/// In the middle of a backlog: what it has read is answered and committed when it ends, and the next one goes on exactly there.
+/// In the middle of its work: what it has read is answered and committed when it ends, and the next one goes on exactly there.
 fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTreeSet<Place>) {
     let scene = stage.scene();
-    let records = |from: usize| {
-        (from..from + 40_000).map(|number| {
-            Outgoing::of(line(number)).partition(i32::try_from(number).unwrap() % PARTITIONS)
-        })
-    };
     let before: i64 = scene.committed().values().sum();
-    // Sent and not yet all acknowledged: it has its hands full.
-    let writer = stage.broker.writer("syslog-raw");
-    writer.send(records(1_000_000));
+    // More than it can have answered at any moment.
+    let load = Load::begin(stage, 400);
+    std::thread::sleep(Duration::from_secs(1));
     // A kubelet keeps the exit status of a container that it restarts, and forgets that of a pod that it removes. So the first is seen
     // here.
     if let Runtime::Kubelet { .. } = stage.runtime {
         signal(seen.pid, "TERM");
         let next = stage.runtime.wait_until_ready(Some(2));
         assert_eq!(next.last_exit, Some(0), "{next:?}");
-        writer.send(records(2_000_000));
     }
     let asked = Instant::now();
     let status = stage.runtime.remove();
     let took = asked.elapsed();
-    let sent = writer.places().len();
+    let sent = load.end();
     assert!(matches!(status, Some(0) | None), "exit status {status:?}");
 
     let committed = scene.committed();
@@ -363,12 +361,16 @@ fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTre
         "answered and not committed: the next one would answer these again"
     );
     assert_eq!(duplicates(&answers), *doubled, "a drain doubles nothing");
-    let done: i64 = committed.values().sum();
+    let done = usize::try_from(committed.values().sum::<i64>() - before).unwrap();
+    assert!(
+        0 < done && done < sent,
+        "it was not stopped in the middle of its work: {done} of {sent}"
+    );
     announce!(
         "{}: asked to stop it ended in {:.1} s, {} of {sent} records answered and committed",
         stage.runtime.name(),
         took.as_secs_f64(),
-        done - before
+        done
     );
 
     stage.runtime.apply(&stage.manifest);
