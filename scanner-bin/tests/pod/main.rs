@@ -333,7 +333,7 @@ fn it_drains_when_it_is_asked_to_stop(stage: &Stage, seen: &Seen, doubled: &BTre
     let scene = stage.scene();
     let before: i64 = scene.committed().values().sum();
     // More than it can have answered at any moment.
-    let load = Load::begin(stage, 400);
+    let load = Load::begin(stage, 100);
     std::thread::sleep(Duration::from_secs(1));
     // A kubelet keeps the exit status of a container that it restarts, and forgets that of a pod that it removes. So the first is seen
     // here.
