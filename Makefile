@@ -75,6 +75,7 @@ test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUND
 chaos: ## replicas and the broker killed, stopped and frozen at random on a real Apache Kafka: SEEDS (20) of 45 s, goes on where it ended
 	@tests/setup test
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) SCANNER_TEST_CHAOS_SEEDS=$(SEEDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test chaos -- --nocapture --test-threads=1
+	SCANNER_TEST_AWAY_SECONDS=60 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test topics -- --nocapture
 
 chaos-mutants: ## build six faults into the scanner and see that seeds of the same schedule find each
 	@tests/setup test

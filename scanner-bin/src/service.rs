@@ -30,6 +30,7 @@ use crate::kafka::egress::{Command, Egress, EgressError};
 use crate::kafka::flow::Budget;
 use crate::kafka::membership::Bell;
 use crate::kafka::memory::Memory;
+use crate::kafka::quota::Quota;
 use crate::kafka::replay::{Reading, Span};
 use crate::kafka::topics;
 use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
@@ -163,6 +164,11 @@ fn read(
         guard,
         wrong: WrongReports::new(config.scan.wrong_dir.clone(), Arc::clone(&watch.metrics)),
         circuit: Circuit::new(Arc::clone(&watch.health)),
+        quota: Quota::new(
+            kafka.dead_letter_limits,
+            Arc::clone(&watch.health),
+            Arc::clone(&watch.metrics),
+        ),
         health: Arc::clone(&watch.health),
         metrics: Arc::clone(&watch.metrics),
     });

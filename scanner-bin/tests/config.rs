@@ -108,6 +108,18 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.dead_letter_topic.clone(),
     },
     Setting {
+        path: "kafka.dead_letters_per_minute",
+        short: "",
+        values: ["1", "0", ""],
+        read: |c| c.kafka.dead_letter_limits.per_minute.to_string(),
+    },
+    Setting {
+        path: "kafka.dead_letter_percent",
+        short: "",
+        values: ["1", "0", ""],
+        read: |c| c.kafka.dead_letter_limits.percent.to_string(),
+    },
+    Setting {
         path: "kafka.emit",
         short: "emit",
         values: ["all", "threats", "all"],
@@ -936,6 +948,10 @@ fn values_that_cannot_work_together_are_refused() {
         (
             "[kafka]\ndead_letter_topic = \"scan-results\"",
             "kafka.dead_letter_topic",
+        ),
+        (
+            "[kafka]\ndead_letter_percent = 101",
+            "kafka.dead_letter_percent",
         ),
         ("[kafka]\ninput_topic = \"a b\"", "kafka.input_topic"),
         ("[kafka]\ngroup = \"\"", "kafka.group"),

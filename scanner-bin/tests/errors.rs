@@ -496,6 +496,24 @@ fn a_commit_that_is_refused_is_made_again_by_the_next_one() {
     }
 }
 
+/// Nothing is committed before the stop, and then the group rebalances.
+#[test]
+fn the_last_commit_is_made_again_when_the_group_refuses_it() {
+    let cluster = cluster(1);
+    fill(&cluster);
+    let mut config = config(&cluster);
+    config.kafka.commit_interval = Duration::from_secs(600);
+    let refusals = [Answer::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS; 3];
+    cluster.request_errors(Api::OffsetCommit, &refusals);
+    let service = Service::start(config);
+    wait_for("everything to be acknowledged", || {
+        service.acknowledged() >= RECORDS as u64
+    });
+    assert_eq!(committed(&cluster, 1), [None]);
+    service.stop();
+    assert_eq!(committed(&cluster, 1), [Some(RECORDS as i64)]);
+}
+
 #[test]
 fn a_member_whose_static_id_went_to_another_ends() {
     let cluster = cluster(1);

@@ -253,17 +253,25 @@ struct Fragile {
 
 impl Fragile {
     fn start(scene: &Scene<'_>) -> Self {
+        Self::start_with(scene, &[])
+    }
+
+    /// With these settings, by the names of their variables.
+    fn start_with(scene: &Scene<'_>, settings: &[(&str, &str)]) -> Self {
         let keep = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let base = keep.path().join("tmp");
         fs::create_dir(&base).unwrap();
-        let mut scanner = scene
+        let mut launch = scene
             .replica("scanner-0")
             .env("SCANNER_SCAN__TMP_DIR", &base)
             // Else most records were clean by proof, whatever libclamav could do.
-            .env("SCANNER_SCAN__PREFILTER", "false")
-            .start();
+            .env("SCANNER_SCAN__PREFILTER", "false");
+        for (name, value) in settings {
+            launch = launch.env(&format!("SCANNER_{name}"), value);
+        }
+        let mut scanner = launch.start();
         scanner.wait_until_ready(PATIENCE);
         let made: Vec<_> = fs::read_dir(&base)
             .unwrap()
@@ -488,6 +496,46 @@ fn errors_in_a_row_stop_consumption_until_scanning_works_again() {
     announce!(
         "records: nothing could be scanned: {BEFORE_IT_STOPS} dead letters, {waiting} records waited in the topic, all of them answered afterwards"
     );
+}
+
+/// Proves: where only some records fail, they fill the dead-letter topic up to the limit and no further. Those above it wait,
+/// readiness says so, and they get their verdict once they can be scanned.
+#[test]
+fn dead_letters_above_the_limit_wait_and_are_scanned_when_that_is_possible() {
+    const LIMIT: f64 = 3.0;
+    let scene = Scene::new(Broker::shared(), "quota", 1);
+    let mut fragile = Fragile::start_with(&scene, &[("KAFKA__DEAD_LETTERS_PER_MINUTE", "3")]);
+    fragile.take_away();
+    // Fewer than it takes to say that nothing can be scanned.
+    let records = [line(0), line(1), line(2), planted()[0].0.clone()];
+    scene.produce(records.map(|payload| Outgoing::of(payload).partition(0)));
+    let reason = wait_for("readiness to fail", PATIENCE, || {
+        let (status, reason) = fragile.ready();
+        (status == 503).then_some(reason)
+    });
+    assert!(
+        reason.contains("kafka.dead_letters_per_minute is 3"),
+        "{reason}"
+    );
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(fragile.scanner.get("/livez").unwrap().0, 200);
+        assert!(fragile.dead_letters() <= LIMIT);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let metrics = fragile.scanner.scrape();
+    assert_eq!(metrics.get("scanner_dlq_limit_tripped_total"), 1.0);
+
+    fragile.give_back();
+    scene.wait_until_answered(PATIENCE);
+    let answers = scene.answers();
+    assert_answered_once(&answers, &scene.places());
+    let statuses: Vec<_> = answers.iter().map(Answer::status).collect();
+    assert_eq!(statuses, ["error", "error", "error", "threat"]);
+    assert_eq!(fragile.dead_letters(), LIMIT);
+    fragile.scanner.terminate();
+    assert_eq!(fragile.scanner.wait(PATIENCE).code(), Some(0));
+    assert_eq!(scene.committed(), scene.broker.ends(&scene.input));
 }
 
 /// Topics of which one takes no record above 20 kB.

@@ -18,6 +18,7 @@ use scanner_bin::config::Config;
 use scanner_bin::kafka::batch::Batch;
 use scanner_bin::kafka::circuit::Circuit;
 use scanner_bin::kafka::consumer::Left;
+use scanner_bin::kafka::quota::Quota;
 use scanner_bin::kafka::work::{Desk, PoolScanning, ScanBatch};
 use scanner_bin::kafka::{Refused, Scanning};
 use scanner_bin::ops::health::Probe;
@@ -90,6 +91,11 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         guard: None,
         wrong: WrongReports::new(None, Arc::clone(&seen.metrics)),
         circuit: Circuit::new(Arc::clone(&seen.health)),
+        quota: Quota::new(
+            config.kafka.dead_letter_limits,
+            Arc::clone(&seen.health),
+            Arc::clone(&seen.metrics),
+        ),
         health: Arc::clone(&seen.health),
         metrics: Arc::clone(&seen.metrics),
     });

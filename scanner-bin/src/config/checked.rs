@@ -18,6 +18,7 @@ use super::properties::{Properties, protected};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
+use crate::kafka::quota;
 
 /// The smallest share of fetch memory in which a partition can be held to it, in bytes: producers send a megabyte in a batch, which
 /// cannot be fetched in parts.
@@ -146,6 +147,8 @@ pub struct KafkaConfig {
     pub output_topic: String,
     /// Topic for records that could not be judged.
     pub dead_letter_topic: String,
+    /// How many records of a minute may become dead letters.
+    pub dead_letter_limits: quota::Limits,
     /// Create topics that are missing at start.
     pub create_topics: bool,
     /// Which results are written.
@@ -200,6 +203,10 @@ impl Default for KafkaConfig {
             input_topic: "syslog-raw".to_owned(),
             output_topic: "scan-results".to_owned(),
             dead_letter_topic: "scan-results-dlq".to_owned(),
+            dead_letter_limits: quota::Limits {
+                per_minute: 1_000,
+                percent: 10,
+            },
             create_topics: false,
             emit: Emit::All,
             result_key: ResultKey::Input,
@@ -423,6 +430,14 @@ impl Check<'_> {
             input_topic: raw.input_topic.unwrap_or(default.input_topic),
             output_topic: raw.output_topic.unwrap_or(default.output_topic),
             dead_letter_topic: raw.dead_letter_topic.unwrap_or(default.dead_letter_topic),
+            dead_letter_limits: quota::Limits {
+                per_minute: raw
+                    .dead_letters_per_minute
+                    .unwrap_or(default.dead_letter_limits.per_minute),
+                percent: raw
+                    .dead_letter_percent
+                    .unwrap_or(default.dead_letter_limits.percent),
+            },
             create_topics: raw.create_topics.unwrap_or(default.create_topics),
             emit: raw.emit.unwrap_or(default.emit),
             result_key: raw.result_key.unwrap_or(default.result_key),
@@ -514,6 +529,12 @@ impl Check<'_> {
             "kafka.inflight_messages_per_partition",
             || "0".to_owned(),
             "set 1 or more",
+        );
+        self.require(
+            kafka.dead_letter_limits.percent <= 100,
+            "kafka.dead_letter_percent",
+            || format!("{} is more than all", kafka.dead_letter_limits.percent),
+            "set 0 (no limit) to 100",
         );
         for name in kafka.properties.keys() {
             self.require(

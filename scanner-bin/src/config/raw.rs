@@ -27,6 +27,8 @@ pub(super) struct RawKafka {
     pub(super) input_topic: Option<String>,
     pub(super) output_topic: Option<String>,
     pub(super) dead_letter_topic: Option<String>,
+    pub(super) dead_letters_per_minute: Option<u32>,
+    pub(super) dead_letter_percent: Option<u32>,
     pub(super) create_topics: Option<bool>,
     pub(super) emit: Option<Emit>,
     pub(super) result_key: Option<ResultKey>,

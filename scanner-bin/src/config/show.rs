@@ -89,6 +89,8 @@ impl From<&KafkaConfig> for RawKafka {
             input_topic: Some(kafka.input_topic.clone()),
             output_topic: Some(kafka.output_topic.clone()),
             dead_letter_topic: Some(kafka.dead_letter_topic.clone()),
+            dead_letters_per_minute: Some(kafka.dead_letter_limits.per_minute),
+            dead_letter_percent: Some(kafka.dead_letter_limits.percent),
             create_topics: Some(kafka.create_topics),
             emit: Some(kafka.emit),
             result_key: Some(kafka.result_key),

@@ -20,6 +20,8 @@ pub struct Answers {
     crash: Option<String>,
     bytes: Vec<u8>,
     answers: Vec<Answer>,
+    /// See [`Batch::through`](super::batch::Batch::through).
+    through: Option<i64>,
     in_flight: InFlight,
 }
 
@@ -39,6 +41,7 @@ struct Answer {
 pub struct AnswersBuilder {
     bytes: Vec<u8>,
     answers: Vec<Answer>,
+    through: Option<i64>,
 }
 
 impl AnswersBuilder {
@@ -47,7 +50,13 @@ impl AnswersBuilder {
         AnswersBuilder {
             bytes: Vec::new(),
             answers: Vec::with_capacity(records),
+            through: None,
         }
+    }
+
+    /// Behind the last record there are none before this offset.
+    pub fn through(&mut self, offset: Option<i64>) {
+        self.through = offset;
     }
 
     /// Answers a record with the result that `encode` appends to the buffer. What `encode` returns
@@ -109,6 +118,7 @@ impl AnswersBuilder {
             crash: None,
             bytes: self.bytes,
             answers: self.answers,
+            through: self.through.filter(|_| complete),
             in_flight,
         }
     }
@@ -125,6 +135,7 @@ impl Answers {
             crash,
             bytes: Vec::new(),
             answers: Vec::new(),
+            through: None,
             in_flight,
         }
     }
@@ -171,6 +182,10 @@ impl Answers {
                 item,
             });
         }
+        entries.extend(self.through.map(|offset| Entry {
+            next_offset: Some(offset),
+            item: None,
+        }));
         entries
     }
 }

@@ -51,10 +51,23 @@ pub struct Batch {
     seq: u64,
     bytes: Vec<u8>,
     places: Vec<Place>,
+    through: Option<i64>,
     in_flight: InFlight,
 }
 
 impl Batch {
+    /// No records: only that there are none before this offset, behind those of the batches before. It goes through workers and
+    /// ring like any other, so the watermark reaches the offset in turn.
+    pub fn gap(flow: &Arc<Flow>, seq: u64, through: i64) -> Batch {
+        Batch {
+            seq,
+            bytes: Vec::new(),
+            places: Vec::new(),
+            through: Some(through),
+            in_flight: flow.admit(0, 0),
+        }
+    }
+
     /// The lease under which the records were received.
     pub fn lease(&self) -> Lease {
         self.flow().lease()
@@ -73,6 +86,11 @@ impl Batch {
     /// False once nobody wants the batch any more.
     pub fn is_live(&self) -> bool {
         self.flow().is_live()
+    }
+
+    /// The offset that may be committed when everything up to this batch is answered, where that is not the one after its last record.
+    pub fn through(&self) -> Option<i64> {
+        self.through
     }
 
     /// Number of records.
@@ -164,6 +182,7 @@ impl BatchBuilder {
             seq,
             bytes,
             places,
+            through: None,
             in_flight,
         }
     }

@@ -71,6 +71,22 @@ pub enum PollError {
     /// The group refused this member for good, for example because another one has its static id.
     #[error("the consumer group refused this member for good: {0}")]
     Fatal(#[source] KafkaError),
+    /// The group has forgotten what it had committed, as it does when a topic is deleted. librdkafka would go on in the middle of another one
+    /// of the same name.
+    #[error(
+        "topic {topic} was deleted: group {group} had committed offset {offset} of its partition {partition}, and has no offset now; nothing is \
+         read any more. Start the service again: it reads the topic that has the name now from the start"
+    )]
+    Forgotten {
+        /// The input topic.
+        topic: String,
+        /// The consumer group.
+        group: String,
+        /// A partition.
+        partition: i32,
+        /// What was committed of it.
+        offset: i64,
+    },
     /// librdkafka did not accept the answer to a rebalance.
     #[error("a rebalance could not be answered ({kind}): {error}")]
     Rebalance {
@@ -190,11 +206,7 @@ impl<S: Scanning> PollLoop<S> {
     ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors, Arc::clone(&wiring.metrics));
-        let mut settings = consumer_config(config);
-        if let Reading::Spans(_) = reading {
-            settings.set("enable.partition.eof", "true");
-        }
-        let consumer: BaseConsumer<GroupContext> = settings
+        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
             .create_with_context(context)
             .map_err(PollError::Create)?;
         if let Reading::Group = reading {
@@ -327,6 +339,15 @@ impl<S: Scanning> PollLoop<S> {
                 partition.committed = Some(offset);
             }
         }
+        if let Some((partition, offset)) = self.committer.forgotten() {
+            let (topic, group) = (&self.config.input_topic, &self.config.group);
+            return Err(PollError::Forgotten {
+                topic: topic.clone(),
+                group: group.clone(),
+                partition,
+                offset,
+            });
+        }
         Ok(taken)
     }
 
@@ -389,7 +410,8 @@ impl<S: Scanning> PollLoop<S> {
             let Some(partition) = self.partitions.get_mut(&id).filter(|p| p.flow.is_live()) else {
                 continue;
             };
-            let turn = partition.turn(&self.wiring.scanning, may_take, &mut self.watch);
+            let end_met = || self.consumer.context().end_met();
+            let turn = partition.turn(&self.wiring.scanning, may_take, end_met, &mut self.watch);
             self.watch.partition(id, turn.records);
             turns.taken += turn.records;
             errors.extend(turn.error);
@@ -601,6 +623,7 @@ fn consumer_config(config: &KafkaConfig) -> ClientConfig {
         )
         .set("queued.min.messages", share.queued_records.to_string())
         .set("fetch.message.max.bytes", share.fetch_bytes.to_string())
+        .set("enable.partition.eof", "true")
         .set("statistics.interval.ms", "5000");
     if config.group_protocol != GroupProtocol::Classic {
         // What the members agreed on is the broker's business then, and librdkafka refuses to be told.

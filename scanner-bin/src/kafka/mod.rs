@@ -23,6 +23,7 @@ pub mod memory;
 mod nudge;
 mod partition;
 mod producer;
+pub mod quota;
 mod rebalance;
 pub mod replay;
 pub mod sequencer;

@@ -81,11 +81,13 @@ impl Partition {
         self.span.as_ref().is_some_and(Span::is_through)
     }
 
-    /// Hands closed batches over, then takes a few records if `may_take` still allows it. `watch` gets to see their keys.
+    /// Hands closed batches over, then takes a few records if `may_take` still allows it. `end_met` knows where the end is that a poll
+    /// has just met; `watch` gets to see the keys.
     pub(super) fn turn(
         &mut self,
         scanning: &impl Scanning,
         may_take: impl FnOnce(&Flow) -> bool,
+        end_met: impl Fn() -> Option<i64>,
         watch: &mut skew::Watch,
     ) -> Turn {
         let mut turn = Turn {
@@ -140,9 +142,13 @@ impl Partition {
                         }
                     }
                 }
-                // Told only where there is a span: what is missing before its end is no record.
+                // What is missing before the end of a span is no record.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.span.iter().for_each(Span::end);
+                    // Everything before it has been taken: the queue is in order.
+                    if let Some(end) = end_met() {
+                        self.pass_gap(end);
+                    }
                     is_dry = true;
                     break;
                 }
@@ -210,6 +216,18 @@ impl Partition {
         self.next_seq -= self.ready.len() as u64;
         self.ready.clear();
         self.next_seq
+    }
+
+    /// Compaction and transactions leave offsets without a record. At the end of a partition no record follows that would take the
+    /// watermark past them, so the end itself does.
+    fn pass_gap(&mut self, end: i64) {
+        if self.span.is_none() && end > self.position.or(self.committed).unwrap_or_default() {
+            self.close_batch();
+            self.position = Some(end);
+            self.ready
+                .push_back(Batch::gap(&self.flow, self.next_seq, end));
+            self.next_seq += 1;
+        }
     }
 
     /// The offset to commit, if there is a new one.

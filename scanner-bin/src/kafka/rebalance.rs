@@ -7,7 +7,7 @@
 //! ever, so [`GroupContext::close`] makes the handler answer at once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::client;
 use crate::ops::metrics::Metrics;
@@ -92,6 +92,8 @@ pub(super) struct GroupContext {
     closing: AtomicBool,
     events: Mutex<VecDeque<Event>>,
     ends: Mutex<HashMap<i32, Ends>>,
+    /// Offset of the end that a poll has just met; negative if unknown.
+    end_met: AtomicI64,
     /// Records that arrived, by the last statistics.
     received: Mutex<HashMap<i32, u64>>,
     errors: client::Errors,
@@ -106,6 +108,7 @@ impl GroupContext {
             closing: AtomicBool::new(false),
             events: Mutex::default(),
             ends: Mutex::default(),
+            end_met: AtomicI64::new(-1),
             received: Mutex::default(),
             errors,
             metrics,
@@ -130,6 +133,11 @@ impl GroupContext {
         lock(&self.ends).get(&partition).copied()
     }
 
+    /// Where the partition ends whose end the last poll has met.
+    pub(super) fn end_met(&self) -> Option<i64> {
+        Some(self.end_met.swap(-1, Ordering::Relaxed)).filter(|end| *end >= 0)
+    }
+
     /// From now on rebalances are answered where they happen. Answers those that wait.
     pub(super) fn close(&self, consumer: &BaseConsumer<GroupContext>) {
         self.closing.store(true, Ordering::Release);
@@ -137,6 +145,13 @@ impl GroupContext {
             report(event.answer(consumer));
         }
     }
+}
+
+/// The offset in librdkafka's words for the end of a partition. rdkafka passes on nothing else that holds it; without it, offsets behind
+/// the last record are not committed.
+fn offset_in(reason: &str) -> Option<i64> {
+    let (_, after) = reason.split_once("end of partition at offset ")?;
+    after.split([' ', ',', ')']).next()?.parse().ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -157,6 +172,11 @@ impl ClientContext for GroupContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.serve();
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            let end = offset_in(reason).unwrap_or(-1);
+            self.end_met.store(end, Ordering::Relaxed);
+            return;
+        }
         self.errors.note("consumer", &error, reason);
     }
 

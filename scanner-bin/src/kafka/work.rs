@@ -26,10 +26,11 @@ use super::circuit::Circuit;
 use super::crash_guard::{CrashGuard, Note};
 use super::dead_letter::{DeadLetter, Reason};
 use super::flow::Flow;
+use super::quota::Quota;
 use super::{Refused, Scanning};
 use crate::config::{Emit, ResultKey};
 use crate::log;
-use crate::ops::health::Health;
+use crate::ops::health::{Health, Working};
 use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, ReasonLabel};
 use crate::result::{
     self, ClamavState, DbMode, EngineState, Outcome, RulesState, ScanContext, Status,
@@ -66,6 +67,8 @@ pub struct Desk {
     pub wrong: WrongReports,
     /// Stops everything when nothing can be scanned.
     pub circuit: Circuit,
+    /// Stops everything when too much becomes a dead letter.
+    pub quota: Quota,
     /// Signs of life.
     pub health: Arc<Health>,
     /// Metrics.
@@ -105,12 +108,15 @@ impl Work for ScanBatch {
             let hand = Hand {
                 batch: &batch,
                 note: note.as_ref(),
+                working: &working,
             };
             is_complete =
                 batch.is_live() && desk.answer(&hand, &record, worker, &engines, &mut answers);
         }
         drop(records);
+        desk.quota.answered(batch.len());
         desk.wrong.look(worker.detector());
+        answers.through(batch.through());
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
     }
 
@@ -123,6 +129,15 @@ impl Work for ScanBatch {
 struct Hand<'b> {
     batch: &'b Batch,
     note: Option<&'b Note<'b>>,
+    working: &'b Working<'b>,
+}
+
+impl Hand<'_> {
+    /// Whether the answer is still wanted. A worker that waits for it to be possible is alive.
+    fn is_wanted(&self) -> bool {
+        self.working.next();
+        self.batch.is_live()
+    }
 }
 
 /// A record that could not be judged.
@@ -208,6 +223,13 @@ impl Desk {
             Ok(_) => Judged::NotScanned,
             Err(_) => Judged::failed(Reason::Panic, "the parser panicked"),
         };
+        if let Judged::Failed(failure) = judged {
+            let message = parsed.as_ref().ok();
+            judged = match self.give_up(hand, record.offset, message, worker, failure) {
+                Some(judged) => judged,
+                None => return false,
+            };
+        }
         let mut message = parsed.unwrap_or_else(|_| self.parser.parse(b""));
         let context = ScanContext {
             instance: &self.instance,
@@ -281,27 +303,17 @@ impl Desk {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> Option<Result<Report, Box<Failure>>> {
-        let Hand { batch, note } = *hand;
-        // Whoever is killed while it only waits was not brought down by a record.
-        let idle = || note.map_or((), Note::clear);
         loop {
-            if self.circuit.is_open() {
-                idle();
-                if !self.circuit.wait(worker, || batch.is_live()) {
-                    return None;
-                }
+            if self.circuit.is_open() && !self.circuit.wait(worker, || hand.is_wanted()) {
+                return None;
             }
             let mut repeats = 0;
             let failure = loop {
-                if let Some(note) = note {
-                    note.scanning(batch.lease().partition, offset);
-                }
-                let failure = match self.try_scan(message, worker) {
+                let failure = match self.try_scan(hand, offset, message, worker) {
                     Ok(report) => return Some(Ok(report)),
                     Err(failure) => failure,
                 };
-                idle();
-                if !batch.is_live() {
+                if !hand.batch.is_live() {
                     return None;
                 }
                 if repeats == self.retries {
@@ -317,7 +329,52 @@ impl Desk {
         }
     }
 
-    fn try_scan(&self, message: &Message<'_>, worker: &mut Worker) -> Result<Report, Box<Failure>> {
+    /// Lets a record become a dead letter once there may be one more. Until then it is tried again from time to time, if it could be
+    /// read: what was wrong may be mended. `None` if the lease ended first.
+    fn give_up(
+        &self,
+        hand: &Hand<'_>,
+        offset: i64,
+        message: Option<&Message<'_>>,
+        worker: &mut Worker,
+        failure: Box<Failure>,
+    ) -> Option<Judged> {
+        let message = message.filter(|_| failure.reason != Reason::CrashSuspect);
+        while !self.quota.admit() {
+            if !self.quota.wait(|| hand.is_wanted()) {
+                return None;
+            }
+            let again = message.map(|message| self.try_scan(hand, offset, message, worker));
+            if let Some(Ok(report)) = again {
+                return Some(Judged::Scanned(report));
+            }
+        }
+        Some(Judged::Failed(failure))
+    }
+
+    fn try_scan(
+        &self,
+        hand: &Hand<'_>,
+        offset: i64,
+        message: &Message<'_>,
+        worker: &mut Worker,
+    ) -> Result<Report, Box<Failure>> {
+        if let Some(note) = hand.note {
+            note.scanning(hand.batch.lease().partition, offset);
+        }
+        let outcome = self.scan_once(message, worker);
+        // Whoever is killed while it only waits was not brought down by a record. The next record writes over a note of success.
+        if let (Some(note), Err(_)) = (hand.note, &outcome) {
+            note.clear();
+        }
+        outcome
+    }
+
+    fn scan_once(
+        &self,
+        message: &Message<'_>,
+        worker: &mut Worker,
+    ) -> Result<Report, Box<Failure>> {
         let report = match worker.scan(|scanner| scanner.scan_message(message, &Request::new())) {
             Ok(report) => report,
             Err(error) => {
@@ -452,6 +509,7 @@ impl Scanning for PoolScanning {
     }
 
     fn measure(&self, metrics: &Metrics) {
+        self.desk.quota.look();
         metrics.pool(&self.pool.stats());
     }
 }

@@ -32,6 +32,8 @@ pub enum Check {
     Producer,
     /// Scans do not fail one after the other.
     Scans,
+    /// Not too many records become dead letters.
+    DeadLetters,
     /// The service is not about to stop.
     Running,
     /// The signatures in use are those of the files; if not, the answer says so and stays ready.
@@ -39,7 +41,7 @@ pub enum Check {
 }
 
 /// Every check: its name in the answer, what it says before anybody passed or failed it.
-const CHECKS: [(Check, &str, Result<(), &str>); 9] = [
+const CHECKS: [(Check, &str, Result<(), &str>); 10] = [
     (
         Check::Engine,
         "engine",
@@ -63,6 +65,7 @@ const CHECKS: [(Check, &str, Result<(), &str>); 9] = [
     ),
     (Check::Producer, "producer", Ok(())),
     (Check::Scans, "scans", Ok(())),
+    (Check::DeadLetters, "dead_letters", Ok(())),
     (Check::Running, "running", Ok(())),
     (Check::Database, "database", Ok(())),
 ];
@@ -74,6 +77,7 @@ const READY: &[Check] = &[
     Check::InputTopic,
     Check::Producer,
     Check::Scans,
+    Check::DeadLetters,
     Check::Running,
     Check::Database,
 ];

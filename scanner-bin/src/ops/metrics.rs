@@ -266,6 +266,8 @@ catalogue! {
     results_truncated: Family<KindLabel, Counter> = plain, "results_truncated_total", ["kind"];
     /// Records written to the dead-letter topic, by reason.
     dlq_produced: Family<ReasonLabel, Counter> = plain, "dlq_produced_total", ["reason"];
+    /// Times that too much became a dead letter, and reading waited.
+    dlq_limit_tripped: Counter = plain, "dlq_limit_tripped_total", [""];
 
     /// 1; the label tells which signatures are loaded.
     signature_db_info: Family<VersionLabel, Gauge> = plain, "signature_db_info", ["version"];

@@ -16,9 +16,17 @@ use crate::support::scene::Scene;
 
 /// How long a replica that was asked to stop may take.
 const STOP: Duration = Duration::from_secs(90);
+/// In those behind it the broker gives out the partitions (KIP-848).
+const CLASSIC_SEEDS: u64 = 50;
 /// After the broker is back, clients need a moment to find it, and members may find that they are none any more.
 const AFTER_FREEZE_MS: i64 = 3_000;
 const AFTER_BOUNCE_MS: i64 = 8_000;
+
+/// What a replica says it has in flight is not older.
+const ACCOUNT_AGE: Duration = Duration::from_millis(1_200);
+/// How often the broker is stopped at most until it owes an answer, and how long it may run in between.
+const FREEZES: u32 = 20;
+const BETWEEN_FREEZES: Duration = Duration::from_millis(330);
 
 /// Time between two questions to a replica.
 const PROBE: Duration = Duration::from_millis(300);
@@ -158,7 +166,9 @@ impl<'s> Cast<'s> {
                 "SCANNER_KAFKA__COMMIT_INTERVAL",
                 ["100ms", "1s", "300ms"][seed / 2 % 3],
             );
-        if seed.is_multiple_of(5) {
+        if self.setup.seed > CLASSIC_SEEDS {
+            launch = launch.env("SCANNER_KAFKA__GROUP_PROTOCOL", "consumer-anyway");
+        } else if seed.is_multiple_of(5) {
             launch = launch.flag("--property", "partition.assignment.strategy=range");
         }
         if let Some(fault) = &self.setup.fault {
@@ -226,18 +236,40 @@ impl<'s> Cast<'s> {
                     self.stop(replica, asleep);
                 }
             }
-            Step::Freeze(length) => {
-                if self.broker_is == BrokerIs::Up {
-                    self.count("freeze");
-                    self.say(&format!("SIGSTOP of the broker for {length:.1?}"));
-                    self.scene.broker.freeze();
-                    let since_ms = now_ms();
-                    self.broker_is = BrokerIs::Frozen { since_ms };
-                    self.later.push((Instant::now() + length, Later::Thaw));
-                }
-            }
+            Step::Freeze(length) => self.freeze(length, false),
+            Step::FreezeInDebt(length) => self.freeze(length, true),
             Step::Crash | Step::Bounce => self.bounce(step, threads),
         }
+    }
+
+    /// Between two bursts the broker may owe nobody an answer; `in_debt` tries until it does.
+    fn freeze(&mut self, length: Duration, in_debt: bool) {
+        if self.broker_is != BrokerIs::Up {
+            return;
+        }
+        self.count("freeze");
+        let since_ms = now_ms();
+        self.broker_is = BrokerIs::Frozen { since_ms };
+        self.scene.broker.freeze();
+        let mut tries = 1;
+        while in_debt && !self.is_owed() && tries < FREEZES {
+            self.scene.broker.thaw();
+            std::thread::sleep(BETWEEN_FREEZES);
+            self.scene.broker.freeze();
+            tries += 1;
+        }
+        self.say(&format!(
+            "SIGSTOP of the broker for {length:.1?} (try {tries})"
+        ));
+        self.later.push((Instant::now() + length, Later::Thaw));
+    }
+
+    /// Whether a replica still waits when its account is surely of the time since the broker stopped.
+    fn is_owed(&mut self) -> bool {
+        std::thread::sleep(ACCOUNT_AGE);
+        self.running()
+            .filter_map(|scanner| InFlight::of(scanner))
+            .any(|of| of.records + of.sends > 0)
     }
 
     /// The busiest is who runs and has most in flight, by its own account.

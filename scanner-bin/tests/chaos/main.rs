@@ -165,7 +165,7 @@ fn scenarios() -> Vec<Scenario> {
     vec![
         one(
             "broker silent for 20 s",
-            Step::Freeze(seconds(20)),
+            Step::FreezeInDebt(seconds(20)),
             27,
             Some("producer"),
         ),

@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Stop { who: Who, asleep: Duration },
     /// SIGSTOP and SIGCONT of the broker.
     Freeze(Duration),
+    /// The same, at a moment when it has not yet confirmed what a replica sent.
+    FreezeInDebt(Duration),
     /// SIGKILL of the broker, which is started again at once.
     Crash,
     /// SIGTERM of the broker, which is started again at once.

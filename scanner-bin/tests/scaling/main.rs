@@ -28,7 +28,7 @@ use std::time::Duration;
 use cgroup::Controller;
 use course::{SetAtTheEnd, fill, measure};
 use replicas::{Measuring, even};
-use report::{LEAST_SPEEDUP, Run};
+use report::{LEAST_SPEEDUP, LONGEST_STALL_MS, Run};
 use support::broker::Broker;
 use support::scene::{LARGE, Scene};
 use support::{announce, corpus, data, workspace};
@@ -134,7 +134,8 @@ fn publish(run: &Run, out: &Path) -> Run {
 }
 
 /// Proves: replicas share the partitions 6, 3+3, 2+2+2 as they join; the partitions of a killed one are taken over, and no
-/// record is without its result. With `make scaling`: three replicas do at least 2.8 times what one does.
+/// record is without its result. With `make scaling`: three replicas do at least 2.8 times what one does, and partitions that stay where they
+/// are have results again within half a second of any other's move.
 #[test]
 fn replicas_share_the_work_and_three_do_almost_three_times_as_much() {
     let seconds = std::env::var("SCANNER_TEST_SCALING_SECONDS").ok();
@@ -191,6 +192,14 @@ fn replicas_share_the_work_and_three_do_almost_three_times_as_much() {
     }
     announce!("{}see {}", run.markdown(), out.display());
     assert!(run.void.is_empty(), "the run is void: {:?}", run.void);
+    for join in &run.joins {
+        assert!(
+            join.stayed_ms <= LONGEST_STALL_MS,
+            "partitions that stayed with their replica had no results for {} ms when replica {} joined",
+            join.stayed_ms,
+            join.replicas
+        );
+    }
     let speedup = run.speedup(&run.steps[REPLICAS - 1]);
     assert!(
         speedup >= LEAST_SPEEDUP,

@@ -10,6 +10,8 @@ pub const LEAST_USED: f64 = 0.9;
 pub const LEAST_IDLE: f64 = 0.1;
 /// The least that three replicas have to do of what one does.
 pub const LEAST_SPEEDUP: f64 = 2.8;
+/// Without results of partitions that stay with their replica while others move.
+pub const LONGEST_STALL_MS: i64 = 500;
 
 /// Everything that is known of a run; `scaling.json` is this.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

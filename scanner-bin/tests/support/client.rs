@@ -124,13 +124,7 @@ impl Broker {
         }
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        for created in runtime
-            .block_on(admin.create_topics([&topic], &options))
-            .unwrap()
-        {
+        for created in block_on(admin.create_topics([&topic], &options)).unwrap() {
             created.expect("the topic was not created");
         }
         super::wait_for(
@@ -146,6 +140,20 @@ impl Broker {
                 (i32::try_from(led).unwrap() == partitions).then_some(())
             },
         );
+    }
+
+    /// Deletes a topic of the real broker, and waits until nobody knows it.
+    pub fn delete_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        for answer in block_on(admin.delete_topics(&[name], &options)).unwrap() {
+            answer.expect("the topic was not deleted");
+        }
+        super::wait_for("a deleted topic to be gone", PATIENCE, || {
+            let metadata = admin.inner().fetch_metadata(None, PATIENCE).ok()?;
+            let is_there = metadata.topics().iter().any(|topic| topic.name() == name);
+            (!is_there).then_some(())
+        });
     }
 
     /// Produce, wait until every record is acknowledged, and say where each one went, in the order given.
@@ -422,6 +430,12 @@ impl Watcher {
         }
         Some((offsets, ends))
     }
+}
+
+/// The client's administrator is asynchronous; nothing else here is.
+fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(answer)
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> impl Iterator<Item = i32> + use<> {

@@ -1,7 +1,7 @@
 //! MD5 of several texts side by side.
 //!
 //! Each step of MD5 waits for the one before it, and a processor could do several at a time. So it is given several texts: two, in
-//! [`pair`], for a single message as it is and normalised; or sixteen, in the vectors of the crate `wide`, in [`lanes`]. The algorithm is
+//! [`pair`], for a single message as it is and normalised; or sixteen, in vectors, in [`lanes`]. The algorithm is
 //! RFC 1321's, and its steps stand here once for both. The crate `md-5` is the twin in the tests, and used where there is one text alone.
 
 mod lanes;
@@ -9,7 +9,7 @@ mod pair;
 
 use std::ops::{BitAnd, BitOr, BitXor, Not};
 
-use wide::u32x4;
+use fearless_simd::{Simd, u32x16};
 
 pub(super) use lanes::each;
 pub(super) use pair::pair;
@@ -164,15 +164,15 @@ impl<'t> Padded<'t> {
 trait Word:
     Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
 {
-    fn of(constant: u32) -> Self;
+    fn plus_constant(self, constant: u32) -> Self;
     fn plus(self, other: Self) -> Self;
     fn rotated<const LEFT: u32>(self) -> Self;
 }
 
 impl Word for u32 {
     #[inline(always)]
-    fn of(constant: u32) -> u32 {
-        constant
+    fn plus_constant(self, constant: u32) -> u32 {
+        self.wrapping_add(constant)
     }
 
     #[inline(always)]
@@ -186,19 +186,20 @@ impl Word for u32 {
     }
 }
 
-impl Word for u32x4 {
+/// Its sums wrap.
+impl<S: Simd> Word for u32x16<S> {
     #[inline(always)]
-    fn of(constant: u32) -> u32x4 {
-        u32x4::splat(constant)
+    fn plus_constant(self, constant: u32) -> u32x16<S> {
+        self + constant
     }
 
     #[inline(always)]
-    fn plus(self, other: u32x4) -> u32x4 {
+    fn plus(self, other: u32x16<S>) -> u32x16<S> {
         self + other
     }
 
     #[inline(always)]
-    fn rotated<const LEFT: u32>(self) -> u32x4 {
+    fn rotated<const LEFT: u32>(self) -> u32x16<S> {
         self << LEFT | self >> (32 - LEFT)
     }
 }
@@ -233,7 +234,10 @@ fn compress<W: Word, const N: usize>(states: &mut [[W; 4]; N], blocks: &[[W; WOR
             for (state, block) in work.iter_mut().zip(blocks) {
                 let (a, b, c, d) = (state[$a], state[$b], state[$c], state[$d]);
                 // `b` is what the step before has just made: all that does not take it comes first.
-                let sum = a.plus(block[$word]).plus(W::of($sine)).plus($mix(b, c, d));
+                let sum = a
+                    .plus(block[$word])
+                    .plus_constant($sine)
+                    .plus($mix(b, c, d));
                 state[$a] = b.plus(sum.rotated::<$rotation>());
             }
         };

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::{LAST_COMMIT, Left, PollError, PollLoop, SHORT_PARK, command};
 use crate::kafka::Scanning;
+use crate::kafka::commit::Mode;
 use crate::kafka::egress::Command;
 use crate::ops::health::Check;
 
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(5);
+/// Time between two tries of the last commit.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 impl<S: Scanning> PollLoop<S> {
     /// The orderly stop: everything taken is answered, or given up when its time is over.
@@ -55,18 +58,21 @@ impl<S: Scanning> PollLoop<S> {
     /// Commits what is answered. True if nothing is left to commit.
     fn last_commit(&mut self) -> Result<bool, PollError> {
         let until = Instant::now() + LAST_COMMIT;
+        let mut next_try = Instant::now();
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
         while Instant::now() < until {
-            let offsets = self.to_commit(&owned);
-            if self.committer.is_idle() {
+            if self.committer.is_idle() && self.handover.is_none() {
+                let offsets = self.to_commit(&owned);
                 if offsets.is_empty() {
                     return Ok(true);
                 }
-                if !self.last_try(offsets) {
-                    return Ok(false);
+                if next_try <= Instant::now() {
+                    self.committer.commit(offsets, Mode::Sync);
+                    next_try = Instant::now() + TRY_AGAIN;
                 }
             }
-            self.serve()?;
+            // A group that rebalances refuses commits until it has our answer.
+            self.round()?;
             thread::park_timeout(SHORT_PARK);
         }
         Ok(false)
