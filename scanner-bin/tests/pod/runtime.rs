@@ -120,8 +120,8 @@ impl Runtime {
         }
     }
 
-    /// Wait until the runtime says that the pod is ready, after so many restarts. `None`: whatever their number, for a kubelet that is given a pod again
-    /// goes on counting if it has not forgotten it.
+    /// Wait until the runtime says that the pod is ready, after so many restarts. `None`: whatever their number, for a kubelet that is
+    /// given a pod again goes on counting if it has not forgotten it.
     pub fn wait_until_ready(&self, restarts: Option<u64>) -> Seen {
         let what = format!("{}: a ready pod after {restarts:?} restarts", self.name());
         wait_for(&what, Duration::from_secs(180), || {
@@ -136,8 +136,8 @@ impl Runtime {
         })
     }
 
-    /// The liveness probe as podman runs it, which takes systemd for its times. Not before the pod is ready, and not often: some failures in a row end
-    /// the container. A kubelet runs it by itself, and a pod that is ready has passed.
+    /// The liveness probe as podman runs it, which takes systemd for its times. Not before the pod is ready, and not often: some
+    /// failures in a row end the container. A kubelet runs it by itself, and a pod that is ready has passed.
     pub fn is_live(&self) -> bool {
         let Self::Podman { program, .. } = self else {
             return true;
@@ -175,7 +175,8 @@ impl Runtime {
                 None
             }
             Self::Podman { program, .. } => {
-                // The container alone and first: podman 4 would take the pod's network from under a drain, and kill after 10 s whatever the file says.
+                // The container alone and first: podman 4 would take the pod's network from under a drain, and kill after 10 s whatever
+                // the file says.
                 run(Command::new(program).args(["stop", "--time", "60", "scanner-scanner"]));
                 let container = inspect(program, "scanner-scanner").unwrap();
                 run(Command::new(program).args(["pod", "rm", "--force", "scanner"]));
