@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter soak scaling fuzz fuzz-plant bench lint setup
+	compare-prefilter soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -38,6 +38,8 @@ MUTANT_MESSAGES ?= 400000
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= message views rules config signatures gate
 FUZZ_FLAGS ?=
+# For `make image`: a directory of signatures to bake in.
+DB ?=
 
 help: ## this list
 	@echo 'usage: make TARGET'
@@ -49,6 +51,18 @@ build: ## release build: leaves target/release/scanner-bin
 
 demo: build ## the main job on an embedded broker, no Kafka and no database needed
 	target/release/scanner-bin demo $(ARGS)
+
+image: ## container image without a container engine: leaves target/image/out, says size and digest; DB=DIR bakes signatures in
+	@tests/setup image
+	@CARGO='$(CARGO)' DB='$(DB)' deploy/image/build
+
+image-twice: ## the image of HEAD, built from nothing in two directories: the same digest; a quarter of an hour
+	@tests/setup image
+	@CARGO='$(CARGO)' deploy/image/twice
+
+pod-test: ## deploy/pod.yaml under a real kubelet and under podman, beside a real Apache Kafka (needs root)
+	@tests/setup pod
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/pod
 
 test: ## all tests, on a real Apache Kafka
 	@tests/setup test

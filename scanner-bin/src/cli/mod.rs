@@ -9,6 +9,7 @@ pub mod explain;
 mod format;
 mod lines;
 pub mod man;
+pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod scan;
@@ -27,8 +28,7 @@ use crate::escape::Escaped;
 #[derive(Debug, Parser)]
 #[command(name = "scanner-bin", version, max_term_width = 100)]
 #[command(after_help = "\
-Examples: ('scanner-bin COMMAND --help' says more)
-  scanner-bin demo
+Examples: scanner-bin demo ('scanner-bin COMMAND --help' says more)
   scanner-bin run --brokers kafka:9092 --database /var/lib/clamav
   scanner-bin scan -r /srv/uploads")]
 pub struct Cli {
@@ -69,6 +69,8 @@ Exit status: 0 if every record was answered, 3 if it was stopped before, 2 if it
     Config(config::ConfigCommand),
     /// Show the whole service at work on an embedded broker, and prove what it found
     Demo(demo::DemoArgs),
+    /// Ask a running service one of its probes, for supervisors that do it by a program
+    Probe(probe::ProbeArgs),
     /// Print what makes a shell complete the commands and flags of this program
     Completions(completions::CompletionsArgs),
     /// Write the manual pages into a directory
@@ -86,6 +88,7 @@ impl Cli {
             Command::Db(command) => db::run(&command),
             Command::Config(command) => config::run(&command),
             Command::Demo(args) => demo::run(&args),
+            Command::Probe(args) => probe::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),
         }

@@ -110,10 +110,7 @@ pub(crate) fn run(
         settle(scene, &scene.input);
         let input = broker.read_all(&scene.input);
         assert_eq!(input.len(), sent, "the input is what was sent");
-        let mut ends = BTreeMap::new();
-        for record in &input {
-            ends.insert(record.partition, record.offset + 1);
-        }
+        let ends = broker.ends_for(&scene.input, "read_committed");
         if let Err(why) = wait_until_committed(scene, &ends, &mut cast) {
             cast.misdeeds.push(why);
         }
@@ -139,6 +136,7 @@ pub(crate) fn run(
             letters: letters(scene),
             looks: watcher.join().unwrap(),
             committed,
+            ends,
             excuses: std::mem::take(&mut cast.excuses),
         }
     });

@@ -1,6 +1,7 @@
 //! A broker to test on: a real Apache Kafka in a process of its own, or librdkafka's embedded one where that cannot be had.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -17,7 +18,7 @@ use super::{announce, free_ports, in_ci, workspace};
 /// How long a broker may take to start: 5 s on an idle machine, a minute on one that is compiling.
 const START: Duration = Duration::from_secs(180);
 
-/// One broker on 127.0.0.1 with a directory of its own. Dropped, it is gone, and so is the directory.
+/// One broker, on 127.0.0.1 unless said otherwise, with a directory of its own. Dropped, it is gone, and so is the directory.
 pub struct Broker {
     kind: Kind,
     bootstrap: String,
@@ -94,6 +95,18 @@ impl Broker {
             }
             _ => panic!("this broker has no secure listener"),
         }
+    }
+
+    /// A real one on another address of this machine, where pods reach it. There is no stand-in for it: without one this panics.
+    pub fn start_on(address: IpAddr) -> Self {
+        if let Err(reason) = jars() {
+            panic!("a pod cannot reach an embedded broker, and there is no real one: {reason}");
+        }
+        let real = Real::new(address, free_ports(2), false);
+        real.start_process();
+        let bootstrap = format!("{address}:{}", real.port);
+        let kind = Kind::Real(real);
+        Self { kind, bootstrap }
     }
 
     /// For `bootstrap.servers`.
@@ -202,6 +215,7 @@ fn jars() -> Result<(), String> {
 }
 
 struct Real {
+    address: IpAddr,
     port: u16,
     /// Whether there is a secure listener too, on the second port after this one.
     secure: bool,
@@ -215,15 +229,19 @@ impl Real {
     }
 
     fn start_on(port: u16, secure: bool) -> Self {
-        let dir = process::directory().join(format!("broker-{port}"));
-        let real = Self {
-            port,
-            secure,
-            dir,
-            process: Mutex::new(None),
-        };
+        let real = Self::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port, secure);
         real.start_process();
         real
+    }
+
+    fn new(address: IpAddr, port: u16, secure: bool) -> Self {
+        Self {
+            address,
+            port,
+            secure,
+            dir: process::directory().join(format!("broker-{port}")),
+            process: Mutex::new(None),
+        }
     }
 
     fn start_process(&self) {
@@ -232,6 +250,7 @@ impl Real {
         fs::create_dir_all(&self.dir).unwrap();
         let errors = fs::File::create(self.dir.join("start.log")).unwrap();
         let mut command = Command::new(workspace().join("tests/kafka/run"));
+        command.env("KAFKA_ADDRESS", self.address.to_string());
         command.arg(&self.dir).arg(self.port.to_string());
         if self.secure {
             let (controller, secure) = (self.port + 1, self.port + 2);
@@ -242,7 +261,7 @@ impl Real {
             .stdout(Stdio::null())
             .stderr(errors);
         let child = process.insert(guarded(&mut command).spawn().unwrap());
-        if let Err(reason) = wait_until_it_serves(self.port, child) {
+        if let Err(reason) = wait_until_it_serves(self.address, self.port, child) {
             panic!(
                 "Apache Kafka does not start ({reason}); it said:\n{}",
                 self.log()
@@ -306,9 +325,9 @@ fn read_lossy(path: &Path) -> String {
 }
 
 /// Until the broker answers for its metadata and every partition it knows has a leader.
-fn wait_until_it_serves(port: u16, process: &mut Child) -> Result<(), String> {
+fn wait_until_it_serves(address: IpAddr, port: u16, process: &mut Child) -> Result<(), String> {
     let client: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", format!("127.0.0.1:{port}"))
+        .set("bootstrap.servers", format!("{address}:{port}"))
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "200")
         .create()

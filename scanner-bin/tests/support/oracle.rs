@@ -81,6 +81,8 @@ pub struct Evidence {
     pub looks: Vec<Look>,
     /// What the group has committed when all is over.
     pub committed: BTreeMap<i32, i64>,
+    /// Where partitions end for readers of committed records: behind the last record, and what of aborted transactions follows it.
+    pub ends: BTreeMap<i32, i64>,
     pub excuses: Vec<Excuse>,
 }
 
@@ -381,10 +383,6 @@ fn commits(evidence: &Evidence, judgement: &mut Judgement) {
     for (partition, offset) in evidence.records.keys().rev() {
         unseen.entry(*partition).or_default().push(*offset);
     }
-    let mut ends = BTreeMap::new();
-    for (partition, offset) in evidence.records.keys() {
-        ends.insert(*partition, offset + 1);
-    }
     for look in &evidence.looks {
         for (partition, committed) in &look.committed {
             let waiting = unseen.entry(*partition).or_default();
@@ -403,7 +401,7 @@ fn commits(evidence: &Evidence, judgement: &mut Judgement) {
             }
         }
     }
-    for (partition, end) in ends {
+    for (&partition, &end) in &evidence.ends {
         let committed = evidence.committed.get(&partition).copied();
         if committed != Some(end) {
             judgement.findings.push(Finding::Uncommitted {
@@ -449,6 +447,7 @@ mod tests {
             letters: BTreeSet::new(),
             looks: vec![look(2_500, 2, 3), look(6_500, 8, 7), look(20_000, 12, 10)],
             committed: [(3, 12)].into(),
+            ends: [(3, 12)].into(),
             excuses: Vec::new(),
         }
     }
