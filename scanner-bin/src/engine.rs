@@ -13,8 +13,6 @@ use crate::config::text;
 pub struct EngineSettings {
     /// Signature files and directories; none means the built-in signature alone.
     pub database: Vec<PathBuf>,
-    /// Load the built-in signature beside them, too.
-    pub builtin: bool,
     /// Run bytecode signatures that nobody signed.
     pub bytecode_unsigned: bool,
     /// Where libclamav puts temporary files; `None` for the library's own choice.
@@ -92,7 +90,7 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }
-    if settings.builtin || settings.database.is_empty() {
+    if settings.database.is_empty() {
         builder = builder.builtin_signatures()?;
     }
     for path in &settings.database {

@@ -151,8 +151,6 @@ pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
 fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorError> {
     let engine = engine::build(&EngineSettings {
         database: database.to_vec(),
-        // What the self-scan looks for.
-        builtin: true,
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
         leave_out: scan.leave_out.clone(),
@@ -160,7 +158,7 @@ fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorEr
         text_model: scan.text_model.clone(),
         ..EngineSettings::default()
     })?;
-    if !database.is_empty() && engine.info().signatures <= 1 {
+    if engine.info().signatures == 0 {
         return Err(DetectorError::NoSignatures);
     }
     let detector = Detector::builder()

@@ -364,7 +364,7 @@ fn signatures_that_load_and_are_no_good_are_refused() {
         (
             "bad.fp",
             "44d88612fea8a8f36de82e1278abb02f:68:Excepted\n",
-            "EICAR test string is not found in base64",
+            "EICAR test string, which the signatures before find, is not found",
         ),
         (
             "bad.ndb",
@@ -376,6 +376,10 @@ fn signatures_that_load_and_are_no_good_are_refused() {
         ("many.ndb", &signatures(9), "signatures are left of"),
     ];
     let place = Place::new();
+    place.put(
+        "eicar.ndb",
+        signature("My.Eicar", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE"),
+    );
     place.put("many.ndb", signatures(50));
     let service = place.start();
     for (number, (name, text, why)) in bad.iter().enumerate() {

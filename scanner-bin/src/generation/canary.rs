@@ -1,7 +1,8 @@
-//! Whether signatures that loaded may take over: they find EICAR, let harmless lines pass that passed before, are not many times as
-//! slow, and are not a fraction of those before.
+//! Whether signatures that loaded may take over: they find EICAR if those before do, let harmless lines pass that passed before, are not
+//! many times as slow, and are not a fraction of those before.
 //!
-//! The comparisons are with the signatures that are in use, or were last. Without any there is nothing to compare, and only EICAR counts.
+//! The comparisons are with the signatures that are in use, or were last. Without any there is nothing to compare. The built-in signature, where
+//! it is in the engine, has to find EICAR in each view; it is not added to anybody's files, as it would change what they find.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -63,6 +64,9 @@ pub struct Measure {
     pub found: BTreeSet<usize>,
     /// What is found in the first of them.
     pub first_found: Option<String>,
+    /// Whether the EICAR test string is found where it stands alone, as most signatures for it want it.
+    #[serde(default)]
+    pub finds_eicar: bool,
 }
 
 /// Why signatures may not take over.
@@ -79,6 +83,11 @@ pub enum CanaryError {
         /// The view that shows it.
         view: View,
     },
+    /// EICAR is found no more.
+    #[error(
+        "the EICAR test string, which the signatures before find, is not found: a signature is gone, or an exception in the files stands in its way"
+    )]
+    EicarLost,
     /// libclamav could not look.
     #[error("a test line could not be scanned in full: {0}")]
     NotScanned(String),
@@ -115,19 +124,17 @@ impl CanaryError {
     }
 }
 
-/// Sees that libclamav finds EICAR in each view that is scanned.
+/// Has libclamav look for EICAR in each view that is scanned. Where the built-in signature is loaded it has to find it.
 ///
 /// # Errors
-/// It does not, or it could not look.
+/// It does not find it, or it could not look.
 pub fn eicar(detector: &Detector) -> Result<(), CanaryError> {
     let Some(engine) = detector.engine() else {
         return Ok(());
     };
     let info = engine.info();
     let left_out = |name: &String| name == scanlib::database::BUILTIN_SIGNATURE;
-    if !info.builtin || info.left_out.iter().any(left_out) {
-        return Ok(());
-    }
+    let knows_it = info.builtin && !info.left_out.iter().any(left_out);
     let text = eicar::text();
     let json = serde_json::json!({ "message": format!("upload: {text}") }).to_string();
     let base64 = {
@@ -159,7 +166,8 @@ pub fn eicar(detector: &Detector) -> Result<(), CanaryError> {
         if let scanlib::Verdict::Incomplete { cause, .. } = &report.verdict {
             return Err(CanaryError::NotScanned(cause.to_string()));
         }
-        if !report.verdict.detections().iter().any(Detection::is_clamav) {
+        let found = report.verdict.detections();
+        if knows_it && !found.iter().any(Detection::is_clamav) {
             return Err(CanaryError::Eicar { form, view });
         }
     }
@@ -179,6 +187,13 @@ impl Measure {
             signatures: engine.info().signatures,
             ..Measure::default()
         };
+        let eicar = engine
+            .scan(Payload::Bytes(eicar::text().as_bytes()), &Request::new())
+            .map_err(|error| CanaryError::NotScanned(error.to_string()))?;
+        if let Some(cause) = eicar.incomplete {
+            return Err(CanaryError::NotScanned(cause.to_string()));
+        }
+        measure.finds_eicar = !eicar.names.is_empty();
         let views = detector.views();
         let mut buffers = scanlib::ViewBuffers::default();
         let mut fastest = Duration::MAX;
@@ -225,6 +240,9 @@ impl Measure {
                 before: before.signatures,
             });
         }
+        if before.finds_eicar && !self.finds_eicar {
+            return Err(CanaryError::EicarLost);
+        }
         if let Some(line) = self.found.difference(&before.found).next() {
             return Err(CanaryError::NotClean {
                 name: self.first_found.clone().unwrap_or_default(),
@@ -262,7 +280,22 @@ mod tests {
             line_micros,
             found: found.iter().copied().collect(),
             first_found: (!found.is_empty()).then(|| "Some.Name".to_owned()),
+            finds_eicar: false,
         }
+    }
+
+    #[test]
+    fn who_found_eicar_has_to_find_it_again_and_nobody_else() {
+        let (finds, does_not) = (
+            Measure {
+                finds_eicar: true,
+                ..measure(10, 1.0, &[])
+            },
+            measure(10, 1.0, &[]),
+        );
+        assert_eq!(does_not.beside(&finds), Err(CanaryError::EicarLost));
+        assert!(does_not.beside(&does_not).is_ok());
+        assert!(finds.beside(&does_not).is_ok());
     }
 
     #[test]

@@ -184,9 +184,13 @@ fn text(files: &[File], tried: &Result<Measure, String>) -> String {
                 0 => "harmless lines stay clean".to_owned(),
                 some => format!("something is found in {some} harmless lines"),
             };
+            let eicar = match measure.finds_eicar {
+                true => "EICAR is found",
+                false => "EICAR is not found",
+            };
             writeln!(
                 page,
-                "ok   {} signatures with the built-in one; EICAR is found; {found}; {:.2} ms for a line",
+                "ok   {} signatures; {eicar}; {found}; {:.2} ms for a line",
                 measure.signatures,
                 measure.line_micros / 1e3
             )

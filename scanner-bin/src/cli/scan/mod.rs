@@ -135,7 +135,6 @@ fn about(args: &ScanArgs, detector: &Detector, threads: NonZeroUsize, loaded: Du
 
 fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
     let engine = engine::build(&EngineSettings {
-        builtin: false,
         database: args.database.clone(),
         bytecode_unsigned: args.signatures.bytecode_unsigned,
         tmp_dir: args.tmp_dir.clone(),
