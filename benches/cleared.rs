@@ -101,6 +101,6 @@ fn main() {
                     .expect("the scan failed"),
             )
         };
-        some.map(|line| scan(line)).count()
+        some.map(scan).count()
     });
 }
