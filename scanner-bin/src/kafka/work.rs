@@ -114,7 +114,9 @@ impl Work for ScanBatch {
                 batch.is_live() && desk.answer(&hand, &record, worker, &engines, &mut answers);
         }
         drop(records);
-        desk.quota.answered(batch.len());
+        if is_complete {
+            desk.quota.answered(batch.len());
+        }
         desk.wrong.look(worker.detector());
         answers.through(batch.through());
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
@@ -137,6 +139,14 @@ impl Hand<'_> {
     fn is_wanted(&self) -> bool {
         self.working.next();
         self.batch.is_live()
+    }
+
+    /// Nothing is being scanned. Whoever is killed while it only waits was not brought down by a record, nor by the one before it, whose note
+    /// stands until the next.
+    fn idle(&self) {
+        if let Some(note) = self.note {
+            note.clear();
+        }
     }
 }
 
@@ -304,8 +314,11 @@ impl Desk {
         worker: &mut Worker,
     ) -> Option<Result<Report, Box<Failure>>> {
         loop {
-            if self.circuit.is_open() && !self.circuit.wait(worker, || hand.is_wanted()) {
-                return None;
+            if self.circuit.is_open() {
+                hand.idle();
+                if !self.circuit.wait(worker, || hand.is_wanted()) {
+                    return None;
+                }
             }
             let mut repeats = 0;
             let failure = loop {
@@ -341,6 +354,7 @@ impl Desk {
     ) -> Option<Judged> {
         let message = message.filter(|_| failure.reason != Reason::CrashSuspect);
         while !self.quota.admit() {
+            hand.idle();
             if !self.quota.wait(|| hand.is_wanted()) {
                 return None;
             }
@@ -363,9 +377,8 @@ impl Desk {
             note.scanning(hand.batch.lease().partition, offset);
         }
         let outcome = self.scan_once(message, worker);
-        // Whoever is killed while it only waits was not brought down by a record. The next record writes over a note of success.
-        if let (Some(note), Err(_)) = (hand.note, &outcome) {
-            note.clear();
+        if outcome.is_err() {
+            hand.idle();
         }
         outcome
     }
