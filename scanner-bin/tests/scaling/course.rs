@@ -11,8 +11,9 @@ use crate::report::{Conditions, Count, Join, Run, Takeover};
 use crate::support::announce;
 use crate::support::client::Outgoing;
 use crate::support::scene::Scene;
-use crate::tally::{Millis, Tally, quantile};
-use crate::{PARTITIONS, PATIENCE, QUOTA, REPLICAS, load, machine};
+use crate::support::tally::{Millis, Tally, quantile};
+use crate::support::{load, machine};
+use crate::{PARTITIONS, PATIENCE, QUOTA, REPLICAS};
 
 /// Around a join, that pauses are looked for in.
 const AROUND: Millis = 3_000;

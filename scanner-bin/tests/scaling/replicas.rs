@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cgroup::{Controller, Group};
-use crate::machine::Machine;
 use crate::report::Step;
+use crate::support::machine::Machine;
 use crate::support::process::Scanner;
 use crate::support::scene::Scene;
+use crate::support::tally::Millis;
 use crate::support::{announce, wait_for};
-use crate::tally::Millis;
 use crate::watch::Watch;
 use crate::{PARTITIONS, PATIENCE, Plan, QUOTA};
 

@@ -10,11 +10,16 @@
 pub mod broker;
 pub mod client;
 pub mod corpus;
+pub mod http;
 pub mod judgement;
+pub mod kube;
+pub mod load;
 pub mod logs;
+pub mod machine;
 pub mod metrics;
 pub mod process;
 pub mod scene;
+pub mod tally;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
