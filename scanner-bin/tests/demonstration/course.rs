@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::cluster::Pod;
 use crate::quota::Quota;
@@ -14,7 +14,7 @@ use crate::support::machine::{Machine, is_niced};
 use crate::support::process::signal;
 use crate::support::scene::{Scene, line, planted};
 use crate::support::tally::{Millis, Tally};
-use crate::support::{corpus, load, wait_for};
+use crate::support::{corpus, load, now_ms, wait_for};
 use crate::watch::Watch;
 
 /// Each number of pods is measured for so long.
@@ -60,11 +60,6 @@ pub fn demonstrate(stage: &Stage) -> Run {
     count(scene, &mut run, &deleted, &killed);
     run.void = run.find_void();
     run
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_millis()).unwrap()
 }
 
 fn conditions(stage: &Stage, lines: &[Vec<u8>]) -> Conditions {
@@ -290,7 +285,7 @@ fn lose_pods(
 
 /// Something that ends a pod or its process, and the time until everything is as before.
 fn lose(stage: &Stage, pod: &Pod, partitions: BTreeSet<i32>, end: impl FnOnce()) -> (Gone, Fault) {
-    let (since, asked) = (now(), Instant::now());
+    let (since, asked) = (now_ms(), Instant::now());
     end();
     // The pod is gone, or its container has been started again.
     wait_for("the end of the pod", PATIENCE, || {
@@ -311,7 +306,7 @@ fn lose(stage: &Stage, pod: &Pod, partitions: BTreeSet<i32>, end: impl FnOnce())
         state,
         ..Fault::default()
     };
-    let span = since..=now();
+    let span = since..=now_ms();
     (Gone { partitions, span }, fault)
 }
 

@@ -71,7 +71,12 @@ impl Answer {
         let scanned = self.json["timestamp"].as_str().unwrap();
         let scanned = time::OffsetDateTime::parse(scanned, &Rfc3339).unwrap();
         let scanned = i64::try_from(scanned.unix_timestamp_nanos() / 1_000_000).unwrap();
-        scanned - self.json["kafka"]["timestamp"].as_i64().unwrap()
+        scanned - self.recorded_ms()
+    }
+
+    /// The record's own time.
+    pub fn recorded_ms(&self) -> i64 {
+        self.json["kafka"]["timestamp"].as_i64().unwrap()
     }
 
     /// Panic unless the published schema allows it.
