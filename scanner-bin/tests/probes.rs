@@ -13,7 +13,7 @@ use std::time::Duration;
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::process::Scanner;
-use support::scene::{Scene, assert_all_answered, line, planted};
+use support::scene::{Scene, assert_all_answered, line, load, planted};
 use support::{announce, corpus, data, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -182,4 +182,40 @@ fn a_reload_changes_no_probe() {
     });
     assert_eq!(statuses(&scanner), Some([200, 200, 200]));
     announce!("probes: asked {asked} times while new signatures were loaded, and 200 each time");
+}
+
+/// Proves: brokers that are not there cost readiness until they were there once, for nothing was joined; and never liveness, for a
+/// restart would not mend it. A replica that has joined stays ready while nothing that it has to deliver fails.
+#[test]
+fn brokers_that_are_not_there_cost_readiness_until_they_come_and_never_liveness() {
+    let broker = Broker::start();
+    if !broker.is_real() {
+        announce!("left out: brokers that come later, for the embedded one is always there");
+        return;
+    }
+    let scene = Scene::new(&broker, "gone", 2);
+    broker.kill();
+    let mut scanner = scene.replica("scanner-0").start();
+    wait_for("readiness to name the brokers", PATIENCE, || {
+        let (_, reason) = scanner.get("/readyz")?;
+        reason.contains(broker.bootstrap()).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(statuses(&scanner), Some([200, 200, 503]));
+
+    broker.start_again();
+    scanner.wait_until_ready(PATIENCE);
+    scene.produce(load(200, 2));
+    let answers = scene.wait_until_answered(PATIENCE);
+    assert_all_answered(&answers, &scene.places());
+
+    broker.kill();
+    for _ in 0..30 {
+        assert_eq!(statuses(&scanner), Some([200, 200, 200]));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    broker.start_again();
+    scene.produce(load(200, 2));
+    let answers = scene.wait_until_answered(PATIENCE);
+    assert_all_answered(&answers, &scene.places());
 }
