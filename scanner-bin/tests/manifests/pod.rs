@@ -50,18 +50,22 @@ fn differences(objects: &Objects, alone: &Value) -> Vec<String> {
         ("requests", "memory"),
         ("limits", "cpu"),
         ("limits", "memory"),
+        ("requests", "ephemeral-storage"),
+        ("limits", "ephemeral-storage"),
     ] {
         let of = |container: &Value| container["resources"][which][what].clone();
         same(&format!("{which}.{what}"), &of(container), &of(other));
     }
-    let tmp = |spec: &Value| {
+    let volume = |spec: &Value, name: &str| {
         let mut volumes = spec["volumes"].as_array().unwrap().iter();
         volumes
-            .find(|volume| volume["name"] == "tmp")
+            .find(|volume| volume["name"] == name)
             .cloned()
             .unwrap_or_default()
     };
-    same("tmp", &tmp(pod), &tmp(spec));
+    for name in ["tmp", "state"] {
+        same(name, &volume(pod, name), &volume(spec, name));
+    }
     // Whoever sets one there gets it here: all but where brokers are, which is the operator's.
     let settings: BTreeMap<&str, &Value> = other["env"]
         .as_array()
@@ -107,6 +111,7 @@ fn a_pod_that_is_another_is_found() {
         ),
         ("/spec/containers/0/env/1/value", "/elsewhere".into()),
         ("/spec/volumes/0/emptyDir/sizeLimit", "1Mi".into()),
+        ("/spec/volumes/1/emptyDir/sizeLimit", "1Mi".into()),
     ] {
         let mut other = alone();
         *other.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value;
