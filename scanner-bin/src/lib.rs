@@ -16,5 +16,6 @@ pub mod result;
 pub mod service;
 pub mod shutdown;
 pub mod status;
+pub mod sync;
 pub mod times;
 pub mod wrong;

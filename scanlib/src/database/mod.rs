@@ -21,3 +21,8 @@ pub(crate) use snapshot::{DigestBuilder, Source};
 pub fn signature_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, LoadError> {
     Source::new(path.as_ref())?.files()
 }
+
+/// Whether libclamav would load a file of this name from a directory.
+pub fn is_signature_file(name: impl AsRef<Path>) -> bool {
+    snapshot::is_database(name.as_ref())
+}

@@ -132,7 +132,7 @@ impl Source {
     }
 }
 
-fn is_database(path: &Path) -> bool {
+pub(super) fn is_database(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     ENDINGS.iter().any(|ending| {
         let start = name.len().saturating_sub(ending.len());

@@ -229,7 +229,7 @@ fn signs(directory: &Path, of: Option<&OsStr>) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Length and SHA-256 of a file, which is copied on the way.
-fn digest(path: &Path, to: Option<&Path>) -> Result<(u64, String), SnapshotError> {
+pub(crate) fn digest(path: &Path, to: Option<&Path>) -> Result<(u64, String), SnapshotError> {
     let read_error = |error| SnapshotError::Read {
         path: path.to_owned(),
         error,

@@ -5,6 +5,7 @@ mod history;
 mod info;
 mod place;
 mod status;
+mod sync;
 mod tune;
 mod verify;
 
@@ -23,6 +24,8 @@ pub enum DbCommand {
     Status(status::StatusArgs),
     /// Check signature files as the service would before it takes them
     Verify(verify::VerifyArgs),
+    /// Bring signature files from a private mirror into the directory that services read
+    Sync(sync::SyncArgs),
     /// Have a replica use signatures that it keeps, or what the files hold whatever it was
     Activate(activate::ActivateArgs),
     /// Have a replica go back to the signatures before
@@ -38,6 +41,7 @@ pub fn run(command: &DbCommand) -> ExitCode {
         DbCommand::Tune(args) => tune::run(args),
         DbCommand::Status(args) => status::run(args),
         DbCommand::Verify(args) => verify::run(args),
+        DbCommand::Sync(args) => sync::run(args),
         DbCommand::Activate(args) => activate::activate(args),
         DbCommand::Rollback(args) => activate::rollback(args),
         DbCommand::History(args) => history::run(args),

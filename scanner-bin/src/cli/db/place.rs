@@ -53,16 +53,25 @@ impl PlaceArgs {
         text: impl FnOnce() -> String,
         object: &Value,
     ) -> Result<Vec<u8>, Failure> {
-        Ok(match self.format {
-            Format::Text => text().into_bytes(),
-            Format::Json => {
-                let mut page = Vec::new();
-                json::append(&mut page, object)?;
-                page.push(b'\n');
-                page
-            }
-        })
+        page(self.format, text, object)
     }
+}
+
+/// A page of text, or the object on a line.
+pub(super) fn page(
+    format: Format,
+    text: impl FnOnce() -> String,
+    object: &Value,
+) -> Result<Vec<u8>, Failure> {
+    Ok(match format {
+        Format::Text => text().into_bytes(),
+        Format::Json => {
+            let mut page = Vec::new();
+            json::append(&mut page, object)?;
+            page.push(b'\n');
+            page
+        }
+    })
 }
 
 /// The directory that the settings name, to look at.
