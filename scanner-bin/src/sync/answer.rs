@@ -1,5 +1,6 @@
 //! What a mirror answers, read strictly: a byte in the wrong place is never written.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -53,9 +54,19 @@ impl Answer {
         }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(found, _)| found == name);
-        found.map(|(_, value)| value.as_str())
+    /// A header. If it comes twice and says two things, this is both, which is neither a number nor a range.
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut values: Vec<&str> = Vec::new();
+        for (found, value) in &self.headers {
+            if found == name && !values.contains(&value.as_str()) {
+                values.push(value);
+            }
+        }
+        match values[..] {
+            [] => None,
+            [one] => Some(Cow::Borrowed(one)),
+            _ => Some(Cow::Owned(values.join(", "))),
+        }
     }
 
     /// What the content is known by. A header that could break a request is none.
@@ -65,7 +76,7 @@ impl Answer {
             let is_clean = !value.is_empty()
                 && value.len() < 1000
                 && value.bytes().all(|byte| (b' '..0x7f).contains(&byte));
-            is_clean.then(|| value.to_owned())
+            is_clean.then(|| value.into_owned())
         };
         Validators {
             etag: clean("etag"),
@@ -79,7 +90,7 @@ impl Answer {
         if let Ok(seconds) = value.parse() {
             return Some(Duration::from_secs(seconds));
         }
-        let at = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+        let at = OffsetDateTime::parse(&value, &Rfc2822).ok()?;
         Some(Duration::try_from(at - now).unwrap_or_default())
     }
 
@@ -128,7 +139,7 @@ impl Answer {
     }
 
     fn identity(&self) -> Result<(), Trouble> {
-        match self.header("content-encoding") {
+        match self.header("content-encoding").as_deref() {
             None | Some("identity" | "") => Ok(()),
             Some(encoding) => Err(Trouble::wrong(format!(
                 "it sent {encoding:?} where the file itself was asked for (Content-Encoding)"
@@ -190,6 +201,12 @@ mod tests {
         let whole = |header: &str| answer(&["HTTP/1.1 200 OK", header]).whole();
         assert_eq!(whole("Content-Length: 12").unwrap(), Some(12));
         assert_eq!(whole("Transfer-Encoding: Chunked").unwrap(), None);
+        let twice = [
+            "HTTP/1.1 200 OK",
+            "Content-Length: 12",
+            "Content-Length: 13",
+        ];
+        assert!(answer(&twice).whole().is_err());
         for bad in ["X: y", "Content-Length: -1", "Content-Length: 1x"] {
             assert!(whole(bad).is_err(), "{bad}");
         }
@@ -225,6 +242,11 @@ mod tests {
             );
         }
         assert!(!rest(&[]));
+        let (right, wrong) = (
+            "Content-Range: bytes 10-99/100",
+            "Content-Range: bytes 0-89/100",
+        );
+        assert!(!rest(&[right, wrong]) && rest(&[right, right]));
     }
 
     #[test]

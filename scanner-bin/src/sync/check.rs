@@ -68,8 +68,18 @@ pub fn verify(library: Library, path: &Path) -> Result<(), CheckError> {
     let builder = EngineBuilder::new(library).map_err(LoadError::from)?;
     // Some files hold no signature of their own, as lists of exceptions.
     let builder = builder.prefilter(false).builtin_signatures()?;
-    builder.database(path)?.compile()?;
-    Ok(())
+    let engine = builder.database(path)?.compile()?;
+    // Of YARA rules libclamav passes over what it does not understand, if need be all of it.
+    let ending = path.extension().unwrap_or_default();
+    let is_yara = ["yar", "yara"]
+        .iter()
+        .any(|yara| ending.eq_ignore_ascii_case(yara));
+    match is_yara && engine.info().signatures <= 1 {
+        true => Err(CheckError::Bad(
+            "libclamav finds no rule in it that it understands".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether this is a detached signature. libclamav makes more of it when it verifies the container.

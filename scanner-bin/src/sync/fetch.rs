@@ -16,6 +16,9 @@ const REDIRECTS: usize = 5;
 /// Slower than so many bytes a second is standing still.
 const SLOWEST: u32 = 1024;
 
+/// So much of a page that says where else to look is thrown away.
+const IGNORED: usize = 64 << 10;
+
 /// How requests are made.
 #[derive(Clone, Debug)]
 pub struct Manner {
@@ -99,6 +102,7 @@ fn once(
         limit: manner.max_file_bytes,
         part,
         judged: None,
+        ignored: 0,
     });
     let performed = prepare(&mut easy, at, headers, manner).and_then(|()| easy.perform());
     let to = easy.redirect_url().ok().flatten().map(str::to_owned);
@@ -199,6 +203,7 @@ struct Receiver<'a> {
     limit: u64,
     part: &'a mut Part,
     judged: Option<Judged>,
+    ignored: usize,
 }
 
 impl Receiver<'_> {
@@ -233,6 +238,9 @@ impl Receiver<'_> {
                 "it sent a part where all of it was asked for (206)",
             )),
             (304, _) if self.is_conditional => Ok(Judged::Unchanged),
+            (304, _) => Err(Trouble::wrong(
+                "it says that nothing changed, which was not the question (304)",
+            )),
             (416, Some(_)) => {
                 self.part.forget()?;
                 Err(Trouble::wrong(
@@ -270,9 +278,15 @@ impl Handler for Receiver<'_> {
 
     fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {
         self.judge();
-        if !matches!(self.judged, Some(Judged::Body { .. })) {
+        match self.judged {
+            Some(Judged::Body { .. }) => {}
+            // libcurl says where to only at the end.
+            Some(Judged::Elsewhere) if self.ignored < IGNORED => {
+                self.ignored += data.len();
+                return Ok(data.len());
+            }
             // Fewer than all are taken for an error: the rest of an error page is nobody's concern.
-            return Ok(0);
+            _ => return Ok(0),
         }
         match self.take(data) {
             Ok(()) => Ok(data.len()),
