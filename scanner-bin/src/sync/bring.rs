@@ -149,10 +149,7 @@ impl<'a> Sync<'a> {
         let path = self.home.incoming(name);
         let is_signed = is_signed(&path);
         // Only what proves to be whole is put together from pieces.
-        let came = match self.fetch(name, local, is_signed) {
-            Ok(came) => came,
-            Err(not) => return Err(not),
-        };
+        let came = self.fetch(name, local, is_signed)?;
         let taken = match self.take(name, local, &came, sign) {
             Err(Not::Good(refusal)) if came.pieced => {
                 let why = &refusal.why;
@@ -196,13 +193,14 @@ impl<'a> Sync<'a> {
         let path = self.home.incoming(name);
         let container = check::container(&path).map_err(|error| self.not(error, local, None))?;
         let offered = container.as_ref().map(|container| container.version);
-        if let (Some(offered), Some(here)) = (offered, version(local)) {
-            if offered < here && !self.wanted.allow_downgrade {
-                let why = format!(
-                    "version {offered} is older than version {here}, which is here; --allow-downgrade takes it all the same"
-                );
-                return Err(self.not(CheckError::Bad(why), local, Some(offered)));
-            }
+        if let (Some(offered), Some(here)) = (offered, version(local))
+            && offered < here
+            && !self.wanted.allow_downgrade
+        {
+            let why = format!(
+                "version {offered} is older than version {here}, which is here; --allow-downgrade takes it all the same"
+            );
+            return Err(self.not(CheckError::Bad(why), local, Some(offered)));
         }
         let mut beside = None;
         if let (true, Some(version)) = (is_signed(&path), offered) {

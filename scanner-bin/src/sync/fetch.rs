@@ -98,7 +98,7 @@ fn once(
         answer: Answer::default(),
         url,
         is_conditional: begun.is_none() && !unless.is_empty(),
-        begun: begun.map(|(begun, have)| (begun, have)),
+        begun,
         limit: manner.max_file_bytes,
         part,
         judged: None,
