@@ -8,6 +8,7 @@
 mod support;
 
 mod faults;
+mod mirror;
 mod pod;
 mod render;
 mod restricted;

@@ -19,11 +19,12 @@ pub(crate) const USUAL: &str = "1.34.0";
 const DEFINITIONS: &str = "https://kubernetes.io/api/_definitions.json";
 const METADATA: &str = "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The kinds that the manifests use, and the files of their schemas.
-const KINDS: [(&str, &str, &str); 8] = [
+const KINDS: [(&str, &str, &str); 9] = [
     ("v1", "ConfigMap", "configmap-v1"),
     ("v1", "Service", "service-v1"),
     ("v1", "ServiceAccount", "serviceaccount-v1"),
     ("apps/v1", "Deployment", "deployment-apps-v1"),
+    ("batch/v1", "CronJob", "cronjob-batch-v1"),
     ("apps/v1", "StatefulSet", "statefulset-apps-v1"),
     (
         "autoscaling/v2",
