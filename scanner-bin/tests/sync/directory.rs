@@ -61,9 +61,14 @@ fn half_a_file_is_never_visible_to_a_reader() {
             .mirror
             .acts("one.ndb", [Act::Stalled(500, Duration::from_secs(60))]);
         let mut child = place.start(&["one.ndb"]);
-        let part = place.path(".scanner-sync/incoming/one.ndb");
-        wait_for("the part", Duration::from_secs(20), || {
-            (fs::metadata(&part).ok()?.len() == 500).then_some(())
+        // Wherever it is.
+        wait_for("500 bytes", Duration::from_secs(20), || {
+            let mut files = walkdir::WalkDir::new(place.to()).into_iter().flatten();
+            let is_it = |file: &walkdir::DirEntry| {
+                let found = file.metadata().ok();
+                found.is_some_and(|found| found.is_file() && found.len() == 500)
+            };
+            files.any(|file| is_it(&file)).then_some(())
         });
         let assert_old = || {
             let found = scanlib::database::signature_files(place.to());
