@@ -121,6 +121,7 @@ impl DetectorError {
                 LoadErrorKind::Refused(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Unverified(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Compile(code) => !is_of_the_machine(code.number),
+                LoadErrorKind::Outside(_) => true,
                 _ => false,
             },
             DetectorError::Canary(error) => !error.may_pass(),
@@ -153,6 +154,7 @@ fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorEr
         database: database.to_vec(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        profile: scan.signatures(),
         leave_out: scan.leave_out.clone(),
         no_prefilter: !scan.prefilter,
         text_model: scan.text_model.clone(),
@@ -438,8 +440,11 @@ impl Loader {
         let scan = &self.scan;
         let library = scanlib::Library::init().map(|library| library.version().text);
         let settings = format!(
-            "{} {:?} {}",
-            scan.bytecode_unsigned, scan.leave_out, scan.views
+            "{} {:?} {} {:?}",
+            scan.bytecode_unsigned,
+            scan.leave_out,
+            scan.views,
+            scan.signatures()
         );
         let digest = hex(&Sha256::digest(settings));
         format!(

@@ -141,6 +141,7 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         limits: args.limits.limits(),
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
+        profile: args.profile.for_lines(),
         leave_out: args.leave_out.clone(),
         no_prefilter: args.prefilter == Switch::Off,
         text_model: args.text_model.clone(),
