@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test
+	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-demo
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -45,7 +45,7 @@ DB ?=
 
 help: ## this list
 	@echo 'usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## release build: leaves target/release/scanner-bin
 	@tests/setup build
@@ -65,6 +65,10 @@ image-twice: ## the image of HEAD, built from nothing in two directories: the sa
 pod-test: ## deploy/pod.yaml under a real kubelet and under podman, beside a real Apache Kafka (needs root)
 	@tests/setup pod
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/pod
+
+k8s-demo: ## one pod becomes three on a real Kubernetes, beside a real Apache Kafka: writes docs/scaling-demonstration.md (needs root)
+	@tests/setup pod
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/k8s-demo
 
 test: ## all tests, on a real Apache Kafka
 	@tests/setup test

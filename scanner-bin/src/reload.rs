@@ -20,7 +20,7 @@ mod drain;
 mod files;
 mod first;
 mod notice;
-mod room;
+pub(crate) mod room;
 mod schedule;
 
 use std::path::PathBuf;

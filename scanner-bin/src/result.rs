@@ -1,9 +1,10 @@
-//! The result of a record: one flat JSON object, described by `scan-result.schema.json`.
+//! The result of a record: one flat JSON object, described by `scan-result.schema.json`; or a row of a table, see `connect`.
 //!
 //! Fields keep their names, types and order; new ones are added, none is renamed. What is not known
 //! is left out. A result says `clean` — as status or as severity — only if every enabled engine
 //! examined everything.
 
+mod connect;
 mod id;
 mod record;
 mod text;
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use crate::config::ResultFormat;
 pub use crate::status::Status;
 use crate::{json, times};
 pub use id::scan_id;
@@ -160,6 +162,18 @@ pub fn encode(
     outcome: Outcome<'_>,
     engines: &EngineState,
 ) -> Summary {
+    encode_as(ResultFormat::Json, out, context, message, outcome, engines)
+}
+
+/// Appends the result to `out` in one of its forms.
+pub fn encode_as(
+    format: ResultFormat,
+    out: &mut Vec<u8>,
+    context: &ScanContext<'_>,
+    message: &Message<'_>,
+    outcome: Outcome<'_>,
+    engines: &EngineState,
+) -> Summary {
     let judged = Judged::of(outcome);
     let headline = headline(judged.detections);
     let severity = match (headline, judged.status) {
@@ -241,8 +255,13 @@ pub fn encode(
         replay: context.is_replay,
         truncated: false,
     };
-    // Strings, numbers and booleans, written to memory: nothing fails.
-    let _infallible = json::append(out, &result);
+    match format {
+        ResultFormat::Json => {
+            // Strings, numbers and booleans, written to memory: nothing fails.
+            let _infallible = json::append(out, &result);
+        }
+        ResultFormat::ConnectJson => connect::encode(out, result),
+    }
 
     Summary {
         scan_id,
@@ -254,8 +273,11 @@ pub fn encode(
 }
 
 /// The same result for a broker that refuses its size: without the message's text and samples, marked
-/// `"truncated": true`. What is not a result of [`encode`] comes back as it is.
+/// `"truncated": true` where there is such a field. What is not a result of [`encode_as`] comes back as it is.
 pub fn digest_only(result: &[u8]) -> Vec<u8> {
+    if let Some(shorter) = connect::digest_only(result) {
+        return shorter;
+    }
     let Ok(mut result_read) = serde_json::from_slice::<ScanResult<'_>>(result) else {
         return result.to_vec();
     };

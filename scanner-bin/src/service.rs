@@ -161,6 +161,7 @@ fn read(
         retries: config.scan.retries,
         emit: kafka.emit,
         result_key: kafka.result_key,
+        result_format: kafka.result_format,
         guard,
         wrong: WrongReports::new(config.scan.wrong_dir.clone(), Arc::clone(&watch.metrics)),
         circuit: Circuit::new(Arc::clone(&watch.health)),

@@ -132,6 +132,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.result_key.to_string(),
     },
     Setting {
+        path: "kafka.result_format",
+        short: "result-format",
+        values: ["json", "connect-json", "json"],
+        read: |c| c.kafka.result_format.to_string(),
+    },
+    Setting {
         path: "kafka.delivery",
         short: "delivery",
         values: ["exactly-once", "at-least-once", "exactly-once"],

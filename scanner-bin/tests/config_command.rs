@@ -10,14 +10,20 @@ use std::process::{Command, Output};
 use support::broker::Broker;
 use support::scene::Scene;
 
-/// Runs the binary without any setting of this process's own environment.
+/// Runs the binary.
 fn scanner(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// The binary, without any setting of this process's own environment.
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scanner-bin"));
     let ours = std::env::vars_os().map(|(name, _)| name);
     for name in ours.filter(|name| name.to_string_lossy().starts_with("SCANNER_")) {
         command.env_remove(name);
     }
-    command.args(arguments).output().unwrap()
+    command.args(arguments);
+    command
 }
 
 fn text(output: &Output) -> (i32, String, String) {
@@ -88,6 +94,7 @@ fn check_says_ok_to_a_service_that_could_start() {
         "ok   settings",
         "ok   database",
         "note database",
+        "ok   memory",
         "ok   prefilter on",
         "ok   brokers",
         &format!("{}: 3 partitions", scene.input),
@@ -110,6 +117,20 @@ fn check_says_why_the_prefilter_is_off() {
     ]));
     let said = "note prefilter off, so libclamav is asked about every message: the prefilter is not asked for";
     assert!(out.contains(said), "{out}");
+}
+
+/// What it may take is told beside what there is: a limit that it does not fit into is seen before the kernel sees it.
+#[test]
+fn check_says_when_memory_is_not_enough() {
+    let mut command = command(&["config", "check", "--brokers", "127.0.0.1:1"]);
+    command.env("SCANNER_KAFKA__INFLIGHT_BYTES", "65536GiB");
+    let (code, out, error) = text(&command.output().unwrap());
+    assert_eq!(code, 1, "{out}{error}");
+    assert!(
+        out.contains("FAIL memory    ")
+            && out.contains("lower kafka.fetch_memory_bytes and kafka.inflight_bytes"),
+        "{out}"
+    );
 }
 
 #[test]

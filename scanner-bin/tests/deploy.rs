@@ -88,14 +88,18 @@ fn the_pod_may_do_nothing_but_its_work() {
 }
 
 #[test]
-fn the_pod_writes_to_memory_and_to_its_journal_only_and_both_are_bounded() {
+fn the_pod_writes_to_memory_and_to_a_volume_of_its_own_only_and_both_are_bounded() {
     let pod = pod();
     let (_, tmp) = mounted(&pod, &setting(&pod, "SCANNER_SCAN__TMP_DIR"));
     assert_eq!(tmp["emptyDir"]["medium"], "Memory");
     let journal = setting(&pod, "SCANNER_SCAN__CRASH_JOURNAL");
     let parent = Path::new(&journal).parent().unwrap();
-    let (_, journal) = mounted(&pod, parent.to_str().unwrap());
-    assert_ne!(journal["emptyDir"]["sizeLimit"], Value::Null);
+    let (_, state) = mounted(&pod, parent.to_str().unwrap());
+    assert_ne!(state["emptyDir"]["sizeLimit"], Value::Null);
+    // Each an own directory in it.
+    let kept = setting(&pod, "SCANNER_SCAN__STATE_DIR");
+    assert_eq!(Path::new(&kept).parent(), Some(parent));
+    assert_ne!(kept, journal);
     let (mount, database) = mounted(&pod, &setting(&pod, "SCANNER_SCAN__DATABASE"));
     assert_eq!(mount["readOnly"], true);
     assert_ne!(database["hostPath"], Value::Null);

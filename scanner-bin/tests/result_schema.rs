@@ -17,8 +17,8 @@ use scanlib::report::{
 };
 use scanner_bin::log;
 use scanner_bin::result::{
-    ClamavState, DbMode, EngineState, Outcome, QUOTED_BYTES, RulesState, ScanContext, Status,
-    Summary, digest_only, encode, scan_id,
+    ClamavState, DbMode, EngineState, Outcome, QUOTED_BYTES, ResultFormat, RulesState, ScanContext,
+    Status, Summary, digest_only, encode, encode_as, scan_id,
 };
 use serde_json::Value;
 use support::logs::captured;
@@ -551,6 +551,87 @@ fn a_digest_has_everything_but_the_text() {
     assert_eq!(digest_only(b"{}"), b"{}");
 }
 
+/// The row of a message with its schema, held to what Kafka Connect's `JsonConverter` holds it to: an envelope of exactly two members,
+/// each field of the schema with a value of its type, null only where the schema allows it, and no value of which it does not speak.
+fn row_of(envelope: &[u8]) -> Value {
+    let envelope: Value = serde_json::from_slice(envelope).unwrap();
+    let envelope = envelope.as_object().unwrap();
+    assert_eq!(envelope.keys().collect::<Vec<_>>(), ["payload", "schema"]);
+    let (schema, row) = (
+        &envelope["schema"],
+        envelope["payload"].as_object().unwrap(),
+    );
+    assert_eq!(schema["type"], "struct");
+    assert_eq!(schema["optional"], false);
+    let fields = schema["fields"].as_array().unwrap();
+    for field in fields {
+        let name = field["field"].as_str().unwrap();
+        let value = &row[name];
+        let is_of_its_type = match field["type"].as_str().unwrap() {
+            "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            other => panic!("{other} is no type of this row"),
+        };
+        let may_be_null = field["optional"].as_bool().unwrap();
+        assert!(
+            is_of_its_type || (may_be_null && value.is_null()),
+            "{name}: {value}"
+        );
+    }
+    assert_eq!(row.len(), fields.len());
+    envelope["payload"].clone()
+}
+
+#[test]
+fn a_row_has_the_fields_of_the_table_and_says_what_the_result_says() {
+    let verdict = infected(vec![
+        rule("evil", Severity::High, View::Raw, 0..4, 2),
+        signature("Eicar"),
+    ]);
+    let parser = Parser::default();
+    let message = parser.parse(RECORD);
+    let (result, ..) = written_for(&message, scanned(&verdict));
+    let mut out = Vec::new();
+    encode_as(
+        ResultFormat::ConnectJson,
+        &mut out,
+        &context(),
+        &message,
+        scanned(&verdict),
+        &engines(),
+    );
+    let row = row_of(&out);
+    let columns: Vec<&str> = include_str!("../../docs/scan_results.sql")
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .collect();
+    let mut named: Vec<&str> = row
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut of_the_table = columns.clone();
+    named.sort_unstable();
+    of_the_table.sort_unstable();
+    assert_eq!(named, of_the_table);
+    for name in columns {
+        if name == "patterns_found" {
+            let found: Value = serde_json::from_str(row[name].as_str().unwrap()).unwrap();
+            assert_eq!(found, result[name]);
+        } else {
+            assert_eq!(row[name], result[name], "{name}");
+        }
+    }
+
+    let shorter = row_of(&digest_only(&out));
+    let mut expected = row;
+    expected["message"] = Value::Null;
+    expected["raw_message"] = Value::Null;
+    expected["patterns_found"] = r#"[{"pattern":"evil","matches":2}]"#.into();
+    assert_eq!(shorter, expected);
+}
+
 #[test]
 fn the_detection_line_starts_as_it_always_did() {
     let verdict = infected(vec![rule("evil", Severity::High, View::Raw, 0..4, 1)]);
@@ -677,6 +758,19 @@ proptest! {
         let complete = which == 3 && verdict == Verdict::Clean && !type_ignored;
         prop_assert_eq!(summary.status == Status::Clean, complete);
         prop_assert_eq!(summary.severity == "clean", complete);
+
+        let mut envelope = Vec::new();
+        encode_as(ResultFormat::ConnectJson, &mut envelope, &context, &message, outcome, &engines());
+        prop_assert!(!envelope.iter().any(u8::is_ascii_control));
+        for (name, column) in row_of(&envelope).as_object().unwrap() {
+            let field = value.get(name).cloned().unwrap_or_default();
+            if name == "patterns_found" {
+                prop_assert_eq!(&serde_json::from_str::<Value>(column.as_str().unwrap()).unwrap(), &field);
+            } else {
+                prop_assert_eq!(column, &field);
+            }
+        }
+        row_of(&digest_only(&envelope));
 
         let text = message.text();
         match value.get("message_base64") {

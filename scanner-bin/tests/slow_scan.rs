@@ -88,6 +88,7 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         retries: config.scan.retries,
         emit: config.kafka.emit,
         result_key: config.kafka.result_key,
+        result_format: config.kafka.result_format,
         guard: None,
         wrong: WrongReports::new(None, Arc::clone(&seen.metrics)),
         circuit: Circuit::new(Arc::clone(&seen.health)),

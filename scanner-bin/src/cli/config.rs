@@ -9,8 +9,10 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::config::{self, Config, RunFlags};
+use crate::kafka::memory::Memory;
 use crate::kafka::topics;
 use crate::reload;
+use crate::reload::room::{self, Plan};
 
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,10 +93,14 @@ fn check(config: &Config) -> ExitCode {
 }
 
 fn database(config: &Config, found: &mut Findings) {
+    let held = room::held();
     let detector = match reload::detector(&config.scan) {
         Ok(detector) => detector,
         Err(error) => return found.bad("database", error),
     };
+    let engine = room::held().saturating_sub(held);
+    // While they are loaded: what is free now is what records and a reload can have.
+    memory(config, engine, room::free(), found);
     let Some(engine) = detector.engine() else {
         return;
     };
@@ -120,6 +126,47 @@ fn database(config: &Config, found: &mut Findings) {
         Some(why) => found.note(
             "prefilter",
             format_args!("off, so libclamav is asked about every message: {why}"),
+        ),
+    }
+}
+
+/// Whether what the service may take has room in the control groups' limits and in the machine. `engine` is what signatures and rules took.
+fn memory(config: &Config, engine: u64, free: Option<u64>, found: &mut Findings) {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let records = Memory::of(&config.kafka).total();
+    let Some(free) = free else {
+        return found.note("memory", "nothing says how much there is");
+    };
+    let taken = format!(
+        "signatures and rules take {}, records and results up to {}, {} are free besides",
+        mib(engine),
+        mib(records),
+        mib(free)
+    );
+    let Some(left) = free.checked_sub(records) else {
+        return found.bad(
+            "memory",
+            format_args!(
+                "{taken}: raise the limit, or lower kafka.fetch_memory_bytes and kafka.inflight_bytes"
+            ),
+        );
+    };
+    let has_state = config.scan.state_dir.is_some();
+    match room::plan(config.scan.reload, has_state, engine, Some(left)) {
+        Plan::Drain => found.good(
+            "memory",
+            format_args!("{taken}; to load new signatures those in use are freed first, and records wait"),
+        ),
+        Plan::Swap if left < room::second(engine) => found.note(
+            "memory",
+            format_args!(
+                "{taken}, and new signatures beside those in use {}: raise the limit, or set scan.state_dir and leave scan.reload at auto",
+                mib(room::second(engine))
+            ),
+        ),
+        Plan::Swap => found.good(
+            "memory",
+            format_args!("{taken}; new signatures have room beside those in use"),
         ),
     }
 }

@@ -135,6 +135,13 @@ words! {
         /// The result's `scan_id`.
         ScanId = "scan_id",
     }
+    /// The form of results.
+    ResultFormat {
+        /// A flat JSON object.
+        Json = "json",
+        /// A row of a table with its schema, for Kafka Connect's `JsonConverter`.
+        ConnectJson = "connect-json",
+    }
     /// How results are compressed on their way to the broker, as librdkafka names it.
     Compression {
         /// Not at all.
@@ -171,6 +178,8 @@ pub struct KafkaConfig {
     pub emit: Emit,
     /// What becomes the key of a result.
     pub result_key: ResultKey,
+    /// The form of results.
+    pub result_format: ResultFormat,
     /// How often a record may be answered when a replica ends badly.
     pub delivery: Delivery,
     /// How the group gives out partitions.
@@ -226,6 +235,7 @@ impl Default for KafkaConfig {
             create_topics: false,
             emit: Emit::All,
             result_key: ResultKey::Input,
+            result_format: ResultFormat::Json,
             delivery: Delivery::AtLeastOnce,
             group_protocol: GroupProtocol::Classic,
             transactional_id_prefix: None,
@@ -483,6 +493,7 @@ impl Check<'_> {
             create_topics: raw.create_topics.unwrap_or(default.create_topics),
             emit: raw.emit.unwrap_or(default.emit),
             result_key: raw.result_key.unwrap_or(default.result_key),
+            result_format: raw.result_format.unwrap_or(default.result_format),
             delivery: raw.delivery.unwrap_or(default.delivery),
             group_protocol: raw.group_protocol.unwrap_or(default.group_protocol),
             transactional_id_prefix: raw

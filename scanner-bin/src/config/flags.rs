@@ -35,6 +35,9 @@ pub struct RunFlags {
     /// Key of a result: input (the record's own) or scan_id [default: input]
     #[arg(long, value_name = "input|scan_id")]
     pub result_key: Option<String>,
+    /// Form of a result: json, or connect-json (a row of a table, for Kafka Connect) [default: json]
+    #[arg(long, value_name = "json|connect-json", hide_short_help = true)]
+    pub result_format: Option<String>,
     /// After a crash: a second result (at-least-once), or not (exactly-once) [default: at-least-once]
     #[arg(long, value_name = "at-least-once|exactly-once")]
     pub delivery: Option<String>,
@@ -87,6 +90,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("kafka.create_topics", "create-topics"),
     ("kafka.emit", "emit"),
     ("kafka.result_key", "result-key"),
+    ("kafka.result_format", "result-format"),
     ("kafka.delivery", "delivery"),
     ("scan.database", "database"),
     ("scan.state_dir", "state-dir"),
@@ -123,6 +127,7 @@ impl RunFlags {
             ),
             ("emit", text(&self.emit)),
             ("result-key", text(&self.result_key)),
+            ("result-format", text(&self.result_format)),
             ("delivery", text(&self.delivery)),
             (
                 "database",

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checked::{
-    Compression, Delivery, Emit, GroupProtocol, Profile, ReloadMode, ResultKey, SaslMechanism,
+    Compression, Delivery, Emit, GroupProtocol, Profile, ReloadMode, ResultFormat, ResultKey,
+    SaslMechanism,
 };
 use super::units::{Bytes, Paths, Span, Views, Words};
 
@@ -34,6 +35,7 @@ pub(super) struct RawKafka {
     pub(super) create_topics: Option<bool>,
     pub(super) emit: Option<Emit>,
     pub(super) result_key: Option<ResultKey>,
+    pub(super) result_format: Option<ResultFormat>,
     pub(super) delivery: Option<Delivery>,
     pub(super) group_protocol: Option<GroupProtocol>,
     pub(super) transactional_id_prefix: Option<String>,

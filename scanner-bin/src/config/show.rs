@@ -94,6 +94,7 @@ impl From<&KafkaConfig> for RawKafka {
             create_topics: Some(kafka.create_topics),
             emit: Some(kafka.emit),
             result_key: Some(kafka.result_key),
+            result_format: Some(kafka.result_format),
             delivery: Some(kafka.delivery),
             group_protocol: Some(kafka.group_protocol),
             transactional_id_prefix: kafka.transactional_id_prefix.clone(),

@@ -28,7 +28,7 @@ use super::dead_letter::{DeadLetter, Reason};
 use super::flow::Flow;
 use super::quota::Quota;
 use super::{Refused, Scanning};
-use crate::config::{Emit, ResultKey};
+use crate::config::{Emit, ResultFormat, ResultKey};
 use crate::log;
 use crate::ops::health::{Health, Working};
 use crate::ops::metrics::{DetectionLabels, KindLabel, Metrics, ReasonLabel};
@@ -61,6 +61,8 @@ pub struct Desk {
     pub emit: Emit,
     /// What becomes a result's key.
     pub result_key: ResultKey,
+    /// The form of results.
+    pub result_format: ResultFormat,
     /// Notes what is being scanned, if it is to.
     pub guard: Option<CrashGuard>,
     /// Tells when the prefilter was wrong.
@@ -256,7 +258,8 @@ impl Desk {
         let summary = answers.result(record.offset, record.timestamp_ms, |out| {
             let start = out.len();
             let encode = |out: &mut Vec<u8>, message: &Message<'_>, judged: &Judged| {
-                result::encode(
+                result::encode_as(
+                    self.result_format,
                     out,
                     &context,
                     message,

@@ -10,7 +10,7 @@ const MARGIN: f64 = 1.2;
 
 /// How to put new signatures in place of those in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Load them beside those in use.
     Swap,
     /// Free those in use first; records wait meanwhile.
@@ -18,8 +18,8 @@ pub(super) enum Plan {
 }
 
 /// What to do. `engine` is what those in use took, in bytes; `free` what is left of the limit.
-pub(super) fn plan(mode: ReloadMode, has_way_back: bool, engine: u64, free: Option<u64>) -> Plan {
-    let is_short = free.is_some_and(|free| (free as f64) < engine as f64 * MARGIN);
+pub(crate) fn plan(mode: ReloadMode, has_way_back: bool, engine: u64, free: Option<u64>) -> Plan {
+    let is_short = free.is_some_and(|free| free < second(engine));
     match mode {
         // Without a copy of those in use nothing would be left if the new ones are no good.
         _ if !has_way_back => Plan::Swap,
@@ -30,8 +30,13 @@ pub(super) fn plan(mode: ReloadMode, has_way_back: bool, engine: u64, free: Opti
     }
 }
 
+/// What a second engine needs beside one that took so many bytes.
+pub(crate) fn second(engine: u64) -> u64 {
+    (engine as f64 * MARGIN) as u64
+}
+
 /// Bytes that this process may still take: of its control groups' limits and of the machine's memory, whichever is nearest.
-pub(super) fn free() -> Option<u64> {
+pub(crate) fn free() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let of_groups = free_in_groups(Path::new("/sys/fs/cgroup"), &groups);
     let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -40,7 +45,7 @@ pub(super) fn free() -> Option<u64> {
 }
 
 /// Bytes of memory that this process holds.
-pub(super) fn held() -> u64 {
+pub(crate) fn held() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     kib(&status, "VmRSS:").unwrap_or(0) * 1024
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::oracle::{Delivery, Excuse};
 use crate::schedule::{REPLICAS, Step, Who};
-use crate::support::announce;
 use crate::support::broker::Broker;
 use crate::support::process::{Launch, Scanner, signal};
 use crate::support::scene::Scene;
+use crate::support::{announce, now_ms};
 
 /// How long a replica that was asked to stop may take.
 const STOP: Duration = Duration::from_secs(90);
@@ -38,12 +38,6 @@ const CONFESSIONS: [&str; 4] = [
     "the last commit of partitions was refused",
     "the consumer group could not be left",
 ];
-
-/// Milliseconds since 1970, as in the results.
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
-}
 
 /// How the replicas of a seed are set up.
 #[derive(Debug, Clone)]

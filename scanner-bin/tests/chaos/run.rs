@@ -6,12 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cast::{Cast, Probes, Setup, now_ms};
+use crate::cast::{Cast, Probes, Setup};
 use crate::oracle::{Delivery, Evidence, Judgement, Look, Place, Seen, judge};
 use crate::schedule::{REPLICAS, Step};
 use crate::support::broker::Broker;
 use crate::support::client::{Record, Watcher};
 use crate::support::judgement::{detector, judged_by_service, judged_offline};
+use crate::support::now_ms;
 use crate::support::scene::{Answer, LARGE, Scene};
 use crate::{load, support};
 

@@ -46,7 +46,8 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     its_probes_answer(&stage, &first);
     a_record_goes_in_and_a_verdict_comes_out(&stage);
     what_a_message_unpacks_to_fits_into_tmp(&stage);
-    new_signatures_are_taken_where_they_lie(&stage);
+    let generation = new_signatures_are_swapped_in_under_load(&stage, &first);
+    broken_signatures_are_refused(&stage, &first);
 
     let load = Load::begin(&stage, 40);
     let (used, answered) = (processor_time(first.pid), count(&stage));
@@ -68,6 +69,7 @@ fn the_pod_judges_restarts_drains_and_loses_nothing() {
     );
     assert_ne!(first.pid, second.pid);
     let doubled_by_the_kill = load.end_and_wait(&stage);
+    it_is_back_on_the_last_good_signatures(&stage, &second, &generation);
 
     it_drains_when_it_is_asked_to_stop(&stage, &second, &doubled_by_the_kill);
 }
@@ -246,24 +248,127 @@ fn what_a_message_unpacks_to_fits_into_tmp(stage: &Stage) {
     );
 }
 
-/// Whoever brings signatures writes to the directory on the node; the pod only reads, and loads them beside those in use.
-fn new_signatures_are_taken_where_they_lie(stage: &Stage) {
-    const LATER: &str = "a text that is in a signature which comes later";
-    let text = || format!("<38>Oct 20 02:44:02 host app: {LATER}").into_bytes();
-    assert_eq!(stage.judged(vec![text()])[0].status(), "clean");
-    let new = stage.database.join("later.ndb.new");
-    fs::write(&new, signature("Pod.Later", LATER)).unwrap();
+/// What the signature finds that comes later.
+const LATER: &str = "a text that is in a signature which comes later";
+const LATER_NAME: &str = "ClamAV: Pod.Later.UNOFFICIAL";
+
+/// Puts a file of signatures where the pod looks for them, whole from the first moment on.
+fn bring(stage: &Stage, name: &str, text: &str) {
+    let new = stage.database.join(format!("{name}.new"));
+    fs::write(&new, text).unwrap();
     fs::set_permissions(&new, PermissionsExt::from_mode(0o644)).unwrap();
-    fs::rename(&new, stage.database.join("later.ndb")).unwrap();
-    wait_for("a find of the new signature", PATIENCE, || {
-        std::thread::sleep(Duration::from_secs(1));
-        let answer = &stage.judged(vec![text()])[0];
-        (answer.json["threat_name"] == "ClamAV: Pod.Later.UNOFFICIAL").then_some(())
+    fs::rename(&new, stage.database.join(name)).unwrap();
+}
+
+/// The one answer to a message that only the later signature finds.
+fn judged_later(stage: &Stage) -> Answer {
+    let text = format!("<38>Oct 20 02:44:02 host app: {LATER}");
+    stage.judged(vec![text.into_bytes()]).remove(0)
+}
+
+fn reloads(seen: &Seen, result: &str) -> f64 {
+    let (_, page) = get(seen, "/metrics").expect("no metrics");
+    let series = format!("scanner_engine_reloads_total{{result=\"{result}\"}}");
+    support::metrics::Scrape::of(&page).get(&series)
+}
+
+/// Whoever brings signatures writes to the directory on the node; the pod only reads, loads them beside those in use, and swaps. No
+/// record is lost or answered twice, and none waits for it longer than 50 ms. Returns the digest of the new signatures.
+fn new_signatures_are_swapped_in_under_load(stage: &Stage, seen: &Seen) -> String {
+    const PER_SECOND: f64 = 1_000.0;
+    const LONGEST_WAIT_MS: i64 = 50;
+    const BEFORE: Duration = Duration::from_secs(5);
+    assert_eq!(judged_later(stage).status(), "clean");
+    let scene = stage.scene();
+    let lines: Vec<_> = (0..1000).map(line).collect();
+    let stop = &AtomicBool::new(false);
+    let brought = std::thread::scope(|scope| {
+        scope.spawn(|| support::load::paced(&scene, &lines, PER_SECOND, PARTITIONS, stop));
+        // Twice: clients connect and find their pace first.
+        std::thread::sleep(BEFORE * 2);
+        let swapped = reloads(seen, "ok");
+        let brought = support::now_ms();
+        bring(stage, "later.ndb", &signature("Pod.Later", LATER));
+        wait_for("new signatures in use", PATIENCE, || {
+            (reloads(seen, "ok") > swapped).then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        brought
     });
+    let answers = scene.wait_until_answered(PATIENCE);
+    assert_all_answered(&answers, &scene.places());
+    assert_eq!(duplicates(&answers), BTreeSet::new());
+    let digest = |answer: &Answer| answer.json["engines"]["clamav"]["db_digest"].clone();
+    let since = |moment: i64| {
+        let of_then = move |answer: &&Answer| answer.recorded_ms() >= moment;
+        answers.iter().filter(of_then).collect::<Vec<_>>()
+    };
+    let meanwhile = since(brought);
+    let generations: BTreeSet<_> = meanwhile
+        .iter()
+        .map(|one| digest(one).to_string())
+        .collect();
+    assert_eq!(
+        generations.len(),
+        2,
+        "not by the old ones and by the new ones"
+    );
+    let told = |answers: &[&Answer]| {
+        let mut waits: Vec<_> = answers.iter().map(|answer| answer.waited_ms()).collect();
+        waits.sort_unstable();
+        let of = |share| support::tally::quantile(&waits, share);
+        (waits.len(), of(0.5), of(0.99), of(1.0))
+    };
+    let before = i64::try_from(BEFORE.as_millis()).unwrap();
+    let earlier: Vec<_> = since(brought - before)
+        .into_iter()
+        .filter(|answer| answer.recorded_ms() < brought)
+        .collect();
     announce!(
-        "{}: new signatures are in use, without a restart",
+        "{}: new signatures are swapped in under load, no record is lost, none answered twice; records, and ms from a record's time to its \
+         scan (p50, p99, most): {:?} before, {:?} meanwhile",
+        stage.runtime.name(),
+        told(&earlier),
+        told(&meanwhile)
+    );
+    let (.., most) = told(&meanwhile);
+    assert!(most <= LONGEST_WAIT_MS, "a record waited {most} ms");
+    let found = judged_later(stage);
+    assert_eq!(found.json["threat_name"], LATER_NAME);
+    digest(&found).as_str().unwrap().to_owned()
+}
+
+/// What libclamav cannot load is refused and said; what is in use stays.
+fn broken_signatures_are_refused(stage: &Stage, seen: &Seen) {
+    let refused = reloads(seen, "failed");
+    bring(stage, "later.ndb", "Pod.Later:0:*:this is no signature\n");
+    wait_for("a refusal", PATIENCE, || {
+        (reloads(seen, "failed") > refused).then_some(())
+    });
+    assert_eq!(judged_later(stage).json["threat_name"], LATER_NAME);
+    let (status, ready) = get(seen, "/readyz").unwrap();
+    assert_eq!(status, 200, "{ready}");
+    assert!(ready.contains("later.ndb"), "{ready}");
+    announce!("{}: broken signatures are refused", stage.runtime.name());
+}
+
+/// Killed beside broken files it starts with what it has kept; when they are whole again it goes on with them.
+fn it_is_back_on_the_last_good_signatures(stage: &Stage, seen: &Seen, generation: &str) {
+    let answer = judged_later(stage);
+    assert_eq!(answer.json["threat_name"], LATER_NAME);
+    assert_eq!(answer.json["engines"]["clamav"]["db_digest"], generation);
+    announce!(
+        "{}: killed beside them, it is back on the last good ones",
         stage.runtime.name()
     );
+    let before = reloads(seen, "ok");
+    let more = signature("Pod.More", "a text that comes last");
+    bring(stage, "later.ndb", &(signature("Pod.Later", LATER) + &more));
+    wait_for("new signatures in use", PATIENCE, || {
+        (reloads(seen, "ok") > before).then_some(())
+    });
+    assert_eq!(judged_later(stage).json["threat_name"], LATER_NAME);
 }
 
 /// A line of an .ndb file that finds `text` anywhere.

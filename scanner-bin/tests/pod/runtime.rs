@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::process::is_alive;
-use super::support::{announce, wait_for};
+use super::support::{announce, http, kube, wait_for};
 
 /// Something that runs pods.
 pub enum Runtime {
@@ -84,13 +84,8 @@ impl Runtime {
                 let pod = &get_json(pods)?["items"][0];
                 let status = &pod["status"];
                 let container = &status["containerStatuses"][0];
-                let id = container["containerID"]
-                    .as_str()?
-                    .strip_prefix("containerd://")?;
-                let tasks = run(Command::new(dir.join("bin/ctr")).args(["tasks", "list"]));
-                let tasks = String::from_utf8(tasks.stdout).unwrap();
-                let task = tasks.lines().find(|line| line.starts_with(id))?;
-                let pid = task.split_whitespace().nth(1)?.parse().ok()?;
+                let pid =
+                    kube::process_of(&dir.join("bin/ctr"), container["containerID"].as_str()?)?;
                 container["state"]["running"].as_object()?;
                 Some(Seen {
                     address: status["podIP"].as_str()?.parse().ok()?,
@@ -205,22 +200,11 @@ impl Runtime {
 
 /// GET `path` from the pod: status and body, or `None` while nobody answers.
 pub fn get(seen: &Seen, path: &str) -> Option<(u16, String)> {
-    fetch(&format!("http://{}:9090{path}", seen.address))
-}
-
-fn fetch(url: &str) -> Option<(u16, String)> {
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(5)))
-        .http_status_as_error(false)
-        .build()
-        .new_agent();
-    let mut response = agent.get(url).call().ok()?;
-    let body = response.body_mut().read_to_string().ok()?;
-    Some((response.status().as_u16(), body))
+    http::get(&format!("http://{}:9090{path}", seen.address))
 }
 
 fn get_json(url: &str) -> Option<Value> {
-    serde_json::from_str(&fetch(url)?.1).ok()
+    serde_json::from_str(&http::get(url)?.1).ok()
 }
 
 fn inspect(program: &Path, name: &str) -> Option<Value> {

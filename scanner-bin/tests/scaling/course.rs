@@ -6,13 +6,13 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::replicas::{Measuring, even, now};
+use crate::replicas::{Measuring, even};
 use crate::report::{Conditions, Count, Join, Run, Takeover};
-use crate::support::announce;
 use crate::support::client::Outgoing;
 use crate::support::scene::Scene;
-use crate::tally::{Millis, Tally, quantile};
-use crate::{PARTITIONS, PATIENCE, QUOTA, REPLICAS, load, machine};
+use crate::support::tally::{Millis, Tally, quantile};
+use crate::support::{announce, load, machine, now_ms};
+use crate::{PARTITIONS, PATIENCE, QUOTA, REPLICAS};
 
 /// Around a join, that pauses are looked for in.
 const AROUND: Millis = 3_000;
@@ -204,12 +204,12 @@ fn work_off(
             replicas,
             before: sizes(&owned),
             after: sizes(&after),
-            settled_ms: now() - joined,
+            settled_ms: now_ms() - joined,
             ..Join::default()
         });
         let pairs = owned.iter().zip(&after);
         let stayed = pairs.flat_map(|(before, after)| before & after).collect();
-        spans.joins.push((joined..=now() + AROUND, stayed));
+        spans.joins.push((joined..=now_ms() + AROUND, stayed));
         owned = after;
     }
 }
@@ -233,24 +233,24 @@ fn half_load(
         scope.spawn(move || load::paced(scene, lines, per_second, PARTITIONS, stop));
         let _at_the_end = SetAtTheEnd(stop);
         std::thread::sleep(m.plan.warm_up);
-        let from = now();
+        let from = now_ms();
         std::thread::sleep(m.plan.window);
-        spans.half_load = from..=now();
+        spans.half_load = from..=now_ms();
         // What was sent in that time is answered before the kill.
         std::thread::sleep(m.plan.warm_up);
 
         let mut killed = m.replicas.remove(0);
-        let since = now();
+        let since = now_ms();
         killed.scanner.kill();
         m.watch.set_replicas(REPLICAS - 1);
         let after = m.shared(&even(REPLICAS - 1));
         run.takeover = Takeover {
             partitions: owned[0].iter().copied().collect(),
             after: after.iter().map(BTreeSet::len).collect(),
-            after_ms: now() - since,
+            after_ms: now_ms() - since,
             ..Takeover::default()
         };
         std::thread::sleep(m.plan.warm_up);
-        spans.takeover = since..=now();
+        spans.takeover = since..=now_ms();
     });
 }

@@ -10,14 +10,11 @@
 mod cgroup;
 mod chart;
 mod course;
-mod load;
-mod machine;
 mod pure;
 mod replicas;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
-mod tally;
 mod watch;
 
 use std::fs;
@@ -31,8 +28,8 @@ use replicas::{Measuring, even};
 use report::{LEAST_SPEEDUP, LONGEST_STALL_MS, Run};
 use support::broker::Broker;
 use support::scene::{LARGE, Scene};
+use support::tally::Tally;
 use support::{announce, corpus, data, workspace};
-use tally::Tally;
 use watch::Watch;
 
 const PARTITIONS: i32 = 6;

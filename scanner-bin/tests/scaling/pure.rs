@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::cgroup::Controller;
 use crate::chart::chart;
-use crate::machine::Machine;
 use crate::report::{Conditions, LEAST_SPEEDUP, Run, Step};
+use crate::support::machine::Machine;
+use crate::support::tally::{Origin, Tally, quantile};
 use crate::support::workspace;
-use crate::tally::{Origin, Tally, quantile};
 
 /// Three replicas that did `speedup` times what one did, all with these shares.
 fn run(used: f64, idle: f64, niced: f64, niced_counts: bool) -> Run {

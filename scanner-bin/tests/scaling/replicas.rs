@@ -3,23 +3,17 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::cgroup::{Controller, Group};
-use crate::machine::Machine;
 use crate::report::Step;
+use crate::support::machine::Machine;
 use crate::support::process::Scanner;
 use crate::support::scene::Scene;
-use crate::support::{announce, wait_for};
-use crate::tally::Millis;
+use crate::support::tally::Millis;
+use crate::support::{announce, now_ms, wait_for};
 use crate::watch::Watch;
 use crate::{PARTITIONS, PATIENCE, Plan, QUOTA};
-
-/// Now, by the clock that the broker stamps results with.
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Millis::try_from(since.as_millis()).unwrap()
-}
 
 /// How replicas share the partitions: 6, 3+3, 2+2+2.
 pub fn even(replicas: usize) -> Vec<usize> {
@@ -72,7 +66,7 @@ impl Measuring<'_> {
         }
         self.replicas.push(Replica { scanner, group });
         self.watch.set_replicas(self.replicas.len());
-        now()
+        now_ms()
     }
 
     pub fn shared(&self, sizes: &[usize]) -> Vec<BTreeSet<i32>> {
@@ -99,10 +93,10 @@ impl Measuring<'_> {
     pub fn step(&self, owned: &[BTreeSet<i32>]) -> (Step, RangeInclusive<Millis>) {
         std::thread::sleep(self.plan.warm_up);
         let (used, machine, results) = (self.used(), Machine::now(), self.results());
-        let (started, from) = (Instant::now(), now());
+        let (started, from) = (Instant::now(), now_ms());
         std::thread::sleep(self.plan.window);
         let (used_then, machine_then, results_then) = (self.used(), Machine::now(), self.results());
-        let (seconds, to) = (started.elapsed().as_secs_f64(), now());
+        let (seconds, to) = (started.elapsed().as_secs_f64(), now_ms());
         let records = u64::try_from(results_then - results).unwrap();
         let used: Vec<_> = used
             .iter()

@@ -17,6 +17,18 @@ impl Scanner {
             self.get("/metrics")
         });
         assert_eq!(status, 200);
+        Scrape::of(&page)
+    }
+
+    /// The partitions that it owns.
+    pub fn owned(&self) -> BTreeSet<i32> {
+        self.scrape().owned()
+    }
+}
+
+impl Scrape {
+    /// From the text of the page.
+    pub fn of(page: &str) -> Self {
         let series = page.lines().filter(|line| !line.starts_with('#'));
         let parsed = series.map(|line| {
             let (name, value) = line.rsplit_once(' ').expect("a series without a value");
@@ -25,19 +37,16 @@ impl Scanner {
                 value.parse().expect("a value that is no number"),
             )
         });
-        Scrape(parsed.collect())
+        Self(parsed.collect())
     }
 
-    /// The partitions that it owns.
+    /// The partitions that the replica owns.
     pub fn owned(&self) -> BTreeSet<i32> {
-        self.scrape()
-            .by_partition("scanner_partition_owned")
+        self.by_partition("scanner_partition_owned")
             .into_keys()
             .collect()
     }
-}
 
-impl Scrape {
     /// One series, with its labels as the page writes them; 0 if it is not there.
     pub fn get(&self, series: &str) -> f64 {
         self.0.get(series).copied().unwrap_or_default()

@@ -10,16 +10,21 @@
 pub mod broker;
 pub mod client;
 pub mod corpus;
+pub mod http;
 pub mod judgement;
+pub mod kube;
+pub mod load;
 pub mod logs;
+pub mod machine;
 pub mod metrics;
 pub mod process;
 pub mod scene;
+pub mod tally;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tell the person who runs the tests. libtest swallows `eprintln!` of tests that pass; this reaches the terminal.
 macro_rules! announce {
@@ -84,6 +89,12 @@ pub fn free_ports(count: u16) -> u16 {
         }
     }
     panic!("no {count} adjacent free ports from {FIRST} on");
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
 }
 
 /// Ask until `answer` is some, at most for `timeout`; then panic with what was awaited.

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use super::{free_ports, wait_for, workspace};
+use super::{free_ports, http, wait_for, workspace};
 
 /// A process beside the test program that waits for its end: see `tests/kafka/guard`.
 struct Guard {
@@ -168,17 +168,7 @@ impl Scanner {
 
     /// GET `path` from its operations endpoint: status and body, or `None` while nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
-        let mut response = agent
-            .get(format!("http://{}{path}", self.address))
-            .call()
-            .ok()?;
-        let body = response.body_mut().read_to_string().ok()?;
-        Some((response.status().as_u16(), body))
+        http::get(&format!("http://{}{path}", self.address))
     }
 
     /// Wait until `/readyz` says 200. Panics with what it printed if it exits or takes longer.

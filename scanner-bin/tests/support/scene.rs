@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::TempDir;
+use time::format_description::well_known::Rfc3339;
 
 use super::broker::Broker;
 use super::client::{Outgoing, Record};
@@ -63,6 +64,19 @@ impl Answer {
 
     pub fn status(&self) -> &str {
         self.json["status"].as_str().unwrap()
+    }
+
+    /// Milliseconds from the record's own time until it was scanned.
+    pub fn waited_ms(&self) -> i64 {
+        let scanned = self.json["timestamp"].as_str().unwrap();
+        let scanned = time::OffsetDateTime::parse(scanned, &Rfc3339).unwrap();
+        let scanned = i64::try_from(scanned.unix_timestamp_nanos() / 1_000_000).unwrap();
+        scanned - self.recorded_ms()
+    }
+
+    /// The record's own time.
+    pub fn recorded_ms(&self) -> i64 {
+        self.json["kafka"]["timestamp"].as_i64().unwrap()
     }
 
     /// Panic unless the published schema allows it.

@@ -20,7 +20,7 @@ pub use outside::{Outside, OutsideCount, OutsideKind, OutsideReason};
 
 /// The longest file whose hash [`Profile::LogOnly`] keeps, in bytes: the longest message that rsyslog takes unless told otherwise.
 ///
-/// Of ClamAV's own hashes one in nine is of a file this short, and one in two of a file of 64 KiB or less.
+/// Of ClamAV's own hashes one in ten is of a file this short, and three in five are of files of 64 KiB or less.
 pub const LONGEST_HASHED_BYTES: u64 = 8192;
 
 /// Which of the signatures in the files are loaded.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rdkafka::Message;
 use serde::Deserialize;
 
-use crate::support::scene::Scene;
+use super::scene::Scene;
 
 /// Milliseconds since 1970.
 pub type Millis = i64;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
-use crate::support::scene::Scene;
+use super::scene::Scene;
 
 /// A round of the load.
 const TICK: Duration = Duration::from_millis(10);
