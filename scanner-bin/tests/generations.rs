@@ -952,6 +952,12 @@ fn what_the_profile_leaves_out_is_said_and_reloads_keep_to_it() {
         (&"log-only".into(), &1000.into())
     );
 
+    let (_, out, _) = place.command(&["verify", "--profile", "log-only"]);
+    assert!(
+        out.contains("31 signatures (log-only leaves out 1000)"),
+        "{out}"
+    );
+
     place.put("two.ndb", signature("My.Two", "marker-two"));
     service.wait_for("ok", 1);
     assert!(service.finds("marker-two"));

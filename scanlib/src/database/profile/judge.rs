@@ -9,6 +9,9 @@ use crate::prefilter::pattern::Offset;
 /// graphics (5) and Flash (11). Any (0), HTML (3), mail (4) and text (7) are not among them, nor what a later libclamav may add.
 const NO_TEXT: [u32; 8] = [1, 2, 5, 6, 9, 10, 11, 12];
 
+/// Why a line cannot concern a message of at most so many bytes, if it cannot.
+pub(super) type Judge = fn(&[u8], u64) -> Option<OutsideReason>;
+
 /// What becomes of one file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
@@ -19,13 +22,13 @@ pub(super) enum Rule {
         kind: OutsideKind,
         /// Bytes of libclamav's buffer for a line.
         most: usize,
-        judge: fn(&[u8], u64) -> Option<OutsideReason>,
+        judge: Judge,
     },
 }
 
 /// By the end of its name.
 pub(super) fn rule(name: &[u8], format: Format) -> Rule {
-    let (kind, most, judge): (_, _, fn(&[u8], u64) -> Option<OutsideReason>) = match format {
+    let (kind, most, judge): (_, _, Judge) = match format {
         Format::Hash => (OutsideKind::Hash, lines::SHORT, file_hash),
         Format::Body => (OutsideKind::Body, lines::SHORT, body_signature),
         Format::Logical => (OutsideKind::Logical, lines::LONG, logical_signature),
