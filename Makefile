@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-demo
+	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -65,6 +65,10 @@ image-twice: ## the image of HEAD, built from nothing in two directories: the sa
 pod-test: ## deploy/pod.yaml under a real kubelet and under podman, beside a real Apache Kafka (needs root)
 	@tests/setup pod
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/pod
+
+k8s-test: ## every overlay of deploy/kustomize on a real Kubernetes API server (needs root)
+	@tests/setup pod
+	@tests/k8s
 
 k8s-demo: ## one pod becomes three on a real Kubernetes, beside a real Apache Kafka: writes docs/scaling-demonstration.md (needs root)
 	@tests/setup pod

@@ -118,6 +118,49 @@ fn the_pod_writes_to_memory_and_to_a_volume_of_its_own_only_and_both_are_bounded
     assert!(bytes(&resources["limits"]["memory"]) >= request + size);
 }
 
+/// What systemd is given is what the service knows and what systemd knows.
+#[test]
+fn the_unit_sets_what_the_service_knows_and_leaves_it_time() {
+    let path = workspace().join("deploy/systemd/scanner-bin.service");
+    let unit = fs::read_to_string(&path).unwrap();
+    let lines = |name: &str| -> Vec<&str> {
+        let lines = unit.lines();
+        lines.filter_map(|line| line.strip_prefix(name)).collect()
+    };
+    let settings = lines("Environment=");
+    assert!(!settings.is_empty());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanner-bin"));
+    command.args(["config", "show"]);
+    for setting in &settings {
+        let (name, value) = setting.split_once('=').unwrap();
+        command.env(name, value);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let stop: u64 = lines("TimeoutStopSec=")[0].parse().unwrap();
+    assert!(
+        stop > scanner_bin::config::KafkaConfig::default()
+            .drain_timeout
+            .as_secs()
+    );
+
+    let Ok(output) = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&path)
+        .output()
+    else {
+        announce!("left out: what systemd says to the unit, for there is no systemd-analyze");
+        return;
+    };
+    // That the program is not installed here is no fault of the unit's.
+    let said = String::from_utf8(output.stderr).unwrap();
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| !line.contains("/usr/bin/scanner-bin is not executable"))
+        .collect();
+    assert_eq!(faults, [""; 0]);
+}
+
 /// An answer that is awaited longer than the kubelet waits ends the pod in the middle of its drain.
 #[test]
 fn the_probes_ask_the_services_own_endpoints_and_leave_it_time() {

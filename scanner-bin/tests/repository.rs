@@ -39,6 +39,31 @@ fn unsafe_occurs_only_where_the_architecture_allows_it() {
     );
 }
 
+/// A document that names a test as a proof names one that is there: `[name_of_the_test](path/to/its.rs)`. And other links lead somewhere.
+#[test]
+fn what_the_documents_link_to_is_there() {
+    let Some(files) = tracked_files() else { return };
+    let link = regex::Regex::new(r"\[([^\]]+)\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
+    let mut wrong = Vec::new();
+    for document in files.iter().filter(|path| path.ends_with(".md")) {
+        let folder = workspace().join(document);
+        for found in link.captures_iter(&read(document)) {
+            let target = folder.parent().unwrap().join(&found[2]);
+            let is_test = found[2].ends_with(".rs") && !found[1].contains(['.', '/', ' ']);
+            let is_there = if is_test {
+                let named = format!("fn {}(", &found[1]);
+                fs::read_to_string(&target).is_ok_and(|source| source.contains(&named))
+            } else {
+                target.exists()
+            };
+            if !is_there {
+                wrong.push(format!("{document}: {}", &found[0]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "links that lead nowhere: {wrong:#?}");
+}
+
 /// A build that asks a registry by name cannot be pointed at a mirror; and names of hosts grow old.
 #[test]
 fn no_tracked_file_names_a_registry_host() {

@@ -250,6 +250,25 @@ fn a_threat_is_written_in_the_published_form_and_order() {
 }
 
 #[test]
+fn the_highest_severity_names_the_threat_and_every_match_is_kept() {
+    let of = |id: &str, severity| rule(id, severity, View::Raw, 0..4, 1);
+    let found = [
+        of("first", Severity::Low),
+        of("worst", Severity::Critical),
+        of("last", Severity::Medium),
+    ];
+    for turn in 0..found.len() {
+        let mut found = found.to_vec();
+        found.rotate_left(turn);
+        let (value, ..) = written(RECORD, scanned(&infected(found)));
+        assert_eq!(value["threat_name"], "Malicious pattern: worst");
+        assert_eq!(value["severity"], "critical");
+        assert_eq!(value["matches"].as_array().unwrap().len(), 3);
+        assert_eq!(value["patterns_found"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[test]
 fn a_clean_record_says_clean_and_repeats_nothing() {
     let (value, summary, _) = written(b"just a line", scanned(&Verdict::Clean));
     assert_eq!(summary.status, Status::Clean);

@@ -16,16 +16,18 @@ mod schema;
 mod settings;
 
 use render::{Objects, basics, everything, overlay, tools};
-use schema::{Schemas, is_custom};
+use schema::{Schemas, USUAL, VERSIONS, is_custom};
 use serde_json::Value;
 
 #[test]
 fn every_overlay_is_what_the_schemas_of_kubernetes_allow() {
     let Some(basics) = basics() else { return };
-    let schemas = Schemas::new(&basics, None);
-    for (name, objects) in everything(&basics) {
-        for object in objects.0.iter().filter(|object| !is_custom(object)) {
-            assert_eq!(schemas.complaints(object), [""; 0], "{name}");
+    for version in VERSIONS {
+        let schemas = Schemas::new(&basics, version, None);
+        for (name, objects) in everything(&basics) {
+            for object in objects.0.iter().filter(|object| !is_custom(object)) {
+                assert_eq!(schemas.complaints(object), [""; 0], "{name}, {version}");
+            }
         }
     }
 }
@@ -34,7 +36,7 @@ fn every_overlay_is_what_the_schemas_of_kubernetes_allow() {
 fn custom_kinds_are_what_their_definitions_allow() {
     let Some(basics) = basics() else { return };
     let Some(crds) = tools("crds") else { return };
-    let schemas = Schemas::new(&basics, Some(&crds));
+    let schemas = Schemas::new(&basics, USUAL, Some(&crds));
     let mut kinds = std::collections::BTreeSet::new();
     for (name, objects) in everything(&basics) {
         for object in objects.0.iter().filter(|object| is_custom(object)) {
@@ -109,6 +111,17 @@ fn each_overlay_is_what_its_name_says() {
     }
     let spec = overlay(&basics, "statefulset").workload()["spec"].clone();
     assert_eq!(spec["podManagementPolicy"], "Parallel");
+}
+
+#[test]
+fn the_documented_kustomization_has_the_image_of_this_version() {
+    let Some(basics) = basics() else { return };
+    let objects = render::own(&basics, &render::documented());
+    let image = objects.container()["image"].as_str().unwrap();
+    assert!(
+        image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))),
+        "{image}"
+    );
 }
 
 /// Replicas are replaced when a setting changes: the name of the settings says what they are.

@@ -77,7 +77,7 @@ pub(crate) fn tools(what: &str) -> Option<PathBuf> {
     let said = String::from_utf8_lossy(&output.stderr);
     let reason = said.lines().last().unwrap_or_default();
     assert!(!in_ci(), "CI must check manifests whole: {reason}");
-    announce!("left out: checking manifests with {what}; {reason}");
+    announce!("left out: checking manifests ({what}); {reason}");
     None
 }
 

@@ -474,6 +474,16 @@ fn kafka(objects: &Objects, trigger: &Value, found: &mut Vec<String>) {
     if !threshold.is_ok_and(|threshold| threshold > 0) {
         found.push("KEDA: lagThreshold is no number".to_owned());
     }
+    // The same mechanism has another name there.
+    let mechanism = match objects.setting("SCANNER_KAFKA__SASL__MECHANISM") {
+        "plain" => "plaintext",
+        "scram-sha-256" => "scram_sha256",
+        "scram-sha-512" => "scram_sha512",
+        other => other,
+    };
+    if text(trigger, "sasl") != mechanism {
+        found.push("KEDA: sasl is not what SCANNER_KAFKA__SASL__MECHANISM says".to_owned());
+    }
     let secured = objects.setting("SCANNER_KAFKA__TLS__ENABLED") == "true";
     if secured != (trigger["tls"] == "enable") {
         found.push("KEDA: tls is not what SCANNER_KAFKA__TLS__ENABLED says".to_owned());

@@ -11,6 +11,10 @@ use serde_json::{Map, Value, json};
 #[derive(Default)]
 pub(crate) struct Schemas(BTreeMap<(String, String), Validator>);
 
+/// Versions of Kubernetes whose schemas are there: the oldest that docs/operate.md promises, that of tests/k8s, and the newest.
+pub(crate) const VERSIONS: [&str; 3] = ["1.27.0", "1.34.0", "1.37.0"];
+/// The one of them under which faults are planted.
+pub(crate) const USUAL: &str = "1.34.0";
 /// Where the schemas of Kubernetes' own kinds refer to.
 const DEFINITIONS: &str = "https://kubernetes.io/api/_definitions.json";
 const METADATA: &str = "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -62,8 +66,8 @@ fn strict(schema: &mut Map<String, Value>) {
 
 impl Schemas {
     /// `crds`: the definitions of custom kinds, where they can be had.
-    pub(crate) fn new(basics: &Path, crds: Option<&Path>) -> Schemas {
-        let schemas = basics.join("schemas");
+    pub(crate) fn new(basics: &Path, version: &str, crds: Option<&Path>) -> Schemas {
+        let schemas = basics.join("schemas").join(version);
         let definitions = read(&schemas.join("_definitions.json"));
         let registry = Registry::new()
             .add(DEFINITIONS, definitions)
