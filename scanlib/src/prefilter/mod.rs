@@ -47,7 +47,7 @@ pub(crate) mod pattern;
 mod plan;
 mod quick;
 mod read;
-mod signature;
+pub(crate) mod signature;
 mod summary;
 mod text;
 mod types;

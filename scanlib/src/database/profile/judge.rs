@@ -73,3 +73,46 @@ fn logical_signature(line: &[u8], max: u64) -> Option<OutsideReason> {
     }
     (size.min > max).then_some(OutsideReason::LongText)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::prefilter::signature::Kind;
+
+    const MAX: u64 = 1 << 20;
+
+    proptest! {
+        /// The prefilter, which libclamav itself holds to the truth, knows of no plain text that they match.
+        #[test]
+        fn what_is_left_out_for_its_type_matches_no_plain_text(
+            target in "[0-9]{1,2}|\\*|x|",
+            attribute in "|,Engine:51-255|,FileSize:1-9|,FileSize:x|,Target:0|,Container:CL_TYPE_ZIP",
+            offset in "\\*|0|EP\\+0|\\$1\\$|EOF-9|1048576",
+        ) {
+            let line = format!("N:{target}:{offset}:6e6565646c65");
+            if body_signature(line.as_bytes(), MAX) == Some(OutsideReason::FileType) {
+                prop_assert!(body::parse(line.as_bytes()).unwrap().signature().is_none());
+            }
+            let line = format!("N;Target:{target}{attribute};0;6e6565646c65");
+            if logical_signature(line.as_bytes(), MAX) == Some(OutsideReason::FileType) {
+                prop_assert!(logical::logical(line.as_bytes(), Kind::Logical).is_none());
+            }
+        }
+
+        #[test]
+        fn what_is_not_understood_stays(line in "[a-f0-9:;*,N\\$=]{0,60}") {
+            let line = line.as_bytes();
+            if hash::parse(line).is_err() {
+                prop_assert_eq!(file_hash(line, MAX), None);
+            }
+            if body::parse(line).is_err() {
+                prop_assert_eq!(body_signature(line, MAX), None);
+            }
+            if logical::reach(line).is_none() {
+                prop_assert_eq!(logical_signature(line, MAX), None);
+            }
+        }
+    }
+}

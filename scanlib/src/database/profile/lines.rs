@@ -42,3 +42,53 @@ pub(super) fn copy(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MOST: usize = 16;
+
+    fn copied(content: &[u8], mut left_out: impl FnMut(&[u8]) -> bool) -> (Vec<u8>, u64) {
+        let mut to = Vec::new();
+        let kept = copy(&mut &*content, &mut to, MOST, &mut left_out).unwrap();
+        (to, kept)
+    }
+
+    #[test]
+    fn a_line_that_is_left_out_leaves_its_number() {
+        let content = b"one\r\n# two\n\nfour\nfive";
+        let (text, kept) = copied(content, |line| line == b"one" || line == b"five");
+        assert_eq!(text, b"#\n# two\n\nfour\n#\n");
+        assert_eq!(kept, 1);
+    }
+
+    #[test]
+    fn what_libclamav_would_not_read_as_one_line_stays() {
+        let content =
+            b"a line that is longer than the buffer, so it is several\nwith a \0 in it\nshort\n";
+        let (text, kept) = copied(content, |_| true);
+        assert_eq!(text, [&content[..content.len() - 6], b"#\n"].concat());
+        assert_eq!(kept, 5);
+    }
+
+    fn content() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop::sample::select(&b"ab#\n\n\r\0 "[..]);
+        prop::collection::vec(byte, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_changes_where_nothing_is_left_out(content in content()) {
+            prop_assert_eq!(copied(&content, |_| false).0, content);
+        }
+
+        #[test]
+        fn each_line_keeps_its_number(content in content()) {
+            let lines = |text: &[u8]| text.split_inclusive(|&byte| byte == b'\n').count();
+            prop_assert_eq!(lines(&copied(&content, |_| true).0), lines(&content));
+        }
+    }
+}
