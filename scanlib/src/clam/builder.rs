@@ -212,8 +212,8 @@ impl EngineBuilder {
 
     /// Which of the files' signatures are loaded; all by default. What is left out is counted in [`EngineInfo::outside`].
     ///
-    /// For [`Profile::LogOnly`] what stays is written into the directory for temporary files while it is loaded, some ten megabytes of
-    /// ClamAV's own signatures. Containers are verified by libclamav first, which takes as long as loading half of them.
+    /// For [`Profile::LogOnly`] what stays is written into the directory for temporary files while it is loaded. Containers are verified
+    /// by libclamav first.
     ///
     /// ```
     /// use scanlib::{EngineBuilder, Library, Payload, Profile, Request};
@@ -307,6 +307,8 @@ impl EngineBuilder {
             reading.took += started.elapsed();
             reading
         });
+        // It may lie in memory, which compiling needs.
+        drop(chosen.dir.take());
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -443,7 +445,7 @@ impl EngineBuilder {
             chosen.files.append(&mut kept.files);
             chosen.outside.merge(&kept.outside);
         }
-        chosen._dir = Some(dir);
+        chosen.dir = Some(dir);
         Ok(chosen)
     }
 
@@ -562,7 +564,7 @@ struct Chosen {
     /// What libclamav said meanwhile.
     log: Vec<String>,
     /// Holds what was written for it, until it is loaded.
-    _dir: Option<tempfile::TempDir>,
+    dir: Option<tempfile::TempDir>,
 }
 
 fn as_it_is(path: &Path) -> Part {
