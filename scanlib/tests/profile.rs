@@ -322,6 +322,72 @@ fn a_container_that_was_tampered_with_is_refused() {
     }
 }
 
+/// Proves: of today's signatures in both forms libclamav takes one, and the profile takes the same.
+#[test]
+fn of_two_daily_containers_the_one_that_libclamav_takes_is_taken() {
+    let (Some(old), Some(new)) = (
+        data("sigs-formats/ut-freshclam-test-2.cvd"),
+        data("sigs-formats/ut-freshclam-test-3.cvd"),
+    ) else {
+        return;
+    };
+    for (cvd, cld) in [(&old, &new), (&new, &old), (&new, &new)] {
+        let dir = directory(&[("z.ndb", &signatures())]);
+        fs::copy(cvd, dir.path().join("daily.cvd")).unwrap();
+        fs::write(dir.path().join("daily.cld"), unpacked(cld)).unwrap();
+        let [full, log_only] =
+            [Profile::Full, LOG_ONLY].map(|profile| load(dir.path(), profile).unwrap());
+        let left_out = full.info().signatures - log_only.info().signatures;
+        let is_new = !found(&full, &eicar()).is_empty();
+        assert_eq!(
+            found(&full, &eicar()),
+            found(&log_only, &eicar()),
+            "{cvd:?} {cld:?}"
+        );
+        assert_eq!(
+            (left_out, log_only.info().outside.total()),
+            if is_new { (2, 4) } else { (0, 0) }
+        );
+    }
+}
+
+/// Proves: what an unsigned container holds stays nobody's, and it is checked against its own list of digests.
+#[test]
+fn an_unsigned_container_stays_unsigned_and_has_to_be_whole() {
+    let content = b"My.Needle:0:*:6e6565646c65\nMy.Program:1:*:6e6565646c65\n";
+    let head = "ClamAV-VDB:22 Jun 2021 16-55 -0400:27:2:81:X:X:judge:1624395301";
+    let container = |digest: &str| {
+        let info = format!("{head}\na.ndb:{}:{digest}\n", content.len());
+        let mut archive = tar::Builder::new(format!("{head:512}").into_bytes());
+        for (name, content) in [("a.info", info.as_bytes()), ("a.ndb", content)] {
+            let mut header = tar::Header::new_old();
+            header.set_path(name).unwrap();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_cksum();
+            archive.append(&header, content).unwrap();
+        }
+        archive.into_inner().unwrap()
+    };
+    let dir = memory_dir();
+    let path = dir.path().join("a.cud");
+    fs::write(&path, container(&hex(&Sha256::digest(content)))).unwrap();
+    for (profile, signatures) in [(Profile::Full, 2), (LOG_ONLY, 1)] {
+        let engine = load(dir.path(), profile).unwrap();
+        assert_eq!(engine.info().signatures, signatures);
+        let names = found(&engine, b"a needle");
+        assert_eq!(names, BTreeSet::from(["My.Needle.UNOFFICIAL".to_owned()]));
+    }
+    fs::write(&path, container(&"0".repeat(64))).unwrap();
+    for profile in [Profile::Full, LOG_ONLY] {
+        let error = load(dir.path(), profile).unwrap_err();
+        assert!(matches!(error.kind(), LoadErrorKind::Refused(_)), "{error}");
+    }
+}
+
 /// The container without compression.
 fn unpacked(container: &Path) -> Vec<u8> {
     let bytes = fs::read(container).unwrap();
