@@ -1,8 +1,7 @@
 //! A stand-in for ClamAV's own set of signatures, which may not be had here: as many signatures, in the shapes of published samples of it.
 //!
-//! How many there are is public: what `clamscan` says of main and daily together is 8.7 million. How they divide into kinds is not; what
-//! is assumed here makes the log-only profile large rather than small: most hashes of the real set are of sections of executables,
-//! and more of its body signatures are for executables.
+//! How many there are is public: what `clamscan` says of main and daily together is 8.7 million. How they divide into kinds is not, so it is assumed:
+//! 250,000 are body and logical signatures, and of the hashes half are of whole files.
 //!
 //! - Hashes have the digests, sizes and names of the samples' kind: random digests; sizes drawn from the samples' own; MD5, one in a hundred
 //!   SHA-256. libclamav keeps `.UNOFFICIAL` in the name of each signature that is not in a signed container, so names are that much shorter.

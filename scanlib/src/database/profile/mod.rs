@@ -32,12 +32,13 @@ pub enum Profile {
     Full,
     /// Those that can match a text of at most so many bytes. What is left out:
     ///
-    /// - signatures for types of files that are no text: executables, Office documents, PDF, graphics, Flash, Java ([`OutsideReason::FileType`]);
+    /// - signatures for types of files that are no text: executables, Office documents, PDF, graphics, Flash, Java
+    ///   ([`OutsideReason::FileType`]);
     /// - hashes of sections and of import tables, and icons ([`OutsideReason::Executable`]);
     /// - hashes of whole files that are longer than [`LONGEST_HASHED_BYTES`], or than a message ([`OutsideReason::LongFile`]);
     /// - signatures for longer texts, or for a place behind the end of the longest ([`OutsideReason::LongText`]).
     ///
-    /// Signatures for text, HTML, mail and any type, hashes of files of any length, YARA rules, bytecode, and everything that takes detections
+    /// Signatures for text, HTML, mail and any type, hashes for which no size is given, YARA rules, bytecode, and everything that takes detections
     /// away stay. So what is found is found with all signatures, too.
     LogOnly {
         /// The longest message that will be scanned.

@@ -25,7 +25,8 @@ const EXIT_OTHER: u8 = 1;
 /// What is looked at.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is loaded and nothing is changed; with the profile log-only what it leaves out is counted. Without --state-dir or scan.state_dir only the files are told.
+Nothing is loaded and nothing is changed; with the profile log-only what it leaves out is counted.
+Without --state-dir or scan.state_dir only the files are told.
 Exit status: 0 if what the files hold is in use, 1 if it is not, 2 if that cannot be found out.
 
 Examples:
