@@ -15,6 +15,7 @@
 //! come sooner.
 
 mod announce;
+mod aside;
 mod candidate;
 mod drain;
 mod files;
@@ -50,6 +51,7 @@ use crate::service::Watch;
 use crate::shutdown::Shutdown;
 
 use announce::announce;
+use aside::aside;
 pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
@@ -538,7 +540,8 @@ impl Loader {
         let is_compared = *trigger != Trigger::Wanted(Wanted::Source)
             && !matches!(candidate.files, Files::Kept(_));
         let before = match is_compared {
-            true => Before::beside(&slot.load()),
+            // Measured as the new ones will be.
+            true => aside(|| Before::beside(&slot.load())),
             false => Ok(Before::default()),
         };
         let before = match before {
@@ -550,7 +553,7 @@ impl Loader {
         }
         let mut event = None;
         let swapped = slot.reload_with(|_| {
-            let tried = self.try_out(&candidate, &before)?;
+            let tried = aside(|| self.try_out(&candidate, &before))?;
             event = Some(self.adopted(candidate, &tried, model, start));
             Ok::<_, DetectorError>(tried.detector)
         });
