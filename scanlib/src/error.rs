@@ -64,6 +64,11 @@ pub enum LoadErrorKind {
         "holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there"
     )]
     Empty,
+    /// The profile leaves out every signature that it holds.
+    #[error(
+        "the profile leaves out all of its {0} signatures, as none can match a log message: use the full profile, or other signatures"
+    )]
+    Outside(u64),
     /// libclamav refused it.
     #[error("libclamav refused it: {0}; correct or remove the file that it names")]
     Refused(ClamCode),

@@ -48,7 +48,7 @@ pub use clam::{
     FileMap, Library, LibraryVersion, Limits, NotThere, Payload, Progress, Request, ScanOptions,
     hold_little_memory,
 };
-pub use database::Digest;
+pub use database::{Digest, Profile};
 pub use detector::{Detector, DetectorBuilder};
 pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,

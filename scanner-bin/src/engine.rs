@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use scanlib::prefilter::TextModel;
-use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Limits, LoadError};
+use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Limits, LoadError, Profile};
 
 use crate::config::text;
 
@@ -23,6 +23,8 @@ pub struct EngineSettings {
     pub pua: bool,
     /// Use only what carries the official signature.
     pub official_only: bool,
+    /// Which of the files' signatures are loaded.
+    pub profile: Profile,
     /// Names of signatures that are kept out.
     pub leave_out: Vec<String>,
     /// Ask libclamav about every message, also where it would certainly find nothing.
@@ -84,6 +86,7 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
         .map_err(LoadError::from)?
         .database_options(options)
         .limits(settings.limits)
+        .profile(settings.profile)
         .leave_out(&settings.leave_out)
         .prefilter(!settings.no_prefilter)
         .text_model(model);

@@ -15,6 +15,7 @@
 //! come sooner.
 
 mod announce;
+mod aside;
 mod candidate;
 mod drain;
 mod files;
@@ -50,6 +51,7 @@ use crate::service::Watch;
 use crate::shutdown::Shutdown;
 
 use announce::announce;
+use aside::aside;
 pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
@@ -121,6 +123,7 @@ impl DetectorError {
                 LoadErrorKind::Refused(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Unverified(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Compile(code) => !is_of_the_machine(code.number),
+                LoadErrorKind::Outside(_) => true,
                 _ => false,
             },
             DetectorError::Canary(error) => !error.may_pass(),
@@ -153,6 +156,7 @@ fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorEr
         database: database.to_vec(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        profile: scan.signatures(),
         leave_out: scan.leave_out.clone(),
         no_prefilter: !scan.prefilter,
         text_model: scan.text_model.clone(),
@@ -438,8 +442,11 @@ impl Loader {
         let scan = &self.scan;
         let library = scanlib::Library::init().map(|library| library.version().text);
         let settings = format!(
-            "{} {:?} {}",
-            scan.bytecode_unsigned, scan.leave_out, scan.views
+            "{} {:?} {} {:?}",
+            scan.bytecode_unsigned,
+            scan.leave_out,
+            scan.views,
+            scan.signatures()
         );
         let digest = hex(&Sha256::digest(settings));
         format!(
@@ -533,7 +540,8 @@ impl Loader {
         let is_compared = *trigger != Trigger::Wanted(Wanted::Source)
             && !matches!(candidate.files, Files::Kept(_));
         let before = match is_compared {
-            true => Before::beside(&slot.load()),
+            // Measured as the new ones will be.
+            true => aside(|| Before::beside(&slot.load())),
             false => Ok(Before::default()),
         };
         let before = match before {
@@ -545,7 +553,7 @@ impl Loader {
         }
         let mut event = None;
         let swapped = slot.reload_with(|_| {
-            let tried = self.try_out(&candidate, &before)?;
+            let tried = aside(|| self.try_out(&candidate, &before))?;
             event = Some(self.adopted(candidate, &tried, model, start));
             Ok::<_, DetectorError>(tried.detector)
         });

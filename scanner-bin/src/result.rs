@@ -115,6 +115,10 @@ pub struct ClamavState {
     pub db_mode: DbMode,
     /// How many.
     pub signatures: u64,
+    /// Which of the files' signatures these are: `full` or `log-only`.
+    pub profile: &'static str,
+    /// How many the profile leaves out; `None` where it leaves out none by intent.
+    pub left_out: Option<u64>,
     /// Identity of the files they came from.
     pub digest: String,
 }
@@ -453,7 +457,9 @@ fn engines_part(engines: &EngineState, clamav_failed: bool) -> EnginesPart<'_> {
                 DbMode::Builtin => "builtin".into(),
                 DbMode::Custom => "custom".into(),
             }),
+            db_profile: Some(clamav.profile.into()),
             db_signatures: Some(clamav.signatures),
+            db_left_out: clamav.left_out,
             db_digest: Some(clamav.digest.as_str().into()),
         },
     };

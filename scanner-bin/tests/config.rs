@@ -188,6 +188,12 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        path: "scan.profile",
+        short: "profile",
+        values: ["log-only", "full", "log-only"],
+        read: |c| c.scan.profile.as_str().to_owned(),
+    },
+    Setting {
         path: "scan.leave_out",
         short: "leave-out",
         values: ["Win.One-1", "Rule_Two,YARA.Two", "Three.UNOFFICIAL"],

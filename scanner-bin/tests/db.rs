@@ -135,7 +135,7 @@ fn what_is_left_out_is_told_and_what_is_not_there_is_said_with_the_nearest_name(
     let (code, out, error) = info(dir.path(), &flags);
     assert_eq!(code, 0, "{out}");
     assert!(
-        out.starts_with("prefilter  on\nloaded     3 signatures by libclamav's count\nleft out   1, as --leave-out says\n           My.Negated\n"),
+        out.starts_with("prefilter  on\nloaded     3 signatures by libclamav's count\nprofile    full\nleft out   1, as --leave-out says\n           My.Negated\n"),
         "{out}"
     );
     assert!(

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use scanlib::{Detector, DetectorSlot, Payload, Request};
 use scanner_bin::cli::run;
-use scanner_bin::config::{Config, ReloadMode, ScanConfig};
+use scanner_bin::config::{Config, Profile, ReloadMode, ScanConfig};
 use scanner_bin::generation::snapshot::Snapshot;
 use scanner_bin::generation::state::State;
 use scanner_bin::ops::health::Probe;
@@ -894,4 +894,131 @@ fn a_change_that_the_kernel_does_not_tell_of_is_seen_by_looking() {
     write("marker-three");
     service.wait_for("ok", 1);
     assert!(service.finds("marker-three"));
+}
+
+/// Signatures for executables: text in a log is none of theirs.
+fn programs(count: usize) -> String {
+    signatures(count).replace(":0:*:", ":1:*:")
+}
+
+/// Proves: what the profile leaves out is said in metrics and in `db status`, of the files and of what is kept; a reload uses it as the start
+/// does, and a set that shrinks is refused by what stays of it.
+#[test]
+fn what_the_profile_leaves_out_is_said_and_reloads_keep_to_it() {
+    let place = Place::new();
+    place.put("many.ndb", signatures(30));
+    place.put("programs.ndb", programs(1000));
+    let mut config = place.config();
+    config.scan.profile = Profile::LogOnly;
+    let service = Service::start(&config);
+    let left_out =
+        |reason: &str| service.metric(&format!("signatures_left_out{{reason=\"{reason}\"}}"));
+    assert_eq!(
+        (
+            left_out("file_type"),
+            left_out("executable"),
+            left_out("named")
+        ),
+        (1000, 0, 0)
+    );
+    assert_eq!(
+        service.metric("signature_profile_info{profile=\"log-only\"}"),
+        1
+    );
+    assert_eq!(service.metric("signatures_loaded"), 31);
+
+    let (code, out, error) = place.command(&["status", "--profile", "log-only"]);
+    assert_eq!(code, 0, "{out}{error}");
+    assert!(
+        out.contains("log-only, which leaves out 1000 signatures:"),
+        "{out}"
+    );
+    assert!(
+        out.contains("1000  body     for a type of file that is no text"),
+        "{out}"
+    );
+    let (_, object) = place.object(&["status", "--profile", "log-only"]);
+    let source = &object["source"];
+    assert_eq!(source["profile"], "log-only");
+    assert_eq!(source["outside_profile"]["total"], 1000);
+    let count = serde_json::json!({"kind": "body", "reason": "file_type", "signatures": 1000});
+    assert_eq!(
+        source["outside_profile"]["counts"],
+        serde_json::json!([count])
+    );
+    let measure = &object["kept"][0]["measure"];
+    assert_eq!(
+        (&measure["profile"], &measure["left_out"]),
+        (&"log-only".into(), &1000.into())
+    );
+
+    let (_, out, _) = place.command(&["verify", "--profile", "log-only"]);
+    assert!(
+        out.contains("31 signatures (log-only leaves out 1000)"),
+        "{out}"
+    );
+
+    place.put("two.ndb", signature("My.Two", "marker-two"));
+    service.wait_for("ok", 1);
+    assert!(service.finds("marker-two"));
+    assert_eq!(service.metric("signatures_loaded"), 32);
+    assert_eq!(left_out("file_type"), 1000);
+    // Most of the lines are still there, but not of those that are loaded.
+    place.put("many.ndb", "# nothing\n");
+    service.wait_for("failed", 1);
+    assert!(
+        service.note().contains("2 signatures are left of 32"),
+        "{}",
+        service.note()
+    );
+}
+
+/// Proves: who changes the profile is not held to the number of signatures of the other one, one way or the other, and the files need not
+/// change for it.
+#[test]
+fn another_profile_is_not_compared_with_the_one_before() {
+    let place = Place::new();
+    place.put("programs.ndb", programs(1000));
+    let config = |profile| {
+        let mut config = place.config();
+        config.scan.profile = profile;
+        config
+    };
+    let mut digests = BTreeSet::new();
+    for (profile, signatures, left_out) in [
+        (Profile::Full, 1001, 0),
+        (Profile::LogOnly, 1, 1000),
+        (Profile::Full, 1001, 0),
+    ] {
+        let service = Service::start(&config(profile));
+        assert_eq!(service.metric("signatures_loaded"), signatures);
+        assert_eq!(
+            service.metric("signatures_left_out{reason=\"file_type\"}"),
+            left_out
+        );
+        assert_eq!(service.metric("signature_db_up_to_date"), 1);
+        assert!(service.finds("marker-one"));
+        let (code, object) = place.object(&["status", "--profile", profile.as_str()]);
+        assert_eq!(
+            (code, object["kept"].as_array().unwrap().len()),
+            (0, 1),
+            "{object:#}"
+        );
+        digests.insert(object["kept"][0]["db_digest"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(digests.len(), 2, "results of the two are told apart");
+    let refused: Vec<_> = place
+        .history()
+        .into_iter()
+        .filter(|(event, _)| event != "activated")
+        .collect();
+    assert_eq!(refused, []);
+    // A set of nothing else is refused with a word on the profile, and its files are not tried again.
+    place.remove("one.ndb");
+    let (code, out, _) = place.command(&["verify", "--profile", "log-only"]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("leaves out all of its 1000 signatures"),
+        "{out}"
+    );
 }

@@ -345,3 +345,40 @@ fn without_a_database_it_says_so_everywhere() {
     assert_eq!(metrics.get("scanner_signatures_loaded"), 1.0);
     assert_eq!(metrics.get("scanner_engine_ready"), 1.0);
 }
+
+/// Proves: with the profile log-only each result names it and how much is left out, the log and metrics say so too, and what stays is found.
+#[test]
+fn the_log_only_profile_is_named_in_results_log_and_metrics() {
+    let scene = Scene::new(Broker::shared(), "profile", 1);
+    let database = scene.tmp().join("db");
+    std::fs::create_dir(&database).unwrap();
+    let signatures = "My.Text:0:*:6d61726b65722d6f6e65\nMy.Program:1:*:6d61726b65722d74776f\n";
+    std::fs::write(database.join("my.ndb"), signatures).unwrap();
+    let launch = scene.replica("scanner-0").flag("--profile", "log-only");
+    let mut scanner = launch.flag("--database", &database).start();
+    scanner.wait_until_ready(PATIENCE);
+    scene.produce([
+        Outgoing::of("a line with marker-one"),
+        Outgoing::of(line(1)),
+    ]);
+    let answers = scene.wait_until_answered(PATIENCE);
+    for answer in &answers {
+        answer.assert_valid();
+        let clamav = &answer.json["engines"]["clamav"];
+        assert_eq!(clamav["db_profile"], "log-only");
+        assert_eq!(clamav["db_signatures"], 1);
+        assert_eq!(clamav["db_left_out"], 1);
+    }
+    assert_eq!(answers[0].json["threat_name"], "ClamAV: My.Text.UNOFFICIAL");
+    let said = |line: &str| line.contains(r#""left_out":1"#) && line.contains("scan.profile");
+    scanner.wait_for_line(PATIENCE, said);
+    let metrics = scanner.scrape();
+    assert_eq!(
+        metrics.get(r#"scanner_signatures_left_out{reason="file_type"}"#),
+        1.0
+    );
+    assert_eq!(
+        metrics.get(r#"scanner_signature_profile_info{profile="log-only"}"#),
+        1.0
+    );
+}

@@ -61,6 +61,8 @@ fn engines() -> EngineState {
         clamav: Some(ClamavState {
             version: "1.4.3".to_owned(),
             db_mode: DbMode::Builtin,
+            profile: "log-only",
+            left_out: Some(7),
             signatures: 1,
             digest: "0123abcd".to_owned(),
         }),
@@ -203,6 +205,8 @@ fn a_threat_is_written_in_the_published_form_and_order() {
         serde_json::json!({"topic": "syslog-raw", "partition": 1, "offset": 4711, "key": "10.42.2.1", "timestamp": 1_760_928_242_101_i64})
     );
     assert_eq!(value["engines"]["clamav"]["db_mode"], "builtin");
+    assert_eq!(value["engines"]["clamav"]["db_profile"], "log-only");
+    assert_eq!(value["engines"]["clamav"]["db_left_out"], 7);
     assert_eq!(value["scanner"]["duration_us"], 184);
 
     // The order of the fields, by where their names stand in the bytes.

@@ -535,6 +535,30 @@ fn what_is_left_out_is_not_found_by_a_scan_and_the_summary_says_so() {
 }
 
 #[test]
+fn the_log_only_profile_finds_what_is_in_text_and_the_summary_says_what_is_left_out() {
+    let scene = Scene::new();
+    scene.write(
+        "more.ndb",
+        "My.Text:7:*:6e6565646c65\nMy.Program:1:*:6e6565646c65\n",
+    );
+    scene.write("line", "a needle\n");
+    let flags = ["--lines", "--rules=off", "--database=more.ndb", "line"];
+    for (profile, counts) in [
+        ("full", "\nKnown viruses: 4\n"),
+        ("log-only", "\nKnown viruses: 3\nSignatures left out: 1\n"),
+    ] {
+        let profile = format!("--profile={profile}");
+        let said = scene.scan(&[&flags[..], &[&*profile]].concat());
+        assert!(said.err.contains(counts), "{}", said.err);
+        assert!(
+            said.lines()
+                .iter()
+                .any(|line| line.contains("My.Text.UNOFFICIAL FOUND"))
+        );
+    }
+}
+
+#[test]
 fn statistics_are_one_object_and_agree_with_the_rows() {
     let scene = Scene::new();
     scene.write("tree/large.txt", "x".repeat(2000));

@@ -1,5 +1,6 @@
 //! From signature files and settings to an engine.
 
+use std::ffi::CString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::log;
 use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
-use crate::database::{self, DigestBuilder, Source};
+use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
 use crate::prefilter::{Prefilter, Reading, TextModel};
 use clamav_sys as sys;
@@ -85,6 +86,7 @@ pub struct EngineBuilder {
     prefilter: bool,
     text_model: Option<TextModel>,
     leave_out: Vec<String>,
+    profile: Profile,
 }
 
 impl EngineBuilder {
@@ -107,6 +109,7 @@ impl EngineBuilder {
             prefilter: true,
             text_model: None,
             leave_out: Vec::new(),
+            profile: Profile::Full,
         })
     }
 
@@ -207,6 +210,28 @@ impl EngineBuilder {
         self
     }
 
+    /// Which of the files' signatures are loaded; all by default. What is left out is counted in [`EngineInfo::outside`].
+    ///
+    /// For [`Profile::LogOnly`] what stays is written into the directory for temporary files while it is loaded. Containers are verified
+    /// by libclamav first.
+    ///
+    /// ```
+    /// use scanlib::{EngineBuilder, Library, Payload, Profile, Request};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// std::fs::write(dir.path().join("my.ndb"), "My.Text:7:*:6e6565646c65\nMy.Program:1:*:6e6565646c65\n")?;
+    /// let builder = EngineBuilder::new(Library::init()?)?.database(dir.path())?;
+    /// let engine = builder.profile(Profile::LogOnly { max_message_bytes: 1 << 20 }).compile()?;
+    /// assert_eq!(engine.info().signatures, 1);
+    /// assert_eq!(engine.info().outside.total(), 1);
+    /// assert_eq!(engine.scan(Payload::Bytes(b"a needle"), &Request::new())?.names, ["My.Text.UNOFFICIAL"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn profile(mut self, profile: Profile) -> EngineBuilder {
+        self.profile = profile;
+        self
+    }
+
     /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
     /// runs, and is called often for a large database: draw every tenth of a second, not every time.
     ///
@@ -253,21 +278,22 @@ impl EngineBuilder {
         }
         // Before libclamav parses, and again after: what is in memory is what the digest names.
         let before = self.digests()?;
-        let mut load_log = Vec::new();
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
-        let (files, builtin) = (self.files()?, self.builtin);
+        let mut chosen = self.choose(tmp_dir.path())?;
+        let mut load_log = std::mem::take(&mut chosen.log);
+        let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
         let at_once = with_prefilter && self.leave_out.is_empty();
-        let mut load = || self.load_all(tmp_dir.path(), &paths, names, &mut load_log);
+        let mut load = || self.load_all(tmp_dir.path(), &chosen.parts, names, &mut load_log);
         // Both see what the files hold between the two digests.
         let (reading, loaded) = match at_once {
             true => {
-                let whole = || read(builtin, &files, &LeaveOut::default());
+                let whole = || read(builtin, files, &LeaveOut::default());
                 let (reading, loaded) = beside(whole, &mut load);
                 (Some(reading), loaded)
             }
@@ -275,12 +301,14 @@ impl EngineBuilder {
         };
         let signatures = loaded?;
         let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
-            let mut reading = reading.unwrap_or_else(|| read(builtin, &files, &names.leave_out));
+            let mut reading = reading.unwrap_or_else(|| read(builtin, files, &names.leave_out));
             let started = Instant::now();
             reading.compare(names);
             reading.took += started.elapsed();
             reading
         });
+        // It may lie in memory, which compiling needs.
+        drop(chosen.dir.take());
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -293,9 +321,13 @@ impl EngineBuilder {
             let path = paths
                 .first()
                 .map_or(Path::new("no database was given"), PathBuf::as_path);
+            let kind = match chosen.outside.total() {
+                0 => LoadErrorKind::Empty,
+                left_out => LoadErrorKind::Outside(left_out),
+            };
             return Err(LoadError {
                 log: load_log,
-                ..LoadError::new(path, LoadErrorKind::Empty)
+                ..LoadError::new(path, kind)
             });
         }
 
@@ -338,6 +370,9 @@ impl EngineBuilder {
         for name in &left_out {
             digest.add("left out", name.as_bytes());
         }
+        if let Profile::LogOnly { max_message_bytes } = self.profile {
+            digest.add(self.profile.name(), &max_message_bytes.to_le_bytes());
+        }
         let info = EngineInfo {
             signatures,
             builtin_only: paths.is_empty(),
@@ -348,6 +383,8 @@ impl EngineBuilder {
             load_log,
             left_out,
             not_there,
+            profile: self.profile,
+            outside: chosen.outside,
             tmp_dir: tmp_dir.path().to_owned(),
         };
         Ok(Engine::new(
@@ -364,7 +401,7 @@ impl EngineBuilder {
     fn load_all(
         &mut self,
         tmp_dir: &Path,
-        paths: &[PathBuf],
+        parts: &[Part],
         names: &mut Option<Names>,
         load_log: &mut Vec<String>,
     ) -> Result<u64, LoadError> {
@@ -372,12 +409,60 @@ impl EngineBuilder {
         if self.builtin {
             let file = write_builtin(tmp_dir)
                 .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(file.path(), names, load_log)?;
+            signatures += self.load(&as_it_is(file.path()), names, load_log)?;
         }
-        for path in paths {
-            signatures += self.load(path, names, load_log)?;
+        for part in parts {
+            signatures += self.load(part, names, load_log)?;
         }
         Ok(signatures)
+    }
+
+    /// What libclamav is to load: the sources as they are, or what the profile keeps of them.
+    fn choose(&self, tmp_dir: &Path) -> Result<Chosen, LoadError> {
+        let Profile::LogOnly { max_message_bytes } = self.profile else {
+            let parts = self.sources.iter().map(|source| as_it_is(source.path()));
+            return Ok(Chosen {
+                parts: parts.collect(),
+                files: self.files()?,
+                ..Chosen::default()
+            });
+        };
+        let no_room = |error| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(error));
+        let dir = tempfile::Builder::new()
+            .prefix("kept-")
+            .tempdir_in(tmp_dir)
+            .map_err(no_room)?;
+        let mut chosen = Chosen::default();
+        for (number, source) in self.sources.iter().enumerate() {
+            let to = dir.path().join(number.to_string());
+            let official_only = self.database_options.official_only;
+            // First: nothing is taken out of a container that is not whole.
+            for container in Kept::containers(source, official_only)? {
+                chosen.log.append(&mut self.verify(&container)?);
+            }
+            let mut kept = Kept::write(source, official_only, &to, max_message_bytes)?;
+            chosen.parts.append(&mut kept.parts);
+            chosen.files.append(&mut kept.files);
+            chosen.outside.merge(&kept.outside);
+        }
+        chosen.dir = Some(dir);
+        Ok(chosen)
+    }
+
+    /// Has libclamav check a container in whole, and load nothing of it: the signature of the whole, or that of its list of digests and
+    /// each member's digest. Returns what it says besides.
+    fn verify(&self, container: &Path) -> Result<Vec<String>, LoadError> {
+        let mut engine = RawEngine::new(self.library).ok_or(InitError::NoEngine)?;
+        let c_path = to_c_path(container)?;
+        let options = self.database_options.to_c();
+        let (loaded, log) = log::capture(|| engine.load_nothing(&c_path, options));
+        match loaded {
+            Ok(()) => Ok(log.lines),
+            Err(code) => Err(LoadError {
+                log: log.lines,
+                ..LoadError::new(container, LoadErrorKind::Refused(code))
+            }),
+        }
     }
 
     /// Every file that libclamav loads.
@@ -428,15 +513,20 @@ impl EngineBuilder {
 
     fn load(
         &mut self,
-        path: &Path,
+        part: &Part,
         names: &mut Option<Names>,
         load_log: &mut Vec<String>,
     ) -> Result<u64, LoadError> {
-        let c_path = c_path(path).ok_or_else(|| {
-            let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
-            LoadError::new(path, LoadErrorKind::Io(problem))
-        })?;
-        let options = self.database_options.to_c();
+        let path = &part.of;
+        let c_path = to_c_path(&part.path)?;
+        let options = self.database_options.to_c()
+            | match &part.container {
+                Some(container) if database::is_signed(container) => {
+                    sys::CL_DB_OFFICIAL | sys::CL_DB_SIGNED
+                }
+                Some(_) => sys::CL_DB_UNSIGNED,
+                None => 0,
+            };
         let (loaded, log) = log::capture(|| {
             self.listener
                 .during(BuildStep::Load(path), &mut self.engine, |engine| {
@@ -449,11 +539,11 @@ impl EngineBuilder {
         });
         match loaded {
             Ok(signatures) => {
-                load_log.extend(log.lines);
+                load_log.extend(log.lines.into_iter().map(|line| part.told(line)));
                 Ok(signatures)
             }
             Err(code) => Err(LoadError {
-                log: log.lines,
+                log: log.lines.into_iter().map(|line| part.told(line)).collect(),
                 ..LoadError::new(path, LoadErrorKind::Refused(code))
             }),
         }
@@ -462,6 +552,34 @@ impl EngineBuilder {
     fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
         self.sources.iter().map(Source::digest).collect()
     }
+}
+
+/// What libclamav is to load.
+#[derive(Debug, Default)]
+struct Chosen {
+    parts: Vec<Part>,
+    /// Every file of them, for the prefilter.
+    files: Vec<PathBuf>,
+    outside: Outside,
+    /// What libclamav said meanwhile.
+    log: Vec<String>,
+    /// Holds what was written for it, until it is loaded.
+    dir: Option<tempfile::TempDir>,
+}
+
+fn as_it_is(path: &Path) -> Part {
+    Part {
+        path: path.to_owned(),
+        of: path.to_owned(),
+        container: None,
+    }
+}
+
+fn to_c_path(path: &Path) -> Result<CString, LoadError> {
+    c_path(path).ok_or_else(|| {
+        let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte");
+        LoadError::new(path, LoadErrorKind::Io(problem))
+    })
 }
 
 /// Reads the files for the prefilter.

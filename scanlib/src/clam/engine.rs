@@ -16,7 +16,7 @@ use super::payload::{Payload, read_file};
 use super::reaper;
 use super::request::Request;
 use super::tmp::ScratchDir;
-use crate::database::Digest;
+use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
 use crate::prefilter::Prefilter;
 use crate::report::Incomplete;
@@ -50,7 +50,7 @@ pub struct EngineInfo {
     pub builtin_only: bool,
     /// The library that does the work.
     pub library: LibraryVersion,
-    /// SHA-256 over the names and contents of the files that were loaded, and the names of what was left out.
+    /// SHA-256 over the names and contents of the files that were loaded, the names of what was left out, and the profile.
     pub digest: Digest,
     /// What libclamav warned about while it loaded, oldest first: a signature it left out, for example.
     pub load_log: Vec<String>,
@@ -59,6 +59,10 @@ pub struct EngineInfo {
     pub left_out: Vec<String>,
     /// What was to be left out, and is not there.
     pub not_there: Vec<NotThere>,
+    /// Which of the files' signatures are loaded.
+    pub profile: Profile,
+    /// What the profile leaves out.
+    pub outside: Outside,
     /// The engine's own directory for temporary files. If it vanishes or is full, scans are incomplete.
     pub tmp_dir: PathBuf,
 }

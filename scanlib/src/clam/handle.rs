@@ -1,6 +1,6 @@
 //! The C engine itself: one owner, freed once.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -72,6 +72,14 @@ impl RawEngine {
         ClamCode::check(code).map(|()| signatures.into())
     }
 
+    /// Has libclamav read a container from its beginning to its end and check it, and pass over every signature.
+    pub(super) fn load_nothing(&mut self, path: &CStr, options: u32) -> Result<(), ClamCode> {
+        self.watch(Some(pass_over), std::ptr::null_mut());
+        let loaded = self.load(path, options);
+        self.watch(None, std::ptr::null_mut());
+        loaded.map(drop)
+    }
+
     /// Installs the callbacks and compiles. After this only `clamshim_scan` may see the engine.
     pub(super) fn compile(&mut self) -> Result<(), ClamCode> {
         // SAFETY: a living engine that nobody else uses; the callbacks are functions of the shim.
@@ -84,6 +92,16 @@ impl RawEngine {
     pub(super) fn as_ptr(&self) -> *const sys::cl_engine {
         self.0.as_ptr()
     }
+}
+
+/// Wants no signature.
+unsafe extern "C" fn pass_over(
+    _kind: *const c_char,
+    _name: *const c_char,
+    _custom: c_uint,
+    _user: *mut c_void,
+) -> c_int {
+    1
 }
 
 impl Drop for RawEngine {

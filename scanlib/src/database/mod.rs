@@ -2,6 +2,7 @@
 
 mod builtin;
 mod container;
+mod profile;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,10 @@ use crate::error::LoadError;
 pub use builtin::BUILTIN_SIGNATURE;
 pub(crate) use builtin::{BUILTIN_NAME, builtin_text};
 pub use container::Container;
+pub(crate) use profile::kept::{Kept, Part, is_signed};
+pub use profile::{
+    LONGEST_HASHED_BYTES, Outside, OutsideCount, OutsideKind, OutsideReason, Profile,
+};
 pub use snapshot::Digest;
 pub(crate) use snapshot::{DigestBuilder, Source};
 

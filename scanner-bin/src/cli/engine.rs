@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use scanlib::Engine;
+use clap::{Args, ValueEnum};
+use scanlib::{Engine, Profile};
 
-use super::Escaped;
+use super::{Escaped, MAX_MESSAGE_BYTES};
 use crate::engine::{self, EngineError, EngineSettings};
 
 /// What is loaded.
@@ -22,6 +22,10 @@ pub struct EngineArgs {
     /// Use signatures of possibly unwanted applications too
     #[arg(long)]
     pub detect_pua: bool,
+
+    /// Which signatures of the files are loaded: all, or those that can match a log message
+    #[arg(long, value_enum, default_value_t = ProfileArg::Full, value_name = "full|log-only", hide_possible_values = true)]
+    pub profile: ProfileArg,
 
     /// Keep the signature of this name out of the engine; repeatable
     #[arg(long, value_name = "NAME")]
@@ -42,6 +46,7 @@ impl EngineArgs {
             database: self.database.clone(),
             bytecode_unsigned: self.bytecode_unsigned,
             pua: self.detect_pua,
+            profile: self.profile.for_lines(),
             leave_out: self.leave_out.clone(),
             text_model: self.text_model.clone(),
             ..EngineSettings::default()
@@ -54,6 +59,27 @@ impl EngineArgs {
             super::say(format_args!("{BUILTIN_ONLY}"));
         }
         Ok(engine)
+    }
+}
+
+/// Which signatures are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProfileArg {
+    /// All.
+    Full,
+    /// Those that can match a log message.
+    LogOnly,
+}
+
+impl ProfileArg {
+    /// For the longest lines that the commands scan.
+    pub(super) fn for_lines(self) -> Profile {
+        match self {
+            ProfileArg::Full => Profile::Full,
+            ProfileArg::LogOnly => Profile::LogOnly {
+                max_message_bytes: MAX_MESSAGE_BYTES as u64,
+            },
+        }
     }
 }
 

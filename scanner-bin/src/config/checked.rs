@@ -89,6 +89,13 @@ words! {
         /// SCRAM with SHA-512: it is not sent.
         ScramSha512 = "scram-sha-512",
     }
+    /// Which of the signatures in the files are loaded.
+    Profile {
+        /// All.
+        Full = "full",
+        /// Those that can match a record that is scanned.
+        LogOnly = "log-only",
+    }
     /// How new signatures take the place of those in use.
     ReloadMode {
         /// As memory allows.
@@ -291,6 +298,8 @@ pub struct ScanConfig {
     pub bytecode_unsigned: bool,
     /// How often signature files are looked at, to load them anew when they changed; zero for never.
     pub reload_interval: Duration,
+    /// Which of the signatures in the files are loaded.
+    pub profile: Profile,
     /// Names of signatures that are kept out of the engine.
     pub leave_out: Vec<String>,
     /// Spare libclamav what it would certainly call clean.
@@ -309,6 +318,23 @@ pub struct ScanConfig {
     pub fields: FieldNames,
 }
 
+impl ScanConfig {
+    /// The profile as the library has it: log-only is for records that are short enough to be scanned.
+    pub fn signatures(&self) -> scanlib::Profile {
+        self.profile.of(self.max_message_bytes)
+    }
+}
+
+impl Profile {
+    /// For messages of at most so many bytes.
+    pub fn of(self, max_message_bytes: u64) -> scanlib::Profile {
+        match self {
+            Profile::Full => scanlib::Profile::Full,
+            Profile::LogOnly => scanlib::Profile::LogOnly { max_message_bytes },
+        }
+    }
+}
+
 impl Default for ScanConfig {
     fn default() -> ScanConfig {
         ScanConfig {
@@ -323,6 +349,7 @@ impl Default for ScanConfig {
             retries: 3,
             bytecode_unsigned: false,
             reload_interval: Duration::from_secs(10),
+            profile: Profile::Full,
             leave_out: Vec::new(),
             prefilter: true,
             audit_one_in: AuditOptions::default().one_in,
@@ -808,6 +835,7 @@ impl Check<'_> {
             reload_interval: raw
                 .reload_interval
                 .map_or(default.reload_interval, |span| span.0),
+            profile: raw.profile.unwrap_or(default.profile),
             leave_out,
             prefilter: raw.prefilter.unwrap_or(default.prefilter),
             audit_one_in: raw.audit_one_in.unwrap_or(default.audit_one_in),

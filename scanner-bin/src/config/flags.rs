@@ -59,6 +59,9 @@ pub struct RunFlags {
     /// Severity rules [default: on]
     #[arg(long, value_name = "on|off")]
     pub rules: Option<String>,
+    /// Which signatures of the files are loaded: all, or those that can match a log message [default: full]
+    #[arg(long, value_name = "full|log-only", hide_short_help = true)]
+    pub profile: Option<String>,
     /// Keep the signature of this name out of the engine: what only it finds is not found; repeatable
     #[arg(long, value_name = "NAME")]
     pub leave_out: Vec<String>,
@@ -94,6 +97,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("scan.threads", "threads"),
     ("scan.views", "views"),
     ("scan.rules", "rules"),
+    ("scan.profile", "profile"),
     ("scan.leave_out", "leave-out"),
     ("scan.prefilter", "prefilter"),
     ("ops.listen", "listen"),
@@ -138,6 +142,7 @@ impl RunFlags {
             ("threads", text(&self.threads)),
             ("views", text(&self.views)),
             ("rules", text(&self.rules)),
+            ("profile", text(&self.profile)),
             (
                 "leave-out",
                 (!self.leave_out.is_empty()).then_some(ValueKind::Array(leave_out)),

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checked::{
-    Compression, Delivery, Emit, GroupProtocol, ReloadMode, ResultFormat, ResultKey, SaslMechanism,
+    Compression, Delivery, Emit, GroupProtocol, Profile, ReloadMode, ResultFormat, ResultKey,
+    SaslMechanism,
 };
 use super::units::{Bytes, Paths, Span, Views, Words};
 
@@ -94,6 +95,7 @@ pub(super) struct RawScan {
     pub(super) retries: Option<u32>,
     pub(super) bytecode_unsigned: Option<bool>,
     pub(super) reload_interval: Option<Span>,
+    pub(super) profile: Option<Profile>,
     pub(super) leave_out: Option<Words>,
     pub(super) prefilter: Option<bool>,
     pub(super) audit_one_in: Option<u32>,

@@ -182,6 +182,7 @@ impl From<&ScanConfig> for RawScan {
             retries: Some(scan.retries),
             bytecode_unsigned: Some(scan.bytecode_unsigned),
             reload_interval: Some(Span(scan.reload_interval)),
+            profile: Some(scan.profile),
             leave_out: Some(Words(scan.leave_out.clone())),
             prefilter: Some(scan.prefilter),
             audit_one_in: Some(scan.audit_one_in),

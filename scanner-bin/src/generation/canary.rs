@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use scanlib::{Detection, Detector, Incomplete, Parser, Payload, Request, View, eicar};
+use scanlib::{Detection, Detector, Incomplete, Parser, Payload, Profile, Request, View, eicar};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -58,6 +58,12 @@ fn micros(round: Duration) -> f64 {
 pub struct Measure {
     /// How many there are, as libclamav counts them.
     pub signatures: u64,
+    /// Which of the files' signatures these are: `full` or `log-only`.
+    #[serde(default = "full")]
+    pub profile: String,
+    /// How many the profile leaves out.
+    #[serde(default)]
+    pub left_out: u64,
     /// Microseconds that libclamav takes for a harmless line.
     pub line_micros: f64,
     /// The numbers of harmless lines in which something is found.
@@ -67,6 +73,11 @@ pub struct Measure {
     /// Whether the EICAR test string is found where it stands alone, as most signatures for it want it.
     #[serde(default)]
     pub finds_eicar: bool,
+}
+
+/// What was loaded before there were profiles.
+fn full() -> String {
+    Profile::Full.name().to_owned()
 }
 
 /// Why signatures may not take over.
@@ -185,6 +196,8 @@ impl Measure {
         };
         let mut measure = Measure {
             signatures: engine.info().signatures,
+            profile: engine.info().profile.name().to_owned(),
+            left_out: engine.info().outside.total(),
             ..Measure::default()
         };
         let eicar = engine
@@ -233,7 +246,11 @@ impl Measure {
     /// # Errors
     /// They may not.
     pub fn beside(&self, before: &Measure) -> Result<(), CanaryError> {
-        if before.signatures >= FEW && (self.signatures as f64) < before.signatures as f64 * FEWEST
+        // Another profile has other signatures of the same files, and may find more: only like is compared with like.
+        let is_like = self.profile == before.profile;
+        if is_like
+            && before.signatures >= FEW
+            && (self.signatures as f64) < before.signatures as f64 * FEWEST
         {
             return Err(CanaryError::Collapsed {
                 now: self.signatures,
@@ -243,7 +260,12 @@ impl Measure {
         if before.finds_eicar && !self.finds_eicar {
             return Err(CanaryError::EicarLost);
         }
-        if let Some(line) = self.found.difference(&before.found).next() {
+        if let Some(line) = self
+            .found
+            .difference(&before.found)
+            .next()
+            .filter(|_| is_like)
+        {
             return Err(CanaryError::NotClean {
                 name: self.first_found.clone().unwrap_or_default(),
                 line: HARMLESS.get(*line).copied().unwrap_or_default(),
@@ -277,6 +299,8 @@ mod tests {
     fn measure(signatures: u64, line_micros: f64, found: &[usize]) -> Measure {
         Measure {
             signatures,
+            profile: full(),
+            left_out: 0,
             line_micros,
             found: found.iter().copied().collect(),
             first_found: (!found.is_empty()).then(|| "Some.Name".to_owned()),

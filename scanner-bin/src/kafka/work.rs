@@ -482,6 +482,8 @@ fn engine_state(detector: &Detector) -> EngineState {
                 } else {
                     DbMode::Custom
                 },
+                profile: info.profile.name(),
+                left_out: (info.profile != scanlib::Profile::Full).then(|| info.outside.total()),
                 signatures: info.signatures,
                 digest: info.digest.to_string(),
             }

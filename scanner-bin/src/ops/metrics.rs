@@ -20,13 +20,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use scanlib::PoolStats;
+use scanlib::database::OutsideReason;
 use scanlib::prefilter::Cause;
+use scanlib::{EngineInfo, PoolStats};
 
 pub use labels::{
     BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel, KindLabel,
-    OutcomeLabel, PartitionLabel, ProduceErrorLabels, QueueLabel, ReasonLabel, ReloadLabel,
-    RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
+    OutcomeLabel, PartitionLabel, ProduceErrorLabels, ProfileLabel, QueueLabel, ReasonLabel,
+    ReloadLabel, RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
 };
 pub use live::{Age, Enabled, Rate};
 
@@ -289,6 +290,10 @@ catalogue! {
     engine_ready: Gauge = plain, "engine_ready", [""];
     /// Signatures that are loaded.
     signatures_loaded: Gauge = plain, "signatures_loaded", [""];
+    /// 1; the label tells which of the files' signatures are loaded: full or log-only.
+    signature_profile_info: Family<ProfileLabel, Gauge> = plain, "signature_profile_info", ["profile"];
+    /// Signatures of the files that are not loaded, by reason: named (`scan.leave_out`), or for the profile log-only file_type, executable, long_file or long_text.
+    signatures_left_out: Family<ReasonLabel, Gauge> = plain, "signatures_left_out", ["reason"];
     /// 1; the labels tell the versions of this program and of its libraries.
     build_info: Family<BuildLabels, Gauge> = plain, "build_info", ["version,librdkafka,libclamav"];
 
@@ -342,6 +347,24 @@ impl Metrics {
             .set(1);
         self.signatures_loaded
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Says which signatures of the files are not loaded.
+    pub fn set_left_out(&self, info: &EngineInfo) {
+        self.signature_profile_info.clear();
+        let profile = info.profile.name();
+        self.signature_profile_info
+            .get_or_create(&ProfileLabel { profile })
+            .set(1);
+        let count = |reason: &'static str, count: u64| {
+            self.signatures_left_out
+                .get_or_create(&ReasonLabel { reason })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        count("named", info.left_out.len() as u64);
+        for reason in OutsideReason::ALL {
+            count(reason.as_str(), info.outside.because(reason));
+        }
     }
 
     /// Says when the signatures in use were built.

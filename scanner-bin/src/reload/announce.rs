@@ -1,7 +1,8 @@
 //! What is said about signatures that are in use from now on: in the log and in metrics.
 
+use scanlib::database::OutsideReason;
 use scanlib::prefilter::{Off, Prefilter};
-use scanlib::{Detector, EngineInfo};
+use scanlib::{Detector, EngineInfo, Profile};
 
 use crate::service::Watch;
 
@@ -32,6 +33,7 @@ pub(super) fn announce(watch: &Watch, detector: &Detector, message: &str) {
         tmp_dir = %info.tmp_dir.display(),
         "{message}"
     );
+    announce_profile(info);
     announce_left_out(info);
     announce_prefilter(watch, detector.prefilter());
     let version = if info.builtin_only {
@@ -41,6 +43,7 @@ pub(super) fn announce(watch: &Watch, detector: &Detector, message: &str) {
     };
     let metrics = &watch.metrics;
     metrics.set_signatures(&version, info.signatures);
+    metrics.set_left_out(info);
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     metrics.set_build(&librdkafka, &info.library.text);
 }
@@ -59,6 +62,23 @@ fn announce_prefilter(watch: &Watch, prefilter: &Prefilter) {
         ),
     }
     watch.metrics.prefilter_enabled.watch(prefilter);
+}
+
+/// Says what the profile leaves out.
+fn announce_profile(info: &EngineInfo) {
+    if info.profile == Profile::Full {
+        return;
+    }
+    let because = |reason| info.outside.because(reason);
+    tracing::info!(
+        profile = info.profile.name(),
+        left_out = info.outside.total(),
+        file_type = because(OutsideReason::FileType),
+        executable = because(OutsideReason::Executable),
+        long_file = because(OutsideReason::LongFile),
+        long_text = because(OutsideReason::LongText),
+        "Only signatures that can match a log message are loaded, as scan.profile says: what only others find is not found"
+    );
 }
 
 /// Says what the engine was to go without.

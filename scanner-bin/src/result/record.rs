@@ -124,7 +124,11 @@ objects! {
         #[serde(skip_serializing_if = "Option::is_none")]
         db_mode: Option<Text<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        db_profile: Option<Text<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         db_signatures: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        db_left_out: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         db_digest: Option<Text<'a>>,
     }

@@ -102,6 +102,9 @@ impl Stage {
                 let path = file.unwrap().path();
                 fs::copy(&path, database.join(path.file_name().unwrap())).unwrap();
             }
+        } else if let Some(official) = support::data("sigs/official-main-part1.ldb.zst") {
+            // So many that loading them takes a while.
+            support::corpus::official(official.parent().unwrap(), &database);
         }
         fs::write(database.join("test.ndb"), signature("Pod.Test", MARK)).unwrap();
         // Read by a user who is nobody here.

@@ -44,7 +44,7 @@ pub(crate) fn each(content: &mut dyn BufRead, most: usize, take: &mut Taker<'_>)
 }
 
 /// Without the line feeds and carriage returns at its end, however many.
-fn chomp(mut line: &[u8]) -> &[u8] {
+pub(crate) fn chomp(mut line: &[u8]) -> &[u8] {
     while let [rest @ .., b'\n' | b'\r'] = line {
         line = rest;
     }

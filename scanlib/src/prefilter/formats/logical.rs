@@ -1,6 +1,6 @@
 //! Logical signatures: a name, attributes, an expression and its subsignatures.
 
-use super::number;
+use super::{number, split_once};
 use crate::prefilter::logic;
 use crate::prefilter::need::Need;
 use crate::prefilter::pattern::{self, Modifiers, Offset, Target};
@@ -28,6 +28,25 @@ pub(crate) fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
 /// The name that stands first on such a line.
 pub(crate) fn name(line: &[u8]) -> &[u8] {
     line.split(|byte| *byte == b';').next().unwrap_or_default()
+}
+
+/// The type of file a line is for, by libclamav's number, and the sizes; `None` if its attributes are not understood.
+pub(crate) fn reach(line: &[u8]) -> Option<(u32, SizeRange)> {
+    let (mut target, mut sizes) = (None, None);
+    for attribute in line
+        .split(|byte| *byte == b';')
+        .nth(1)?
+        .split(|byte| *byte == b',')
+    {
+        let (name, value) = split_once(attribute, b':')?;
+        match name {
+            b"Target" if target.is_none() && !value.is_empty() => target = Some(number(value)?),
+            b"FileSize" if sizes.is_none() => sizes = Some(range(value).ok()?),
+            b"Target" | b"FileSize" => return None,
+            _ => {}
+        }
+    }
+    Some((target.unwrap_or(0), sizes.unwrap_or(SizeRange::ANY)))
 }
 
 /// Whether it has a subsignature for normalised text, at a place that depends on where that ends.

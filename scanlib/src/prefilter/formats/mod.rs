@@ -50,6 +50,7 @@ const ALLOW: Format = Format::Irrelevant("takes detections away");
 const PASSWORD: Format = Format::Irrelevant("opens archives");
 const SWITCH: Format = Format::Irrelevant("turns parts of the engine off");
 const UPDATE: Format = Format::Irrelevant("not loaded as signatures");
+const NO_ENDING: Format = Format::Irrelevant("its name has no ending");
 
 const ENDINGS: [(&str, Format); 41] = [
     (".cat", ALLOW),
@@ -96,11 +97,16 @@ const ENDINGS: [(&str, Format); 41] = [
 ];
 
 impl Format {
+    /// libclamav does not load it: a licence, a list of checksums, an update.
+    pub(crate) fn is_no_signatures(self) -> bool {
+        self == UPDATE || self == NO_ENDING
+    }
+
     /// By the file's name without its directory. Case does not count, and a name may be nothing but
     /// an ending. Without a dot it has none: containers carry a licence text that way.
     pub(crate) fn of(name: &[u8]) -> Format {
         let Some(dot) = memchr::memrchr(b'.', name) else {
-            return Format::Irrelevant("its name has no ending");
+            return NO_ENDING;
         };
         let ending = name.get(dot..).unwrap_or_default();
         ENDINGS

@@ -8,6 +8,7 @@ use scanlib::EngineInfo;
 use scanlib::prefilter::{Doubt, Kinds, Off, Prefilter, Summary};
 use serde_json::{Value, json};
 
+use super::outside::{outside_lines, outside_object};
 use crate::cli::engine::EngineArgs;
 use crate::cli::format::Format;
 use crate::cli::{EXIT_ERROR, fail, print};
@@ -90,6 +91,9 @@ impl Display for Page<'_> {
             "loaded",
             &format_args!("{} signatures by libclamav's count", info.signatures),
         )?;
+        for (what, text) in outside_lines(info.profile.name(), &info.outside) {
+            line(f, what, &text)?;
+        }
         if !info.left_out.is_empty() {
             let count = info.left_out.len();
             line(f, "left out", &format_args!("{count}, as --leave-out says"))?;
@@ -246,6 +250,8 @@ fn object(prefilter: &Prefilter, info: &EngineInfo) -> serde_json::Result<Vec<u8
             },
             "anything": anything,
             "loaded": info.signatures,
+            "profile": info.profile.name(),
+            "outside_profile": outside_object(&info.outside),
             "left_out": info.left_out,
             "not_there": info.not_there.iter().map(|one| &one.name).collect::<Vec<_>>(),
             "signatures": {

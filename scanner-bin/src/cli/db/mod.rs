@@ -3,6 +3,7 @@
 mod activate;
 mod history;
 mod info;
+mod outside;
 mod place;
 mod status;
 mod sync;

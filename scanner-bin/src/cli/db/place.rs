@@ -29,6 +29,10 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// Which signatures of the files are loaded, not what the configuration says
+    #[arg(long, value_name = "full|log-only")]
+    pub profile: Option<String>,
+
     /// Text for people, or a JSON object
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "text|json",
           hide_possible_values = true, hide_default_value = true)]
@@ -42,6 +46,7 @@ impl PlaceArgs {
             config: self.config.clone(),
             database: self.database.clone(),
             state_dir: self.state_dir.clone(),
+            profile: self.profile.clone(),
             ..RunFlags::default()
         };
         Ok(config::load(&flags, &config::process_environment())?.scan)

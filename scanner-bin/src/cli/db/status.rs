@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use scanlib::database::Outside;
 use serde_json::{Value, json};
 
+use super::outside::{outside_lines, outside_object};
 use super::place::{self, Failure, PlaceArgs};
 use crate::cli::table::Table;
 use crate::cli::{fail, print};
@@ -23,7 +25,8 @@ const EXIT_OTHER: u8 = 1;
 /// What is looked at.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is loaded and nothing is changed. Without --state-dir or scan.state_dir only the files are told.
+Nothing is loaded and nothing is changed; with the profile log-only what it leaves out is counted.
+Without --state-dir or scan.state_dir only the files are told.
 Exit status: 0 if what the files hold is in use, 1 if it is not, 2 if that cannot be found out.
 
 Examples:
@@ -63,6 +66,10 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
 struct Status {
     /// What the files hold, or why that is not known.
     source: Result<Snapshot, String>,
+    /// Which of their signatures are loaded,
+    profile: &'static str,
+    /// and which are not, or why that is not known.
+    outside: Result<Outside, String>,
     directory: Option<Directory>,
 }
 
@@ -98,6 +105,8 @@ impl Status {
         }
         Ok(Status {
             source: Snapshot::read(&scan.database).map_err(|error| error.to_string()),
+            profile: scan.profile.as_str(),
+            outside: outside(scan),
             directory,
         })
     }
@@ -142,6 +151,13 @@ impl Status {
                 format!("generation {}, {}", source.id, bytes(source.bytes())),
             );
         }
+        match (&self.source, &self.outside) {
+            (Ok(_), Ok(outside)) => outside_lines(self.profile, outside)
+                .into_iter()
+                .for_each(|(what, text)| line(what, text)),
+            (Ok(_), Err(error)) => line("profile", format!("{}: {error}", self.profile)),
+            (Err(_), _) => {}
+        }
         let (verdict, why) = self.verdict();
         line("which is", verdict.to_owned());
         if let Some(why) = why {
@@ -167,6 +183,8 @@ impl Status {
             "GENERATION",
             "IN USE SINCE",
             "SIGNATURES",
+            "PROFILE",
+            "LEFT OUT",
             "SIZE",
             "LIBCLAMAV",
             "A LINE",
@@ -179,6 +197,8 @@ impl Status {
                 &manifest.snapshot.id,
                 &manifest.activated_at,
                 &manifest.measure.signatures,
+                &manifest.measure.profile,
+                &manifest.measure.left_out,
                 &bytes(manifest.snapshot.bytes()),
                 &manifest.libclamav,
                 &format_args!("{:.2} ms", manifest.measure.line_micros / 1e3),
@@ -206,6 +226,8 @@ impl Status {
                 "state": verdict,
                 "why": why,
                 "parts": self.source.as_ref().ok().map(|source| &source.parts),
+                "profile": self.profile,
+                "outside_profile": self.outside.as_ref().ok().map(outside_object),
                 "bytes": self.source.as_ref().ok().map(Snapshot::bytes),
                 "built": self.source.as_ref().ok().and_then(Snapshot::built),
             },
@@ -216,6 +238,16 @@ impl Status {
             "not_tried_again": directory.map(|directory| &directory.held),
         })
     }
+}
+
+/// What the profile leaves out of the files.
+fn outside(scan: &ScanConfig) -> Result<Outside, String> {
+    let mut all = Outside::default();
+    for path in &scan.database {
+        let outside = scan.signatures().outside(path);
+        all.merge(&outside.map_err(|error| error.to_string())?);
+    }
+    Ok(all)
 }
 
 /// One line for a file.

@@ -188,9 +188,13 @@ fn text(files: &[File], tried: &Result<Measure, String>) -> String {
                 true => "EICAR is found",
                 false => "EICAR is not found",
             };
+            let profile = match measure.left_out {
+                0 => String::new(),
+                left_out => format!(" ({} leaves out {left_out})", measure.profile),
+            };
             writeln!(
                 page,
-                "ok   {} signatures; {eicar}; {found}; {:.2} ms for a line",
+                "ok   {} signatures{profile}; {eicar}; {found}; {:.2} ms for a line",
                 measure.signatures,
                 measure.line_micros / 1e3
             )

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use regex::bytes::Regex;
 use scanlib::{Limits, ScanOptions, View, ViewSet};
 
+use super::super::engine::ProfileArg;
 use super::color::ColorChoice;
 use super::foreign::ForeignFlags;
 
@@ -90,6 +91,10 @@ pub struct ScanArgs {
     /// Skip libclamav where it is proven that it would find nothing
     #[arg(long, value_enum, default_value_t = Switch::On, value_name = "on|off", hide_possible_values = true, hide_short_help = true)]
     pub prefilter: Switch,
+
+    /// Which signatures of the databases are loaded: all, or those that can match a log message
+    #[arg(long, value_enum, default_value_t = ProfileArg::Full, value_name = "full|log-only", hide_possible_values = true, hide_short_help = true)]
+    pub profile: ProfileArg,
 
     /// Keep the signature of this name out of the engine: what only it finds is not found; repeatable
     #[arg(long, value_name = "NAME", hide_short_help = true)]

@@ -125,7 +125,8 @@ fn about(args: &ScanArgs, detector: &Detector, threads: NonZeroUsize, loaded: Du
     About {
         known_signatures: info.map_or(0, |info| info.signatures),
         builtin_only: info.is_some_and(|info| info.builtin_only),
-        signatures_left_out: info.map_or(0, |info| info.left_out.len()),
+        signatures_left_out: info
+            .map_or(0, |info| info.left_out.len() as u64 + info.outside.total()),
         engine_version: info.map_or_else(String::new, |info| info.library.text.to_string()),
         load_seconds: loaded.as_secs_f64(),
         threads: threads.get(),
@@ -141,6 +142,7 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         limits: args.limits.limits(),
         pua: args.signatures.detect_pua,
         official_only: args.signatures.official_db_only,
+        profile: args.profile.for_lines(),
         leave_out: args.leave_out.clone(),
         no_prefilter: args.prefilter == Switch::Off,
         text_model: args.text_model.clone(),

@@ -20,8 +20,8 @@ use crate::times::rfc3339_millis;
 pub(super) struct About {
     /// Signatures in the engine.
     pub known_signatures: u64,
-    /// Signatures kept out of it, as `--leave-out` says.
-    pub signatures_left_out: usize,
+    /// Signatures kept out of it, as `--leave-out` and `--profile` say.
+    pub signatures_left_out: u64,
     /// The built-in test signature only: no database was given.
     pub builtin_only: bool,
     /// Version of libclamav.

@@ -45,6 +45,8 @@ labels! {
     CodeLabel { code: String }
     /// Version of the loaded signatures.
     VersionLabel { version: String }
+    /// Which of the files' signatures are loaded.
+    ProfileLabel { profile: &'static str }
     /// Versions of the program and its libraries.
     BuildLabels { version: String, librdkafka: String, libclamav: String }
 }
