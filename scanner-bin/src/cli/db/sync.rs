@@ -26,15 +26,18 @@ const EXIT_REFUSED: u8 = 1;
 /// From where to where.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Runs once and ends: for a timer, a CronJob or a person. Services never download; they read the directory. A file appears there, by a rename,
-once it is complete, its digital signature is good (.cvd) or libclamav loads it (all others, which carry none), and it is no older than
-what is there. What the mirror still has is not downloaded, what was refused neither, and what broke goes on where it broke. A proxy is
-taken from http_proxy, https_proxy and no_proxy. What a sync remembers is in DIR/.scanner-sync.
-Exit status: 0 if all files are there as the mirror has them, 1 if one was refused, 2 if one could not be had.
+Runs once and ends: for a timer, a CronJob or a person. Services never download; they read the
+directory. A file appears there, by a rename, once it is complete, its digital signature is good
+(.cvd) or libclamav loads it (all others, which carry none), and it is no older than what is
+there. What the mirror still has is not downloaded, what was refused neither, and a .cvd that broke
+goes on where it broke. A proxy is taken from http_proxy, https_proxy and no_proxy. What a sync
+remembers is in DIR/.scanner-sync.
+Exit status: 0 if all files are there as the mirror has them, 1 if one was refused, 2 if one could
+not be had.
 
 Examples:
   scanner-bin db sync --from http://mirror.example/clamav/ --to /srv/signatures
-  scanner-bin db sync --from https://mirror.example/ --to /srv/signatures --file daily.cvd --file own.ndb --format json")]
+  scanner-bin db sync --from https://mirror.example/ --to /srv/signatures --file own.ndb --format json")]
 pub struct SyncArgs {
     /// URL of a directory on a mirror
     #[arg(long, value_name = "URL")]
