@@ -134,7 +134,9 @@ fn a_mirror_is_believed_by_its_certificate() {
     };
     let authority = |name: &str| dir.join(format!("{name}.pem")).to_str().unwrap().to_owned();
     let mirror = Tls::start(dir, "mirror");
-    ask(mirror.port, &[]).ends(2).says("self-signed certificate");
+    ask(mirror.port, &[])
+        .ends(2)
+        .says("self-signed certificate");
     ask(mirror.port, &["--ca-file", &authority("other")])
         .ends(2)
         .says("--ca-file names the authority of a mirror that has its own");
