@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, LoadErrorKind, Payload, Request,
 };
 use support::raw::RawEngine;
-use support::{MARKER, MARKER_NAME, memory_dir, signatures};
+use support::{MARKER, MARKER_NAME, data, memory_dir, signatures};
 use tempfile::TempDir;
 
 fn new() -> EngineBuilder {
@@ -30,20 +30,6 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
         fs::write(dir.path().join(name), content).unwrap();
     }
     dir
-}
-
-/// The developers' data, where it lies beside the workspace.
-fn data(relative: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join(relative);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("left out: {} does not exist", path.display());
-    None
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use scanlib::prefilter::{Cause, Gate, Off, Scratch};
 use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Payload, Request, ScanOptions};
+use support::data;
 use tempfile::TempDir;
 
 fn directory(files: &[(&str, &str)]) -> TempDir {
@@ -342,19 +345,6 @@ fn an_engine_of_which_all_is_left_out_is_refused() {
         error.to_string().contains("holds no signature database"),
         "{error}"
     );
-}
-
-fn data(relative: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join(relative);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("left out: {} is not there", path.display());
-    None
 }
 
 /// A bytecode has no name but that of its file; without its logical signature libclamav takes it for malformed.

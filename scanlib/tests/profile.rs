@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use scanlib::database::{LONGEST_HASHED_BYTES, OutsideKind, OutsideReason};
@@ -16,7 +16,7 @@ use scanlib::{
     Request, ScanOptions,
 };
 use sha2::{Digest as _, Sha256};
-use support::{MARKER, MARKER_NAME, eicar, hex, memory_dir, signatures};
+use support::{MARKER, MARKER_NAME, data, eicar, hex, memory_dir, signatures};
 use tempfile::TempDir;
 
 const MESSAGE: u64 = 1 << 20;
@@ -54,20 +54,6 @@ fn found(engine: &Engine, message: &[u8]) -> BTreeSet<String> {
     let scan = engine.scan(Payload::Bytes(message), &request).unwrap();
     assert_eq!(scan.incomplete, None);
     scan.names.into_iter().collect()
-}
-
-/// The developers' data, where it lies beside the workspace.
-fn data(relative: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join(relative);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("left out: {} does not exist", path.display());
-    None
 }
 
 /// Proves: of each kind of signature those that can match a log message are loaded, and no others; both are counted, loaded or not.

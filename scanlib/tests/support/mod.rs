@@ -16,6 +16,24 @@ use std::process::Command;
 use scanlib::{EngineBuilder, Library};
 use tempfile::TempDir;
 
+/// Test data too large for the repository: below `$SCANNER_TEST_DATA`, else `../shared/data` beside the workspace. `None`, which has
+/// been said: whatever needs it is left out.
+pub fn data(relative: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SCANNER_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        PathBuf::from,
+    );
+    let path = root.join(relative);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!(
+        "left out: what needs {} (set SCANNER_TEST_DATA)",
+        path.display()
+    );
+    None
+}
+
 /// The EICAR test string, put together at run time so that no scanner mistakes this program for it.
 pub fn eicar() -> Vec<u8> {
     [

@@ -351,19 +351,12 @@ fn back_to_one(stage: &Stage, scene: &Scene<'_>, watch: &Watch<'_>, run: &mut Ru
 fn count(scene: &Scene<'_>, run: &mut Run, deleted: &Gone, killed: &Gone) {
     let tally = Tally::of(scene);
     let ends = scene.broker.ends(&scene.input);
-    let (lost, twice) = tally.count(&ends);
-    let of_killed = |wanted: bool| {
-        twice
-            .iter()
-            .filter(|(id, _)| killed.partitions.contains(id) == wanted)
-            .map(|(_, times)| times)
-            .sum()
-    };
+    let (lost, twice_killed, twice_others) = tally.count_apart(&ends, &killed.partitions);
     run.count = Count {
         records: ends.values().sum(),
         lost,
-        twice_killed: of_killed(true),
-        twice_others: of_killed(false),
+        twice_killed,
+        twice_others,
         dead_letters: scene.broker.ends(&scene.dead_letters).values().sum(),
     };
     for (fault, gone) in [(&mut run.deleted, deleted), (&mut run.killed, killed)] {

@@ -123,19 +123,12 @@ impl Spans {
         run.half_load.p99_ms = quantile(&latencies, 0.99);
         run.half_load.most_ms = quantile(&latencies, 1.0);
         let ends = scene.broker.ends(&scene.input);
-        let (lost, twice) = tally.count(&ends);
-        let of_killed = |wanted: bool| {
-            twice
-                .iter()
-                .filter(|(id, _)| killed.contains(id) == wanted)
-                .map(|(_, times)| times)
-                .sum()
-        };
+        let (lost, twice_killed, twice_others) = tally.count_apart(&ends, &killed);
         run.count = Count {
             records: ends.values().sum(),
             lost,
-            twice_killed: of_killed(true),
-            twice_others: of_killed(false),
+            twice_killed,
+            twice_others,
         };
     }
 }

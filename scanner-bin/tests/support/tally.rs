@@ -1,6 +1,6 @@
 //! One pass over all results: which records they answer, when the broker had them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use rdkafka::Message;
@@ -92,6 +92,16 @@ impl Tally {
             );
         }
         (lost, twice)
+    }
+
+    /// The same, with the answered more than once told apart: of these partitions, and of others.
+    pub fn count_apart(&self, ends: &BTreeMap<i32, i64>, these: &BTreeSet<i32>) -> (u64, u64, u64) {
+        let (lost, twice) = self.count(ends);
+        let of = |wanted: bool| {
+            let those = twice.iter().filter(|(id, _)| these.contains(id) == wanted);
+            those.map(|(_, times)| times).sum()
+        };
+        (lost, of(true), of(false))
     }
 
     /// The longest time without a result of a partition; what was under way at the beginning counts from there on.
