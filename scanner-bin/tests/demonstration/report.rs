@@ -295,7 +295,7 @@ impl Run {
         writeln!(
             out,
             "## 6. Pods go under load\n\n\
-             *Before:* not tried; offsets were committed before records were scanned, so whatever was under way was lost.\n\n\
+             *Before:* offsets were committed on a timer, so what was under way when a pod went was lost.\n\n\
              *Measured:* with half of what the three can do, one pod is deleted (`kubectl delete pod`), and later the process of one is killed\n\
              (`SIGKILL`). No results for so long, at most:\n\n\
              | what | three pods ready, a partition each, after | of its partitions | of the others | restarts |\n|---|---:|---:|---:|---:|"
@@ -320,7 +320,6 @@ impl Run {
         writeln!(
             out,
             "## 7. One at a time\n\n\
-             *Before:* no disruption budget.\n\n\
              *Measured:* two evictions at once, as `kubectl drain` asks for them. `{}` may go, `{}` has to stay:\n\n\
              > {}\n\n\
              It may go {:.1} s later, when the first one's place is filled.\n",
@@ -344,7 +343,6 @@ impl Run {
         writeln!(
             out,
             "## 9. The count\n\n\
-             *Before:* no count.\n\n\
              *Measured:* {} records, counted by partition and offset: {} without a result. Answered twice: {} of the killed pod's partitions,\n\
              {} of others. {} dead letters.\n\n\
              The numbers of the chart:\n\n\
