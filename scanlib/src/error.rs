@@ -1,6 +1,7 @@
 //! Every error type of the crate. A limit, a time-out and a cancellation are verdicts
 //! ([`crate::Incomplete`]), not errors.
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,11 @@ pub enum LoadErrorKind {
         "the profile leaves out all of its {0} signatures, as none can match a log message: use the full profile, or other signatures"
     )]
     Outside(u64),
+    /// The process that loads signatures ended meanwhile; see [`crate::Isolation`].
+    #[error(
+        "the process that loads signatures ended: {0}; with SIGKILL memory was short, else a file made libclamav crash"
+    )]
+    Ended(String),
     /// libclamav refused it.
     #[error("libclamav refused it: {0}; correct or remove the file that it names")]
     Refused(ClamCode),
@@ -215,3 +221,12 @@ pub enum DrainError<E> {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("neither libclamav nor rules are enabled: enable at least one of them")]
 pub struct NothingEnabled;
+
+/// The text of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without a message".to_owned(),
+    }
+}

@@ -44,9 +44,9 @@ mod slot;
 mod spool;
 
 pub use clam::{
-    BuildStep, CancelToken, DatabaseOptions, Engine, EngineBuilder, EngineInfo, EngineScan,
-    FileMap, Library, LibraryVersion, Limits, NotThere, Payload, Progress, Request, ScanOptions,
-    hold_little_memory,
+    BuildStep, CancelToken, Confinement, DatabaseOptions, Engine, EngineBuilder, EngineInfo,
+    EngineScan, FileMap, Isolation, IsolationError, IsolationOptions, IsolationStatus, Library,
+    LibraryVersion, Limits, NotThere, Payload, Progress, Request, ScanOptions, hold_little_memory,
 };
 pub use database::{Digest, Profile};
 pub use detector::{Detector, DetectorBuilder};

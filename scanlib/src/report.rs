@@ -232,6 +232,11 @@ pub enum Incomplete {
     DecodedPayloads,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
+    /// The process that scanned it ended, and so did a second one that scanned it alone; see [`crate::Isolation`].
+    Crashed {
+        /// How the second one ended: a signal, as a rule.
+        how: String,
+    },
     /// libclamav could not look, for example because its temporary directory is missing or full.
     EngineError {
         /// What libclamav returned, if it returned an error.
@@ -254,6 +259,7 @@ impl Incomplete {
             Incomplete::Recursion => "max_recursion",
             Incomplete::DecodedPayloads => "max_decoded_payloads",
             Incomplete::OtherLimit(_) => "other_limit",
+            Incomplete::Crashed { .. } => "crash",
             Incomplete::EngineError { .. } => "engine_error",
         }
     }
@@ -281,6 +287,9 @@ impl fmt::Display for Incomplete {
                 f.write_str("the message carries more encoded payloads than are decoded")
             }
             Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
+            Incomplete::Crashed { how } => {
+                write!(f, "the process that scanned it ended twice: {how}")
+            }
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;
                 if let Some(code) = code {

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use super::beside::beside;
 use super::engine::{Engine, EngineInfo};
-use super::handle::{RawEngine, c_path};
+use super::handle::c_path;
+use super::isolation::{Failure, Isolation, IsolationOptions};
 use super::leave_out::LeaveOut;
 use super::library::Library;
 use super::limits::Limits;
-use super::log;
+use super::load::Loading;
 use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
@@ -75,7 +76,7 @@ impl DatabaseOptions {
 #[derive(Debug)]
 pub struct EngineBuilder {
     library: Library,
-    engine: RawEngine,
+    isolation: Option<(Isolation, IsolationOptions)>,
     sources: Vec<Source>,
     builtin: bool,
     database_options: DatabaseOptions,
@@ -94,11 +95,11 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
-    /// [`InitError::NoEngine`] if memory is short.
+    /// None today; memory that is short shows in [`EngineBuilder::compile`].
     pub fn new(library: Library) -> Result<EngineBuilder, InitError> {
         Ok(EngineBuilder {
             library,
-            engine: RawEngine::new(library).ok_or(InitError::NoEngine)?,
+            isolation: None,
             sources: Vec::new(),
             builtin: false,
             database_options: DatabaseOptions::default(),
@@ -156,6 +157,13 @@ impl EngineBuilder {
     /// or 64 files to spare, scans are incomplete.
     pub fn tmp_dir(mut self, dir: impl Into<PathBuf>) -> EngineBuilder {
         self.tmp_base = Some(dir.into());
+        self
+    }
+
+    /// Loads the signatures, and scans, in processes of their own instead of this one. It changes no verdict, but a scan whose process
+    /// crashes twice is [`crate::Incomplete::Crashed`] where it would have ended this process.
+    pub fn isolation(mut self, isolation: &Isolation, options: IsolationOptions) -> EngineBuilder {
+        self.isolation = Some((isolation.clone(), options));
         self
     }
 
@@ -271,25 +279,39 @@ impl EngineBuilder {
         names: &mut Option<Names>,
     ) -> Result<Engine, LoadError> {
         let tmp_dir = self.make_tmp_dir()?;
-        self.apply_settings(tmp_dir.path())?;
-
-        if let Some(names) = names {
-            names.leave_out = LeaveOut::new(&self.leave_out);
-        }
-        // Before libclamav parses, and again after: what is in memory is what the digest names.
-        let before = self.digests()?;
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
-        let mut chosen = self.choose(tmp_dir.path())?;
+        let isolation = self.isolation.as_ref().map(|(isolation, _)| isolation);
+        let mut engine = Loading::new(self.library, isolation, &paths, tmp_dir.path())
+            .map_err(|kind| LoadError::new(tmp_dir.path(), kind))?;
+        self.apply_settings(&mut engine, tmp_dir.path())?;
+
+        if let Some(names) = names {
+            names.leave_out = LeaveOut::new(&self.leave_out);
+            let named = engine.name(&self.leave_out);
+            named.map_err(|failure| {
+                LoadError::new(tmp_dir.path(), failure.kind(LoadErrorKind::Refused))
+            })?;
+        }
+        // Before libclamav parses, and again after: what is in memory is what the digest names.
+        let before = self.digests()?;
+        let mut chosen = self.choose(&mut engine, tmp_dir.path())?;
         let mut load_log = std::mem::take(&mut chosen.log);
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
         let at_once = with_prefilter && self.leave_out.is_empty();
-        let mut load = || self.load_all(tmp_dir.path(), &chosen.parts, names, &mut load_log);
+        let mut load = || {
+            let mut into = Target {
+                engine: &mut engine,
+                names: names.as_mut(),
+                log: &mut load_log,
+            };
+            self.load_all(tmp_dir.path(), &chosen.parts, &mut into)
+        };
         // Both see what the files hold between the two digests.
         let (reading, loaded) = match at_once {
             true => {
@@ -331,18 +353,23 @@ impl EngineBuilder {
             });
         }
 
-        let (compiled, log) = log::capture(|| {
-            self.listener
-                .during(BuildStep::Compile, &mut self.engine, RawEngine::compile)
-        });
+        let (compiled, log) = engine.compile(&mut self.listener);
         load_log.extend(log.lines);
-        if let Err(code) = compiled {
-            let path = paths.first().map_or(tmp_dir.path(), PathBuf::as_path);
-            return Err(LoadError {
-                log: load_log,
-                ..LoadError::new(path, LoadErrorKind::Compile(code))
-            });
-        }
+        let options = self.isolation.as_ref().map(|(_, options)| *options);
+        let place = compiled.and_then(|()| {
+            let options = options.unwrap_or_default();
+            engine.place(options, &self.limits, self.cache_entries.is_some())
+        });
+        let place = match place {
+            Ok(place) => place,
+            Err(failure) => {
+                let path = paths.first().map_or(tmp_dir.path(), PathBuf::as_path);
+                return Err(LoadError {
+                    log: load_log,
+                    ..LoadError::new(path, failure.kind(LoadErrorKind::Compile))
+                });
+            }
+        };
 
         let library = self.library.version();
         let prefilter = match reading {
@@ -387,14 +414,7 @@ impl EngineBuilder {
             outside: chosen.outside,
             tmp_dir: tmp_dir.path().to_owned(),
         };
-        Ok(Engine::new(
-            self.engine,
-            info,
-            self.limits,
-            self.cache_entries.is_some(),
-            tmp_dir,
-            prefilter,
-        ))
+        Ok(Engine::new(place, info, self.limits, tmp_dir, prefilter))
     }
 
     /// Has libclamav load everything; returns how many signatures that are.
@@ -402,23 +422,22 @@ impl EngineBuilder {
         &mut self,
         tmp_dir: &Path,
         parts: &[Part],
-        names: &mut Option<Names>,
-        load_log: &mut Vec<String>,
+        into: &mut Target<'_>,
     ) -> Result<u64, LoadError> {
         let mut signatures = 0;
         if self.builtin {
             let file = write_builtin(tmp_dir)
                 .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(&as_it_is(file.path()), names, load_log)?;
+            signatures += self.load(&as_it_is(file.path()), into)?;
         }
         for part in parts {
-            signatures += self.load(part, names, load_log)?;
+            signatures += self.load(part, into)?;
         }
         Ok(signatures)
     }
 
     /// What libclamav is to load: the sources as they are, or what the profile keeps of them.
-    fn choose(&self, tmp_dir: &Path) -> Result<Chosen, LoadError> {
+    fn choose(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<Chosen, LoadError> {
         let Profile::LogOnly { max_message_bytes } = self.profile else {
             let parts = self.sources.iter().map(|source| as_it_is(source.path()));
             return Ok(Chosen {
@@ -438,7 +457,7 @@ impl EngineBuilder {
             let official_only = self.database_options.official_only;
             // First: nothing is taken out of a container that is not whole.
             for container in Kept::containers(source, official_only)? {
-                chosen.log.append(&mut self.verify(&container)?);
+                chosen.log.append(&mut self.verify(engine, &container)?);
             }
             let mut kept = Kept::write(source, official_only, &to, max_message_bytes)?;
             chosen.parts.append(&mut kept.parts);
@@ -451,16 +470,14 @@ impl EngineBuilder {
 
     /// Has libclamav check a container in whole, and load nothing of it: the signature of the whole, or that of its list of digests and
     /// each member's digest. Returns what it says besides.
-    fn verify(&self, container: &Path) -> Result<Vec<String>, LoadError> {
-        let mut engine = RawEngine::new(self.library).ok_or(InitError::NoEngine)?;
+    fn verify(&self, engine: &mut Loading, container: &Path) -> Result<Vec<String>, LoadError> {
         let c_path = to_c_path(container)?;
-        let options = self.database_options.to_c();
-        let (loaded, log) = log::capture(|| engine.load_nothing(&c_path, options));
-        match loaded {
+        let (verified, log) = engine.verify(&c_path, self.database_options.to_c());
+        match verified {
             Ok(()) => Ok(log.lines),
-            Err(code) => Err(LoadError {
+            Err(failure) => Err(LoadError {
                 log: log.lines,
-                ..LoadError::new(container, LoadErrorKind::Refused(code))
+                ..LoadError::new(container, failure.kind(LoadErrorKind::Refused))
             }),
         }
     }
@@ -482,9 +499,11 @@ impl EngineBuilder {
         dir.map_err(|source| LoadError::new(&base, LoadErrorKind::TmpDir(source)))
     }
 
-    fn apply_settings(&mut self, tmp_dir: &Path) -> Result<(), LoadError> {
-        let refused =
-            |setting, code| LoadError::new(tmp_dir, LoadErrorKind::Setting { setting, code });
+    fn apply_settings(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<(), LoadError> {
+        let refused = |setting, failure: Failure| {
+            let kind = failure.kind(|code| LoadErrorKind::Setting { setting, code });
+            LoadError::new(tmp_dir, kind)
+        };
 
         for setting in self.limits.settings() {
             if let Some(problem) = setting.problem() {
@@ -494,29 +513,24 @@ impl EngineBuilder {
                 };
                 return Err(LoadError::new(Path::new("Limits"), kind));
             }
-            self.engine
+            engine
                 .set_number(setting.field, setting.value)
-                .map_err(|code| refused(setting.name, code))?;
+                .map_err(|failure| refused(setting.name, failure))?;
         }
         match self.cache_entries {
-            None => self.engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
-            Some(entries) => self.engine.set_cache_entries(entries),
+            None => engine.set_number(sys::CL_ENGINE_DISABLE_CACHE, 1),
+            Some(entries) => engine.set_cache_entries(entries),
         }
-        .map_err(|code| refused("clean_cache", code))?;
+        .map_err(|failure| refused("clean_cache", failure))?;
 
-        let path =
-            c_path(tmp_dir).ok_or_else(|| refused("tmp_dir", ClamCode::new(sys::CL_EARG)))?;
-        self.engine
-            .set_text(sys::CL_ENGINE_TMPDIR, &path)
-            .map_err(|code| refused("tmp_dir", code))
+        let path = c_path(tmp_dir)
+            .ok_or_else(|| refused("tmp_dir", ClamCode::new(sys::CL_EARG).into()))?;
+        engine
+            .set_tmp_dir(&path)
+            .map_err(|failure| refused("tmp_dir", failure))
     }
 
-    fn load(
-        &mut self,
-        part: &Part,
-        names: &mut Option<Names>,
-        load_log: &mut Vec<String>,
-    ) -> Result<u64, LoadError> {
+    fn load(&mut self, part: &Part, into: &mut Target<'_>) -> Result<u64, LoadError> {
         let path = &part.of;
         let c_path = to_c_path(&part.path)?;
         let options = self.database_options.to_c()
@@ -527,24 +541,18 @@ impl EngineBuilder {
                 Some(_) => sys::CL_DB_UNSIGNED,
                 None => 0,
             };
-        let (loaded, log) = log::capture(|| {
-            self.listener
-                .during(BuildStep::Load(path), &mut self.engine, |engine| {
-                    let load = |engine: &mut RawEngine| engine.load(&c_path, options);
-                    match names {
-                        Some(names) => names.during(engine, load),
-                        None => load(engine),
-                    }
-                })
-        });
+        let listener = (&mut self.listener, BuildStep::Load(path));
+        let names = into.names.as_deref_mut();
+        let (loaded, log) = into.engine.load(&c_path, options, listener, names);
         match loaded {
             Ok(signatures) => {
-                load_log.extend(log.lines.into_iter().map(|line| part.told(line)));
+                into.log
+                    .extend(log.lines.into_iter().map(|line| part.told(line)));
                 Ok(signatures)
             }
-            Err(code) => Err(LoadError {
+            Err(failure) => Err(LoadError {
                 log: log.lines.into_iter().map(|line| part.told(line)).collect(),
-                ..LoadError::new(path, LoadErrorKind::Refused(code))
+                ..LoadError::new(path, failure.kind(LoadErrorKind::Refused))
             }),
         }
     }
@@ -552,6 +560,13 @@ impl EngineBuilder {
     fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
         self.sources.iter().map(Source::digest).collect()
     }
+}
+
+/// Where signatures go, and what is noted meanwhile.
+struct Target<'i> {
+    engine: &'i mut Loading,
+    names: Option<&'i mut Names>,
+    log: &'i mut Vec<String>,
 }
 
 /// What libclamav is to load.

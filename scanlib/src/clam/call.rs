@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use clamav_sys as sys;
 
-use super::cancel::CancelToken;
 use super::code::string;
 use super::engine::EngineScan;
-use super::handle::RawEngine;
+use super::handle::CompiledEngine;
 use super::limits::Limits;
 use super::log::{self, Log};
 use super::map::MemoryMap;
@@ -39,8 +38,7 @@ pub(super) enum Input<'i> {
 /// What a scan is done with.
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'s> {
-    /// Compiled.
-    pub(super) engine: &'s RawEngine,
+    pub(super) engine: &'s CompiledEngine,
     pub(super) limits: &'s Limits,
     pub(super) scratch: &'s ScratchDir,
     /// libclamav remembers clean objects.
@@ -125,7 +123,7 @@ fn lost_a_file(code: sys::cl_error_t, log: &Log) -> bool {
 
 /// Calls libclamav. Everything it is lent is a local of this function or a borrow held by it.
 fn call(
-    engine: &RawEngine,
+    engine: &CompiledEngine,
     input: &Input<'_>,
     name: Option<&CStr>,
     seen: &mut Observation<'_>,
@@ -246,9 +244,9 @@ unsafe extern "C" fn on_found(name: *const c_char, user: *mut c_void) {
     unsafe { guarded(user, (), |seen| seen.names.extend(string(name))) }
 }
 
-fn stop_reason(request: &Request<'_>) -> Option<Incomplete> {
-    let tokens = [request.cancel, request.stop];
-    if tokens.into_iter().flatten().any(CancelToken::is_cancelled) {
+/// Why a scan is not wanted any more, if it is not.
+pub(super) fn stop_reason(request: &Request<'_>) -> Option<Incomplete> {
+    if request.is_cancelled() {
         Some(Incomplete::Cancelled)
     } else if request.deadline.is_some_and(|at| Instant::now() >= at) {
         Some(Incomplete::Deadline)
@@ -330,9 +328,10 @@ fn limit_met(which: &str, name: &str, limits: &Limits) -> Incomplete {
 mod tests {
     use super::*;
     use crate::clam::Library;
+    use crate::clam::handle::RawEngine;
 
     fn observe<T>(f: impl FnOnce(Observation<'_>) -> T) -> T {
-        let engine = RawEngine::new(Library::init().unwrap()).unwrap();
+        let engine = RawEngine::new(Library::init().unwrap()).unwrap().compiled();
         let scratch = ScratchDir::create(&std::env::temp_dir()).unwrap();
         let limits = Limits::default();
         let with = Surroundings {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::call::{self, Input, Surroundings};
-use super::handle::RawEngine;
+use super::handle::CompiledEngine;
+use super::isolation::{IsolationStatus, Processes, Scanned};
 use super::leave_out::NotThere;
 use super::library::LibraryVersion;
 use super::limits::Limits;
@@ -82,7 +83,7 @@ pub struct EngineScan {
 }
 
 impl EngineScan {
-    fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
+    pub(super) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
         EngineScan {
             names: Vec::new(),
             incomplete,
@@ -94,11 +95,9 @@ impl EngineScan {
 #[derive(Debug)]
 struct Frozen {
     /// Given to the reaper on drop, and not touched after that.
-    engine: ManuallyDrop<RawEngine>,
+    place: ManuallyDrop<Place>,
     info: EngineInfo,
     limits: Limits,
-    /// libclamav remembers clean objects.
-    caches: bool,
     /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
     scratch: ScratchDir,
     prefilter: Prefilter,
@@ -106,36 +105,40 @@ struct Frozen {
     alive: Arc<()>,
 }
 
-// SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
-// header forbids only to change settings meanwhile). Nothing behind `&Frozen` changes a setting:
-// `RawEngine`'s setters want `&mut`, and no `&mut` is ever made again. The callbacks touch
-// nothing but the context of their own scan.
-unsafe impl Sync for Frozen {}
+/// Where the engine is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In this process.
+    Here {
+        engine: CompiledEngine,
+        /// libclamav remembers clean objects.
+        caches: bool,
+    },
+    /// In processes of its own.
+    Apart(Box<Processes>),
+}
 
 impl Drop for Frozen {
     fn drop(&mut self) {
         // SAFETY: taken once, here, and `self` is not used afterwards.
-        let engine = unsafe { ManuallyDrop::take(&mut self.engine) };
-        reaper::free(engine, Arc::clone(&self.alive));
+        let place = unsafe { ManuallyDrop::take(&mut self.place) };
+        reaper::free(place, Arc::clone(&self.alive));
     }
 }
 
 impl Engine {
-    /// `engine` is compiled.
     pub(super) fn new(
-        engine: RawEngine,
+        place: Place,
         info: EngineInfo,
         limits: Limits,
-        caches: bool,
         scratch: ScratchDir,
         prefilter: Prefilter,
     ) -> Engine {
         Engine(Arc::new(Frozen {
-            engine: ManuallyDrop::new(engine),
+            place: ManuallyDrop::new(place),
             alive: Arc::default(),
             info,
             limits,
-            caches,
             scratch,
             prefilter,
         }))
@@ -159,6 +162,14 @@ impl Engine {
     /// What proves buffers clean without libclamav, built of the same files.
     pub fn prefilter(&self) -> &Prefilter {
         &self.0.prefilter
+    }
+
+    /// What the engine's own processes have done and what confines them; `None` if it is in this process.
+    pub fn isolation(&self) -> Option<IsolationStatus> {
+        match &*self.0.place {
+            Place::Here { .. } => None,
+            Place::Apart(processes) => Some(processes.status()),
+        }
     }
 
     /// Does in the directory for temporary files what a scan would do; for health checks.
@@ -204,8 +215,14 @@ impl Engine {
         if let Some(answer) = self.without_looking(len) {
             return answer;
         }
+        let (engine, caches) = match &*self.0.place {
+            Place::Here { engine, caches } => (engine, *caches),
+            Place::Apart(processes) => {
+                return processes.scan(Scanned::Bytes(data), name, request);
+            }
+        };
         match MemoryMap::new(data) {
-            Some(map) => self.look(&Input::Memory(&map), name, request),
+            Some(map) => self.look(engine, caches, &Input::Memory(&map), name, request),
             None => EngineScan::nothing(Some(Incomplete::EngineError {
                 code: Some(clamav_sys::CL_EMEM as i32),
                 log: vec!["no memory for a map".to_owned()],
@@ -231,28 +248,32 @@ impl Engine {
         if let Some(answer) = self.without_looking(metadata.len()) {
             return Ok(answer);
         }
-        Ok(self.look(&Input::File(file), name, request))
+        Ok(match &*self.0.place {
+            Place::Here { engine, caches } => {
+                self.look(engine, *caches, &Input::File(file), name, request)
+            }
+            Place::Apart(processes) => processes.scan(Scanned::File(file), name, request),
+        })
     }
 
-    fn look(&self, input: &Input<'_>, name: Option<&str>, request: &Request<'_>) -> EngineScan {
+    fn look(
+        &self,
+        engine: &CompiledEngine,
+        caches: bool,
+        input: &Input<'_>,
+        name: Option<&str>,
+        request: &Request<'_>,
+    ) -> EngineScan {
         let Frozen {
+            limits, scratch, ..
+        } = &*self.0;
+        let with = Surroundings {
             engine,
             limits,
             scratch,
             caches,
-            ..
-        } = &*self.0;
-        call::scan(
-            Surroundings {
-                engine,
-                limits,
-                scratch,
-                caches: *caches,
-            },
-            input,
-            name,
-            request,
-        )
+        };
+        call::scan(with, input, name, request)
     }
 
     /// The answers that do not need libclamav. It would call a large object clean, too.

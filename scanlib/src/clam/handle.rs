@@ -80,7 +80,7 @@ impl RawEngine {
         loaded.map(drop)
     }
 
-    /// Installs the callbacks and compiles. After this only `clamshim_scan` may see the engine.
+    /// Installs the callbacks and compiles. After this the engine is to be [`RawEngine::compiled`].
     pub(super) fn compile(&mut self) -> Result<(), ClamCode> {
         // SAFETY: a living engine that nobody else uses; the callbacks are functions of the shim.
         unsafe { sys::clamshim_install(self.0.as_ptr()) };
@@ -88,9 +88,31 @@ impl RawEngine {
         ClamCode::check(unsafe { sys::cl_engine_compile(self.0.as_ptr()) })
     }
 
+    /// For scans, from now on; it is compiled.
+    pub(super) fn compiled(self) -> CompiledEngine {
+        CompiledEngine(self)
+    }
+}
+
+/// An engine whose settings do not change any more: only `clamshim_scan` sees it.
+#[derive(Debug)]
+pub(super) struct CompiledEngine(RawEngine);
+
+// SAFETY: a compiled engine may be used for scans by many threads at once (clamd does so; the
+// header forbids only to change settings meanwhile). Nothing behind `&CompiledEngine` changes a setting: the one setter wants `&mut`.
+// The callbacks touch nothing but the context of their own scan.
+unsafe impl Sync for CompiledEngine {}
+
+impl CompiledEngine {
     /// Valid as long as `self`.
     pub(super) fn as_ptr(&self) -> *const sys::cl_engine {
-        self.0.as_ptr()
+        self.0.0.as_ptr()
+    }
+
+    /// For a copy of the engine in another process, which has to put its temporary files elsewhere.
+    pub(super) fn set_tmp_dir(&mut self, dir: &Path) -> Result<(), ClamCode> {
+        let dir = c_path(dir).ok_or_else(|| ClamCode::new(sys::CL_EARG))?;
+        self.0.set_text(sys::CL_ENGINE_TMPDIR, &dir)
     }
 }
 

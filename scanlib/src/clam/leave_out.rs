@@ -92,6 +92,16 @@ impl LeaveOut {
         taken
     }
 
+    /// What was kept out since the last call, as [`LeaveOut::kept_out`].
+    pub(super) fn take_kept_out(&mut self) -> Vec<(Option<NamedKind>, Box<[u8]>, u64)> {
+        let kept_out = std::mem::take(&mut self.kept_out).into_iter();
+        let each = kept_out.flat_map(|(name, kinds)| {
+            let of = move |(kind, count)| (kind, name.clone(), count);
+            kinds.into_iter().map(of)
+        });
+        each.collect()
+    }
+
     /// What was kept out: kinds and names as libclamav has them, and how often.
     pub(crate) fn kept_out(&self) -> impl Iterator<Item = (Option<NamedKind>, &[u8], u64)> {
         self.kept_out.iter().flat_map(|(name, kinds)| {

@@ -50,6 +50,13 @@ impl Listener {
         Listener(Some(Box::new(callback)))
     }
 
+    /// Passes on what another process reports.
+    pub(super) fn report(&mut self, step: BuildStep<'_>, done: u64, total: u64) {
+        if let Some(callback) = &mut self.0 {
+            callback(Progress { step, done, total });
+        }
+    }
+
     /// Runs `work`, which loads or compiles, and listens meanwhile. A panic of the callback goes on after C returned.
     pub(super) fn during<T>(
         &mut self,

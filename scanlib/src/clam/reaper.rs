@@ -4,14 +4,14 @@
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 
 use super::allocator;
-use super::handle::RawEngine;
 
 /// How many engines are being freed right now.
 static FREEING: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-/// Frees the engine soon; at once if no thread can be had. Lets go of `alive` once its memory is free.
-pub(super) fn free(engine: RawEngine, alive: Arc<()>) {
+/// Frees an engine, or ends the processes that have one, soon; at once if no thread can be had. Lets go of `alive` once the memory is
+/// free.
+pub(super) fn free(engine: impl Send + 'static, alive: Arc<()>) {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
         // At exit libraries clean up after themselves, under the feet of a thread that still frees.
@@ -31,16 +31,16 @@ pub(super) fn free(engine: RawEngine, alive: Arc<()>) {
 }
 
 /// Counts itself while it exists. The engine goes first, because it is the first field.
-struct Job {
-    _engine: RawEngine,
+struct Job<E> {
+    _engine: E,
     _alive: Arc<()>,
     _count: Count,
 }
 
 struct Count;
 
-impl Job {
-    fn new(engine: RawEngine, alive: Arc<()>) -> Job {
+impl<E> Job<E> {
+    fn new(engine: E, alive: Arc<()>) -> Job<E> {
         *FREEING.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Job {
             _engine: engine,

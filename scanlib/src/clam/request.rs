@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::cancel::CancelToken;
+use super::isolation::Channel;
 use super::options::ScanOptions;
 
 /// How one object is to be scanned. Borrows what it names, so that one costs nothing to make.
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub(super) cancel: Option<&'a CancelToken>,
     /// Of whoever runs the scanner.
     pub(super) stop: Option<&'a CancelToken>,
+    /// In a scanning process: whatever arrives here while the scan runs stops it.
+    pub(super) lane: Option<&'a Channel>,
 }
 
 impl<'a> Request<'a> {
@@ -68,6 +71,7 @@ impl<'a> Request<'a> {
     pub(crate) fn is_cancelled(&self) -> bool {
         let tokens = self.cancel.iter().chain(&self.stop);
         tokens.into_iter().any(|token| token.is_cancelled())
+            || self.lane.is_some_and(Channel::is_readable)
     }
 
     /// Whether every signature that matches is to be reported.

@@ -8,6 +8,7 @@
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,13 +32,38 @@ const MIN_FREE_FILES: u64 = 64;
 /// A private directory, removed with what is in it on drop.
 #[derive(Debug)]
 pub(super) struct ScratchDir {
-    dir: TempDir,
+    dir: Dir,
     /// Open, because asking an open file for its file system is quicker than asking by path; and
     /// locked, which tells other processes that the directory is in use.
     handle: File,
     /// How often a scan noticed that there was too little room. A scan that overlaps with such a moment cannot be
     /// sure of its own files.
-    troubles: AtomicU64,
+    troubles: Troubles,
+}
+
+#[derive(Debug)]
+enum Dir {
+    Own(TempDir),
+    /// Somebody else removes it.
+    Other(PathBuf),
+}
+
+#[derive(Debug)]
+enum Troubles {
+    Own(AtomicU64),
+    /// In memory that several processes share.
+    Shared(&'static AtomicU64),
+}
+
+impl Deref for Troubles {
+    type Target = AtomicU64;
+
+    fn deref(&self) -> &AtomicU64 {
+        match self {
+            Troubles::Own(count) => count,
+            Troubles::Shared(count) => count,
+        }
+    }
 }
 
 impl ScratchDir {
@@ -51,14 +77,23 @@ impl ScratchDir {
         let handle = File::open(dir.path())?;
         handle.lock_shared()?;
         let scratch = ScratchDir {
-            dir,
+            dir: Dir::Own(dir),
             handle,
-            troubles: AtomicU64::new(0),
+            troubles: Troubles::Own(AtomicU64::new(0)),
         };
         match scratch.shortage() {
             None => Ok(scratch),
             Some(shortage) => Err(io::Error::new(io::ErrorKind::StorageFull, shortage)),
         }
+    }
+
+    /// A directory that somebody else made and removes; `troubles` counts for all scans in its file system.
+    pub(super) fn of(dir: &Path, troubles: &'static AtomicU64) -> io::Result<ScratchDir> {
+        Ok(ScratchDir {
+            handle: File::open(dir)?,
+            dir: Dir::Other(dir.to_owned()),
+            troubles: Troubles::Shared(troubles),
+        })
     }
 
     /// In shared memory if `max_scan_bytes` fit there, else in the system's directory; and where that was.
@@ -79,7 +114,10 @@ impl ScratchDir {
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.dir.path()
+        match &self.dir {
+            Dir::Own(dir) => dir.path(),
+            Dir::Other(dir) => dir,
+        }
     }
 
     /// A sentence if there is not enough room left. Takes about a microsecond.

@@ -1,6 +1,5 @@
 //! One thread of the pool: take a job, use the newest detector, answer.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::queue::Queue;
 use super::stats::Counters;
 use crate::clam::CancelToken;
 use crate::detector::Detector;
-use crate::error::ScanError;
+use crate::error::{ScanError, panic_message};
 use crate::scanner::{Scanner, ScannerStats};
 use crate::slot::DetectorSlot;
 
@@ -128,13 +127,5 @@ pub(super) fn work<W: Work>(
             counters.dropped(queue.close(true).len());
             return;
         }
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic without a message".to_owned(),
     }
 }

@@ -1,0 +1,179 @@
+//! The spawner: forked before the program has threads or secrets, it forks a template for each engine.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, WaitOptions};
+use thiserror::Error;
+
+use super::channel::Channel;
+use super::child;
+use super::confine;
+use super::remote::RemoteEngine;
+use super::template;
+use super::wire::{Child, Nursery};
+use crate::clam::Library;
+use crate::error::InitError;
+
+/// Why scans cannot be isolated.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IsolationError {
+    /// A process with several threads cannot be copied.
+    #[error(
+        "the process runs {0} threads already: call Isolation::start first thing in main, before any thread is started"
+    )]
+    Threads(usize),
+    /// libclamav cannot be used.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The system refused a process or a socket.
+    #[error("the process that scans cannot be started: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Lets libclamav run in processes of their own, which may crash and are confined.
+///
+/// Pass it to [`crate::EngineBuilder::isolation`]. Clones are the same; when the last one is gone, with the last engine that was built
+/// with it, all processes end. They also end when this process does, however it does.
+///
+/// ```no_run
+/// use scanlib::{EngineBuilder, Isolation, IsolationOptions, Library, Payload, Request};
+///
+/// // First thing in main.
+/// let isolation = Isolation::start()?;
+/// let engine = EngineBuilder::new(Library::init()?)?
+///     .isolation(&isolation, IsolationOptions::default())
+///     .builtin_signatures()?
+///     .compile()?;
+/// let scan = engine.scan(Payload::Bytes(b"a harmless line"), &Request::new())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Isolation(Arc<Spawner>);
+
+#[derive(Debug)]
+struct Spawner {
+    pid: Pid,
+    control: Mutex<Option<Channel>>,
+}
+
+impl Isolation {
+    /// Forks the spawner.
+    ///
+    /// Call this first thing in `main`: the memory of this process at this moment is what an attacker could read who takes over a process
+    /// that scans. Environment variables are overwritten there, but for a few that hold no secrets.
+    ///
+    /// # Errors
+    /// This process has threads already, or the system refuses.
+    pub fn start() -> Result<Isolation, IsolationError> {
+        // Here, so that the memory it takes is shared.
+        let library = Library::init()?;
+        match child::threads() {
+            Some(1) => {}
+            Some(threads) => return Err(IsolationError::Threads(threads)),
+            None => return Err(io::Error::other("/proc is not mounted").into()),
+        }
+        let (control, other) = Channel::pair()?;
+        // SAFETY: this process has one thread: it was counted.
+        let pid = unsafe { child::fork(c"scan-spawner", move || spawn(&other, library)) }?;
+        Ok(Isolation(Arc::new(Spawner {
+            pid,
+            control: Mutex::new(Some(control)),
+        })))
+    }
+
+    /// Forks a template without signatures.
+    pub(in crate::clam) fn template(&self) -> io::Result<RemoteEngine> {
+        let (control, other) = Channel::pair()?;
+        let guard = self.0.lock();
+        let spawner = guard.as_ref().ok_or_else(gone)?;
+        spawner.send(&Nursery::Start, &[], &[other.descriptor()])?;
+        drop(other);
+        match answer(spawner)? {
+            Child::Started { pid } => Ok(RemoteEngine::new(self.clone(), pid, control)),
+            Child::NotStarted { error } => Err(io::Error::other(error)),
+            Child::Ended { .. } => Err(io::Error::other("an answer of the wrong kind")),
+        }
+    }
+
+    /// Ends a template, if it has not ended, and says how it ended.
+    pub(super) fn end(&self, pid: i32) -> String {
+        let end = || -> io::Result<String> {
+            let guard = self.0.lock();
+            let spawner = guard.as_ref().ok_or_else(gone)?;
+            spawner.send(&Nursery::End { pid }, &[], &[])?;
+            match answer(spawner)? {
+                Child::Ended { how } => Ok(how),
+                _ => Err(io::Error::other("an answer of the wrong kind")),
+            }
+        };
+        end().unwrap_or_else(|error| error.to_string())
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the process that starts others has ended",
+    )
+}
+
+fn answer(spawner: &Channel) -> io::Result<Child> {
+    spawner.receive_header(&mut Vec::new())?.ok_or_else(gone)
+}
+
+impl Spawner {
+    fn lock(&self) -> MutexGuard<'_, Option<Channel>> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        // It ends when the channel does.
+        *self.lock() = None;
+        let _ended = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+    }
+}
+
+/// The life of the spawner.
+fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
+    child::ignore_signals();
+    child::close_all_but(&[control.descriptor()]);
+    child::silence(false)?;
+    // SAFETY: this process has one thread, and nothing of it looks at the environment from here on but for what is kept.
+    unsafe { child::scrub_environment() };
+    confine::give_up_privileges();
+    // Should a template be killed, its scanning processes end, too, and become children of this one.
+    let _reaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let mut buffer = Vec::new();
+    loop {
+        let Some(mut packet) = control.receive(&mut buffer, true)? else {
+            child::exit(0);
+        };
+        let reply = match packet.parse()?.0 {
+            Nursery::Start => {
+                let channel = packet.descriptors.pop().map(Channel::from);
+                let channel = channel.ok_or_else(|| io::Error::other("no channel"))?;
+                let live = move || template::run(channel, library);
+                // SAFETY: this process has one thread: it never starts one.
+                match unsafe { child::fork(c"scan-template", live) } {
+                    Ok(pid) => Child::Started {
+                        pid: pid.as_raw_nonzero().get(),
+                    },
+                    Err(error) => Child::NotStarted {
+                        error: error.to_string(),
+                    },
+                }
+            }
+            Nursery::End { pid } => {
+                let how = Pid::from_raw(pid).map_or_else(String::new, child::end);
+                child::reap_orphans();
+                Child::Ended { how }
+            }
+        };
+        control.send(&reply, &[], &[])?;
+    }
+}
