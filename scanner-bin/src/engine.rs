@@ -4,7 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use scanlib::prefilter::TextModel;
-use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Limits, LoadError, Profile};
+use scanlib::{
+    DatabaseOptions, Engine, EngineBuilder, Isolation, IsolationOptions, Library, Limits,
+    LoadError, Profile,
+};
 
 use crate::config::text;
 
@@ -31,6 +34,8 @@ pub struct EngineSettings {
     pub no_prefilter: bool,
     /// Counts of the user's own messages, as `db tune` writes them, for the prefilter to choose by; `None` for the built-in ones.
     pub text_model: Option<PathBuf>,
+    /// Run libclamav in processes of its own; `None` for this one.
+    pub isolation: Option<(Isolation, IsolationOptions)>,
 }
 
 /// Why there is no engine.
@@ -90,6 +95,9 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
         .leave_out(&settings.leave_out)
         .prefilter(!settings.no_prefilter)
         .text_model(model);
+    if let Some((isolation, options)) = &settings.isolation {
+        builder = builder.isolation(isolation, *options);
+    }
     if let Some(dir) = &settings.tmp_dir {
         builder = builder.tmp_dir(dir);
     }

@@ -20,6 +20,7 @@ mod candidate;
 mod drain;
 mod files;
 mod first;
+mod isolated;
 mod notice;
 pub(crate) mod room;
 mod schedule;
@@ -31,7 +32,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use scanlib::prefilter::{AuditOptions, Off};
-use scanlib::{Detector, DetectorSlot, LoadError, LoadErrorKind, NothingEnabled, RuleSet};
+use scanlib::{
+    Detector, DetectorSlot, Isolation, IsolationOptions, LoadError, LoadErrorKind, NothingEnabled,
+    RuleSet,
+};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -146,12 +150,22 @@ fn is_of_the_machine(code: i32) -> bool {
 ///
 /// # Errors
 /// Anything that keeps records from being scanned.
-pub fn detector(scan: &ScanConfig) -> Result<Detector, DetectorError> {
-    build(scan, &scan.database)
+pub fn detector(
+    scan: &ScanConfig,
+    isolation: Option<&Isolation>,
+) -> Result<Detector, DetectorError> {
+    build(scan, &scan.database, isolation)
 }
 
 /// The same with the files of these paths.
-fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorError> {
+fn build(
+    scan: &ScanConfig,
+    database: &[PathBuf],
+    isolation: Option<&Isolation>,
+) -> Result<Detector, DetectorError> {
+    let options = IsolationOptions::default()
+        .threads(scan.threads)
+        .memory_bytes(scan.isolation_memory_bytes);
     let engine = engine::build(&EngineSettings {
         database: database.to_vec(),
         bytecode_unsigned: scan.bytecode_unsigned,
@@ -160,6 +174,7 @@ fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorEr
         leave_out: scan.leave_out.clone(),
         no_prefilter: !scan.prefilter,
         text_model: scan.text_model.clone(),
+        isolation: isolation.map(|isolation| (isolation.clone(), options)),
         ..EngineSettings::default()
     })?;
     if engine.info().signatures == 0 {
@@ -183,7 +198,7 @@ fn build(scan: &ScanConfig, database: &[PathBuf]) -> Result<Detector, DetectorEr
 /// # Errors
 /// A service would not take it, whatever is in use.
 pub fn examine(scan: &ScanConfig) -> Result<Measure, DetectorError> {
-    Ok(load(scan, &scan.database)?.measure)
+    Ok(load(scan, &scan.database, None)?.measure)
 }
 
 /// The files of which a change is a reason to load.
@@ -201,6 +216,8 @@ fn watched_paths(scan: &ScanConfig) -> Vec<PathBuf> {
 pub struct Loader {
     scan: ScanConfig,
     watch: Watch,
+    /// Where libclamav runs; `None` for this process.
+    isolation: Option<Isolation>,
     /// Where generations are kept, if anywhere.
     state: Option<Arc<State>>,
     in_use: Arc<Mutex<InUse>>,
@@ -232,6 +249,7 @@ impl Loader {
         Loader {
             scan: scan.clone(),
             watch: watch.clone(),
+            isolation: None,
             state: None,
             in_use: Arc::default(),
         }
@@ -248,6 +266,11 @@ impl Loader {
             state: state.map(Arc::new),
             ..Loader::new(scan, watch)
         })
+    }
+
+    /// Has libclamav run in processes of its own.
+    pub fn isolated(self, isolation: Option<Isolation>) -> Loader {
+        Loader { isolation, ..self }
     }
 
     /// The text model as it is now. One that cannot be read is none: then loading fails, too.
@@ -320,8 +343,13 @@ impl Loader {
             self.written(state.attempt(id, ends.map_or(0, |(_, ends)| ends)));
         }
         let held = room::held();
-        let tried = load(&self.scan, &candidate.paths());
-        self.took(room::held().saturating_sub(held));
+        let tried = load(&self.scan, &candidate.paths(), self.isolation.as_ref());
+        let apart = tried
+            .as_ref()
+            .ok()
+            .and_then(|it| it.detector.engine()?.isolation());
+        let apart = apart.map_or(0, |status| status.engine_bytes);
+        self.took(room::held().saturating_sub(held) + apart);
         let tried = tried.and_then(|mut tried| {
             before.compare(&mut tried)?;
             Ok(tried)
@@ -515,7 +543,9 @@ impl Loader {
             Trigger::Wanted(Wanted::Generation(id)) => self.kept(id).map_err(|error| (None, error)),
             _ => match self.discover() {
                 Err(error) => Err((None, error)),
-                Ok((snapshot, _)) if self.is_in_use(slot, &snapshot.id, model) => {
+                Ok((snapshot, _))
+                    if *trigger != Trigger::Lost && self.is_in_use(slot, &snapshot.id, model) =>
+                {
                     return self.unchanged(&snapshot.id, trigger);
                 }
                 Ok((snapshot, seen)) => {
@@ -537,7 +567,8 @@ impl Loader {
         };
         let id = candidate.snapshot.id.clone();
         // An operator who asks for what the files hold now knows how it differs.
-        let is_compared = *trigger != Trigger::Wanted(Wanted::Source)
+        let is_compared = *trigger != Trigger::Lost
+            && *trigger != Trigger::Wanted(Wanted::Source)
             && !matches!(candidate.files, Files::Kept(_));
         let before = match is_compared {
             // Measured as the new ones will be.
@@ -695,6 +726,8 @@ enum Trigger {
     Hangup,
     /// An operator asked for it.
     Wanted(Wanted),
+    /// The process that holds those in use has ended.
+    Lost,
 }
 
 /// What a reload came to; the words of `scanner_engine_reloads_total`.
@@ -779,7 +812,17 @@ fn watch(
     let mut notice = Notice::of(if listens { &paths } else { &[] });
     // What changed since the files were loaded nobody tells of.
     schedule.hurry(Instant::now());
+    let mut isolated = isolated::Watch::default();
     while !shutdown.is_requested() {
+        if isolated.look(loader, slot) {
+            isolated.restored(loader.restore(slot, shutdown));
+        }
+        if loader.isolation.as_ref().is_some_and(Isolation::is_lost) {
+            tracing::error!(
+                "The process that starts scanning processes has ended: the service stops"
+            );
+            shutdown.request();
+        }
         let wanted = loader.state.as_ref().filter(|state| state.is_wanted());
         let wanted = wanted.and_then(|state| state.take_wanted());
         let asked = hangup.swap(false, Ordering::AcqRel);

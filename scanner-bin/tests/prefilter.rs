@@ -232,7 +232,9 @@ fn a_text_model_that_is_none_is_refused_with_its_line() {
     config.scan.text_model = Some(model.path().to_owned());
     let refusal = |text: &str| {
         fs::write(model.path(), text).unwrap();
-        reload::detector(&config.scan).err().map(|e| e.to_string())
+        reload::detector(&config.scan, None)
+            .err()
+            .map(|e| e.to_string())
     };
     let path = model.path().display();
     let tune = "write it with 'scanner-bin db tune'";

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use scanlib::Isolation;
 
 use crate::config::{self, Config, RunFlags};
 use crate::kafka::memory::Memory;
@@ -40,9 +41,14 @@ pub fn run(command: &ConfigCommand) -> ExitCode {
         ConfigCommand::Show(flags) => (flags, false),
         ConfigCommand::Check(flags) => (flags, true),
     };
+    // As `run` does it, before anything is read; of use for a check only.
+    let isolation = Isolation::start();
     match config::load_with_origins(flags, &config::process_environment()) {
         Err(error) => super::fail(&error),
-        Ok((config, _)) if is_check => check(&config),
+        Ok((config, _)) if is_check => match super::run::wanted(isolation, &config) {
+            Ok(isolation) => check(&config, isolation.as_ref()),
+            Err(error) => super::fail(&error),
+        },
         Ok((config, origins)) => super::print(config::show(&config, &origins).as_bytes()),
     }
 }
@@ -74,10 +80,10 @@ impl Findings {
     }
 }
 
-fn check(config: &Config) -> ExitCode {
+fn check(config: &Config, isolation: Option<&Isolation>) -> ExitCode {
     let mut found = Findings::default();
     found.good("settings", "the configuration can be used");
-    database(config, &mut found);
+    database(config, isolation, &mut found);
     brokers(config, &mut found);
     match TcpListener::bind(config.ops.listen) {
         Ok(_) => found.good("listen", format_args!("{} is free", config.ops.listen)),
@@ -92,13 +98,15 @@ fn check(config: &Config) -> ExitCode {
     ExitCode::from(if found.is_bad { EXIT_FOUND } else { 0 })
 }
 
-fn database(config: &Config, found: &mut Findings) {
+fn database(config: &Config, isolation: Option<&Isolation>, found: &mut Findings) {
     let held = room::held();
-    let detector = match reload::detector(&config.scan) {
+    let detector = match reload::detector(&config.scan, isolation) {
         Ok(detector) => detector,
         Err(error) => return found.bad("database", error),
     };
-    let engine = room::held().saturating_sub(held);
+    let apart = detector.engine().and_then(|engine| engine.isolation());
+    let engine_bytes = apart.map_or(0, |status| status.engine_bytes);
+    let engine = room::held().saturating_sub(held) + engine_bytes;
     // While they are loaded: what is free now is what records and a reload can have.
     memory(config, engine, room::free(), found);
     let Some(engine) = detector.engine() else {
@@ -120,6 +128,17 @@ fn database(config: &Config, found: &mut Findings) {
     }
     for line in &info.load_log {
         found.note("database", line);
+    }
+    match apart.map(|status| status.confinement) {
+        None => found.note(
+            "isolation",
+            "none: a record that makes libclamav crash ends the service; set scan.isolation to \"process\"",
+        ),
+        Some(confinement) if confinement.is_complete() => found.good("isolation", confinement),
+        Some(confinement) => found.note(
+            "isolation",
+            format_args!("{confinement}: this kernel confines scanning processes only in part"),
+        ),
     }
     match detector.prefilter().off() {
         None => found.good("prefilter", "on: libclamav is spared most messages"),

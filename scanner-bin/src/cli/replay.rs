@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use scanlib::DetectorSlot;
+use scanlib::{DetectorSlot, Isolation};
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, RunFlags};
@@ -40,11 +40,17 @@ pub struct ReplayArgs {
 /// Reads it, answers it, prints a tally.
 pub fn run(args: &ReplayArgs) -> ExitCode {
     scanlib::hold_little_memory();
+    // Before any thread, and before any secret is read.
+    let isolation = Isolation::start();
     let config = match configure(args) {
         Ok(config) => config,
         Err(error) => return super::fail(&*error),
     };
-    match serve(&config, args) {
+    let isolation = match super::run::wanted(isolation, &config) {
+        Ok(isolation) => isolation,
+        Err(error) => return super::fail(&error),
+    };
+    match serve(&config, args, isolation) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("The replay ends: {error}");
@@ -85,7 +91,7 @@ fn configure(args: &ReplayArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn serve(config: &Config, args: &ReplayArgs) -> Result<u8, Failure> {
+fn serve(config: &Config, args: &ReplayArgs, isolation: Option<Isolation>) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let watch = super::run::watch(config);
@@ -98,7 +104,11 @@ fn serve(config: &Config, args: &ReplayArgs) -> Result<u8, Failure> {
         )?),
         None => None,
     };
-    let slot = DetectorSlot::new(Loader::new(&config.scan, &watch).first()?);
+    let slot = DetectorSlot::new(
+        Loader::new(&config.scan, &watch)
+            .isolated(isolation)
+            .first()?,
+    );
     let spans = replay::plan(&config.kafka, args.from, args.to)?;
     tracing::info!(
         from = %args.from,

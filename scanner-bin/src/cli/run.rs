@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use scanlib::DetectorSlot;
+use scanlib::{DetectorSlot, Isolation, IsolationError};
 
-use crate::config::{self, Config, RunFlags, SaslMechanism};
+use crate::config::{self, Config, IsolationMode, RunFlags, SaslMechanism};
 use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
@@ -18,6 +18,8 @@ use crate::shutdown::Shutdown;
 pub fn run(flags: &RunFlags) -> ExitCode {
     // It runs for months, meets megabytes now and then, and loads signatures again and again.
     scanlib::hold_little_memory();
+    // Before any thread, and before any secret is read.
+    let isolation = Isolation::start();
     let config = match config::load(flags, &config::process_environment()) {
         Ok(config) => config,
         Err(error) => return super::fail(&error),
@@ -25,7 +27,11 @@ pub fn run(flags: &RunFlags) -> ExitCode {
     if let Err(error) = log::init(&config.ops.log) {
         return super::fail(&*error);
     }
-    match serve(&config) {
+    let isolation = match wanted(isolation, &config) {
+        Ok(isolation) => isolation,
+        Err(error) => return super::fail(&error),
+    };
+    match serve(&config, isolation) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("The service ends: {error}");
@@ -34,7 +40,21 @@ pub fn run(flags: &RunFlags) -> ExitCode {
     }
 }
 
-fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
+/// The processes for libclamav, if the configuration wants them; else they end.
+///
+/// # Errors
+/// They are wanted, and could not be started.
+pub fn wanted(
+    isolation: Result<Isolation, IsolationError>,
+    config: &Config,
+) -> Result<Option<Isolation>, IsolationError> {
+    match config.scan.isolation {
+        IsolationMode::None => Ok(None),
+        IsolationMode::Process => isolation.map(Some),
+    }
+}
+
+fn serve(config: &Config, isolation: Option<Isolation>) -> Result<u8, Box<dyn std::error::Error>> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let hangup = Shutdown::hangups()?;
@@ -62,7 +82,7 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
             "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
         );
     }
-    let loader = Loader::keeping(&config.scan, &watch)?;
+    let loader = Loader::keeping(&config.scan, &watch)?.isolated(isolation.clone());
     // Before the load: what changes while it goes on is a change.
     let files = reload::watched(&config.scan);
     let slot = DetectorSlot::new(loader.first()?);
@@ -71,6 +91,9 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
     shutdown.request();
     reloading.wait();
     let report = ended?;
+    if isolation.is_some_and(|isolation| isolation.is_lost()) {
+        return Err("the process that starts scanning processes ended; see the system's log for who ended it".into());
+    }
     tracing::info!(
         abandoned = report.abandoned,
         committed = report.committed,

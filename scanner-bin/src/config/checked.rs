@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scanlib::IsolationOptions;
 use scanlib::message::{FieldNames, ViewSet};
 use scanlib::prefilter::AuditOptions;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ use crate::kafka::quota;
 /// The smallest share of fetch memory in which a partition can be held to it, in bytes: producers send a megabyte in a batch, which
 /// cannot be fetched in parts.
 pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 4 << 20;
+/// The least memory for a scanning process, in bytes: several threads unpack at a time.
+const MIN_ISOLATION_MEMORY_BYTES: u64 = 64 << 20;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
 
@@ -104,6 +107,13 @@ words! {
         Swap = "swap",
         /// Those in use are freed first, and records wait.
         Drain = "drain",
+    }
+    /// Where libclamav runs.
+    IsolationMode {
+        /// In this process.
+        None = "none",
+        /// In confined processes of its own, which may crash.
+        Process = "process",
     }
     /// Which results are written.
     Emit {
@@ -314,6 +324,10 @@ pub struct ScanConfig {
     pub state_dir: Option<PathBuf>,
     /// Whether two engines may be in memory while signatures are loaded anew.
     pub reload: ReloadMode,
+    /// Where libclamav runs.
+    pub isolation: IsolationMode,
+    /// Memory that a scanning process may take beyond the signatures, in bytes.
+    pub isolation_memory_bytes: u64,
     /// Names of the members of a JSON record.
     pub fields: FieldNames,
 }
@@ -357,6 +371,8 @@ impl Default for ScanConfig {
             wrong_dir: None,
             state_dir: None,
             reload: ReloadMode::Auto,
+            isolation: IsolationMode::None,
+            isolation_memory_bytes: IsolationOptions::default().memory_bytes,
             fields: FieldNames::default(),
         }
     }
@@ -810,6 +826,15 @@ impl Check<'_> {
             || "\"drain\" frees the signatures in use before it knows whether the new ones are any good, and nothing is kept to come back on".to_owned(),
             "set scan.state_dir, or \"swap\"",
         );
+        let isolation_memory_bytes = raw
+            .isolation_memory_bytes
+            .map_or(default.isolation_memory_bytes, |bytes| bytes.0);
+        self.require(
+            isolation_memory_bytes >= MIN_ISOLATION_MEMORY_BYTES,
+            "scan.isolation_memory_bytes",
+            || format!("{isolation_memory_bytes} bytes are not enough to unpack anything"),
+            "set 64MiB or more, or leave it out",
+        );
         let crash_limit = raw.crash_limit.unwrap_or(default.crash_limit);
         self.require(
             crash_limit > 0,
@@ -843,6 +868,8 @@ impl Check<'_> {
             wrong_dir: raw.wrong_dir.map(PathBuf::from),
             state_dir,
             reload,
+            isolation: raw.isolation.unwrap_or(default.isolation),
+            isolation_memory_bytes,
             fields: self.fields(raw.fields, default.fields),
         }
     }

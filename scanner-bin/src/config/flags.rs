@@ -68,6 +68,9 @@ pub struct RunFlags {
     /// Skip libclamav where it is proven that it would find nothing [default: on]
     #[arg(long, value_name = "on|off")]
     pub prefilter: Option<String>,
+    /// Where libclamav runs: in this process (none), or confined in its own (process) [default: none]
+    #[arg(long, value_name = "none|process")]
+    pub isolation: Option<String>,
     /// Address for probes and metrics; port 0 takes a free one [default: 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
@@ -100,6 +103,7 @@ pub(super) const SHORT_NAMES: &[(&str, &str)] = &[
     ("scan.profile", "profile"),
     ("scan.leave_out", "leave-out"),
     ("scan.prefilter", "prefilter"),
+    ("scan.isolation", "isolation"),
     ("ops.listen", "listen"),
     ("ops.instance", "instance"),
     ("ops.log", "log"),
@@ -148,6 +152,7 @@ impl RunFlags {
                 (!self.leave_out.is_empty()).then_some(ValueKind::Array(leave_out)),
             ),
             ("prefilter", text(&self.prefilter)),
+            ("isolation", text(&self.isolation)),
             ("listen", text(&self.listen)),
             ("instance", text(&self.instance)),
             ("log", text(&self.log)),

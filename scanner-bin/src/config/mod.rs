@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 
 pub(crate) use checked::MIN_FETCH_BYTES_PER_PARTITION;
 pub use checked::{
-    Compression, Config, Delivery, Emit, GroupProtocol, KafkaConfig, OpsConfig, Profile,
-    ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig,
+    Compression, Config, Delivery, Emit, GroupProtocol, IsolationMode, KafkaConfig, OpsConfig,
+    Profile, ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig,
 };
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;

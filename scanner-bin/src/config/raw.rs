@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::checked::{
-    Compression, Delivery, Emit, GroupProtocol, Profile, ReloadMode, ResultFormat, ResultKey,
-    SaslMechanism,
+    Compression, Delivery, Emit, GroupProtocol, IsolationMode, Profile, ReloadMode, ResultFormat,
+    ResultKey, SaslMechanism,
 };
 use super::units::{Bytes, Paths, Span, Views, Words};
 
@@ -103,6 +103,8 @@ pub(super) struct RawScan {
     pub(super) wrong_dir: Option<String>,
     pub(super) state_dir: Option<String>,
     pub(super) reload: Option<ReloadMode>,
+    pub(super) isolation: Option<IsolationMode>,
+    pub(super) isolation_memory_bytes: Option<Bytes>,
     pub(super) fields: RawFields,
 }
 

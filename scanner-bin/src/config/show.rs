@@ -190,6 +190,8 @@ impl From<&ScanConfig> for RawScan {
             wrong_dir: scan.wrong_dir.as_deref().map(text),
             state_dir: scan.state_dir.as_deref().map(text),
             reload: Some(scan.reload),
+            isolation: Some(scan.isolation),
+            isolation_memory_bytes: Some(Bytes(scan.isolation_memory_bytes)),
             fields: RawFields {
                 message: Some(fields.message.clone()),
                 source_ip: Some(fields.source_ip.clone()),

@@ -22,12 +22,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use scanlib::database::OutsideReason;
 use scanlib::prefilter::Cause;
-use scanlib::{EngineInfo, PoolStats};
+use scanlib::{Confinement, EngineInfo, PoolStats};
 
 pub use labels::{
     BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel, KindLabel,
-    OutcomeLabel, PartitionLabel, ProduceErrorLabels, ProfileLabel, QueueLabel, ReasonLabel,
-    ReloadLabel, RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
+    MechanismLabel, OutcomeLabel, PartitionLabel, ProduceErrorLabels, ProfileLabel, QueueLabel,
+    ReasonLabel, ReloadLabel, RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
 };
 pub use live::{Age, Enabled, Rate};
 
@@ -284,6 +284,16 @@ catalogue! {
     signature_db_built: Gauge = plain, "signature_db_build_timestamp_seconds", [""];
     /// The most memory that loading an engine took, in bytes: what two at once need more than one.
     engine_memory: Gauge = plain, "engine_memory_bytes", [""];
+    /// Scanning processes that were started; with `scan.isolation = "process"`.
+    scanning_processes: Counter = plain, "scanning_processes_started_total", [""];
+    /// Scanning processes that crashed. Each cost the records it scanned a second scan.
+    scanning_process_crashes: Counter = plain, "scanning_process_crashes_total", [""];
+    /// Scanning processes that were killed because a scan took longer than it may.
+    scanning_process_kills: Counter = plain, "scanning_process_kills_total", [""];
+    /// The longest time for which no scanning process was ready after one had ended, in seconds.
+    scanning_process_outage: Seconds = plain, "scanning_process_longest_outage_seconds", [""];
+    /// 1 if this confines scanning processes; for `landlock` the version.
+    confinement: Family<MechanismLabel, Gauge> = plain, "confinement", ["mechanism"];
     /// Generations of signatures that are kept in `scan.state_dir`.
     generations_kept: Gauge = plain, "signature_generations_kept", [""];
     /// 1 while libclamav is loaded and has passed its self-scan.
@@ -364,6 +374,15 @@ impl Metrics {
         count("named", info.left_out.len() as u64);
         for reason in OutsideReason::ALL {
             count(reason.as_str(), info.outside.because(reason));
+        }
+    }
+
+    /// Says what confines scanning processes.
+    pub fn set_confinement(&self, confinement: &Confinement) {
+        for (mechanism, value) in confinement.mechanisms() {
+            self.confinement
+                .get_or_create(&MechanismLabel { mechanism })
+                .set(value.into());
         }
     }
 

@@ -33,6 +33,17 @@ pub(super) fn announce(watch: &Watch, detector: &Detector, message: &str) {
         tmp_dir = %info.tmp_dir.display(),
         "{message}"
     );
+    if let Some(status) = detector.engine().and_then(|engine| engine.isolation()) {
+        let confinement = status.confinement.to_string();
+        match status.confinement.is_complete() {
+            true => tracing::info!(confinement, "libclamav runs in confined processes"),
+            false => tracing::warn!(
+                confinement,
+                "libclamav runs in processes that this kernel confines only in part"
+            ),
+        }
+        watch.metrics.set_confinement(&status.confinement);
+    }
     announce_profile(info);
     announce_left_out(info);
     announce_prefilter(watch, detector.prefilter());

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use scanlib::{Detector, Library, LoadError};
+use scanlib::{Detector, Isolation, Library, LoadError};
 
 use super::{DetectorError, Fingerprint, build};
 use crate::config::ScanConfig;
@@ -67,10 +67,14 @@ pub(super) struct Tried {
 ///
 /// # Errors
 /// It may not take over, whatever is in use.
-pub(super) fn load(scan: &ScanConfig, paths: &[PathBuf]) -> Result<Tried, DetectorError> {
+pub(super) fn load(
+    scan: &ScanConfig,
+    paths: &[PathBuf],
+    isolation: Option<&Isolation>,
+) -> Result<Tried, DetectorError> {
     let work = || {
         verify(paths)?;
-        let detector = build(scan, paths)?;
+        let detector = build(scan, paths, isolation)?;
         let measure = Measure::of(&detector)?;
         Ok(Tried { detector, measure })
     };

@@ -91,7 +91,7 @@ impl Loader {
             for id in &ids {
                 let tried = self
                     .kept(id)
-                    .and_then(|kept| load(&self.scan, &kept.paths()));
+                    .and_then(|kept| load(&self.scan, &kept.paths(), self.isolation.as_ref()));
                 match tried {
                     Ok(tried) => {
                         self.in_use().id = Some(id.clone());

@@ -42,7 +42,7 @@ impl Loader {
         let detector = match self.scan.database.is_empty() {
             true => {
                 self.watch.metrics.signature_db_up_to_date.set(1);
-                detector(&self.scan)?
+                detector(&self.scan, self.isolation.as_ref())?
             }
             false => self.first_of_files()?,
         };

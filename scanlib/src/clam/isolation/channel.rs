@@ -138,7 +138,11 @@ impl Channel {
     pub(in crate::clam) fn is_readable(&self) -> bool {
         let mut byte = [0_u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        rustix::net::recv(&self.0, &mut byte, flags).is_ok()
+        let nothing = rustix::net::recv(&self.0, &mut byte, flags).err();
+        !matches!(
+            nothing,
+            Some(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)
+        )
     }
 }
 

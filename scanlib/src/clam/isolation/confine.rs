@@ -38,6 +38,17 @@ pub struct Confinement {
 }
 
 impl Confinement {
+    /// The name of each mechanism, and whether it holds; for `landlock` its version.
+    pub fn mechanisms(&self) -> [(&'static str, u32); 5] {
+        [
+            ("landlock", self.landlock),
+            ("seccomp", self.seccomp.into()),
+            ("no_new_privs", self.no_new_privs.into()),
+            ("not_dumpable", self.not_dumpable.into()),
+            ("memory_limit", self.memory_limit.into()),
+        ]
+    }
+
     /// Whether everything holds that this crate can ask a kernel for.
     pub fn is_complete(&self) -> bool {
         let Confinement {
@@ -57,13 +68,8 @@ impl fmt::Display for Confinement {
             0 => f.write_str("no Landlock")?,
             version => write!(f, "Landlock {version}")?,
         }
-        for (holds, name) in [
-            (self.seccomp, "seccomp"),
-            (self.no_new_privs, "no_new_privs"),
-            (self.not_dumpable, "not dumpable"),
-            (self.memory_limit, "memory limit"),
-        ] {
-            write!(f, ", {}{name}", if holds { "" } else { "no " })?;
+        for (name, holds) in self.mechanisms().into_iter().skip(1) {
+            write!(f, ", {}{name}", if holds > 0 { "" } else { "no " })?;
         }
         Ok(())
     }
@@ -131,10 +137,15 @@ fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
 
 /// Private writable memory of this process, in bytes: what the limit on data counts.
 pub(super) fn held_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmData:"))?;
+    bytes_of(
+        &std::fs::read_to_string("/proc/self/status").ok()?,
+        "VmData:",
+    )
+}
+
+/// A size in the text of a `/proc/PID/status`, in bytes.
+pub(super) fn bytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

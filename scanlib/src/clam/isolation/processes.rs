@@ -93,6 +93,8 @@ pub struct IsolationStatus {
     pub last_outage: Duration,
     /// The longest such time.
     pub longest_outage: Duration,
+    /// Memory that the process which holds the signatures takes, in bytes; 0 if it is not known.
+    pub engine_bytes: u64,
     /// The process that holds the signatures has ended: every scan is incomplete until another engine is built.
     pub is_lost: bool,
 }
@@ -115,6 +117,7 @@ pub(in crate::clam) struct Processes {
     options: IsolationOptions,
     limits: Limits,
     caches: bool,
+    engine_bytes: u64,
     counters: Counters,
 }
 
@@ -175,6 +178,7 @@ impl Processes {
         caches: bool,
     ) -> Result<Processes, Failure> {
         let processes = Processes {
+            engine_bytes: template.held_bytes().unwrap_or_default(),
             template: Mutex::new(template),
             state: Mutex::default(),
             freed: Condvar::new(),
@@ -198,6 +202,7 @@ impl Processes {
             repeated: counters.repeated.load(Relaxed),
             last_outage: time(&counters.last_outage_micros),
             longest_outage: time(&counters.longest_outage_micros),
+            engine_bytes: self.engine_bytes,
             is_lost: counters.is_lost.load(Relaxed),
         }
     }

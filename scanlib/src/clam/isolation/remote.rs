@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clamav_sys as sys;
 
 use super::channel::Channel;
+use super::confine;
 use super::spawner::Isolation;
 use super::wire::{self, Child, Event, Order};
 use crate::clam::log::Log;
@@ -162,6 +163,12 @@ impl RemoteEngine {
             Child::Ended { how } => Ok(how),
             _ => Err(self.ended("an answer of the wrong kind")),
         }
+    }
+
+    /// Memory that it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        confine::bytes_of(&status, "VmRSS:")
     }
 
     /// Whether it can still fork.

@@ -84,6 +84,12 @@ impl Isolation {
         })))
     }
 
+    /// Whether the process that starts the others has ended: no engine can be built any more, and those that were built are lost.
+    pub fn is_lost(&self) -> bool {
+        // It speaks only when it is asked, so what there is to read while nobody asks is its end.
+        self.0.lock().as_ref().is_none_or(Channel::is_readable)
+    }
+
     /// Forks a template without signatures.
     pub(in crate::clam) fn template(&self) -> io::Result<RemoteEngine> {
         let (control, other) = Channel::pair()?;

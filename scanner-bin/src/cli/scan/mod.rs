@@ -146,6 +146,7 @@ fn detector(args: &ScanArgs) -> Result<Detector, Box<dyn std::error::Error>> {
         leave_out: args.leave_out.clone(),
         no_prefilter: args.prefilter == Switch::Off,
         text_model: args.text_model.clone(),
+        isolation: None,
     })?;
     say_not_there(&engine);
     if args.database.is_empty() {

@@ -15,6 +15,8 @@ labels! {
     PartitionLabel { partition: i32 }
     /// Why something was skipped or given up.
     ReasonLabel { reason: &'static str }
+    /// What confines a process.
+    MechanismLabel { mechanism: &'static str }
     /// Which kind of event.
     KindLabel { kind: &'static str }
     /// Which stage of the data flow.
