@@ -358,7 +358,12 @@ impl EngineBuilder {
         let options = self.isolation.as_ref().map(|(_, options)| *options);
         let place = compiled.and_then(|()| {
             let options = options.unwrap_or_default();
-            engine.place(options, &self.limits, self.cache_entries.is_some())
+            engine.place(
+                tmp_dir.path(),
+                options,
+                &self.limits,
+                self.cache_entries.is_some(),
+            )
         });
         let place = match place {
             Ok(place) => place,

@@ -35,7 +35,9 @@ impl Loading {
         };
         let template = isolation.template();
         let mut engine = template.map_err(|error| LoadErrorKind::Ended(error.to_string()))?;
-        let confined = engine.confine(sources, tmp_dir);
+        // What is above it stays, should somebody remove the directory.
+        let tmp_base = tmp_dir.parent().unwrap_or(tmp_dir);
+        let confined = engine.confine(sources, tmp_base);
         confined.map_err(|failure| LoadErrorKind::Ended(failure.to_string()))?;
         Ok(Loading::Apart(engine))
     }
@@ -148,6 +150,7 @@ impl Loading {
     /// The compiled engine, where it is.
     pub(super) fn place(
         self,
+        tmp_dir: &Path,
         options: IsolationOptions,
         limits: &Limits,
         caches: bool,
@@ -158,7 +161,7 @@ impl Loading {
                 caches,
             },
             Loading::Apart(engine) => Place::Apart(Box::new(Processes::start(
-                engine, options, *limits, caches,
+                engine, tmp_dir, options, *limits, caches,
             )?)),
         })
     }

@@ -131,7 +131,7 @@ pub struct Scanner {
 
 impl Scanner {
     /// The real binary, told which brokers and which port of its own to use; everything else is for the caller to add.
-    /// `SCANNER_*` of the surroundings does not reach it.
+    /// `SCANNER_*` of the environment does not reach it, but `TEST_ISOLATION` becomes its `scan.isolation`.
     pub fn launch(bootstrap: &str) -> Launch {
         Self::launch_program(Path::new(env!("CARGO_BIN_EXE_scanner-bin")), bootstrap)
     }
@@ -146,6 +146,10 @@ impl Scanner {
             }
         }
         command.env("SCANNER_SCAN__CRASH_JOURNAL", directory().join("journal"));
+        // The whole suite, once more in the other mode.
+        if let Some(isolation) = std::env::var_os("TEST_ISOLATION") {
+            command.env("SCANNER_SCAN__ISOLATION", isolation);
+        }
         command.args([
             "run",
             "--brokers",

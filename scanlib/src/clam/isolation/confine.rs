@@ -289,7 +289,7 @@ const FREE: &[i64] = &[
 ];
 
 /// What a process reads that loads signatures: these, and what libraries of the system look for.
-pub(super) fn loading(sources: &[PathBuf], tmp_dir: &Path) -> Paths {
+pub(super) fn loading(sources: &[PathBuf], tmp_base: &Path) -> Paths {
     let system = [
         "/etc/clamav",
         "/usr",
@@ -304,6 +304,6 @@ pub(super) fn loading(sources: &[PathBuf], tmp_dir: &Path) -> Paths {
     let system = system.iter().map(PathBuf::from);
     Paths {
         read: sources.iter().cloned().chain(system).collect(),
-        write: vec![tmp_dir.to_owned(), PathBuf::from("/dev/null")],
+        write: vec![tmp_base.to_owned(), PathBuf::from("/dev/null")],
     }
 }

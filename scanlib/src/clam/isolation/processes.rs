@@ -9,11 +9,11 @@
 //!
 //! Objects that were scanned beside one whose scan ended the process are scanned once more, too, each alone: any of them may be to blame.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,8 +38,6 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Names that one scan may report; more come from no engine.
 const MAX_NAMES: usize = 1 << 16;
-/// Ended processes whose end is remembered, for those who used them.
-const REMEMBERED: usize = 64;
 
 /// How scans are isolated; see [`crate::EngineBuilder::isolation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +112,7 @@ pub(in crate::clam) struct Processes {
     state: Mutex<State>,
     /// A lane is free, or there are new ones.
     freed: Condvar,
+    tmp_dir: PathBuf,
     options: IsolationOptions,
     limits: Limits,
     caches: bool,
@@ -128,14 +127,13 @@ struct State {
     is_starting: bool,
     /// Since when there is none.
     gone_since: Option<Instant>,
-    /// How processes ended, by their identifier.
-    ended: VecDeque<(i32, String)>,
     confinement: Confinement,
 }
 
 #[derive(Debug)]
 struct Present {
     pid: i32,
+    number: u64,
     free: Vec<Lane>,
 }
 
@@ -154,8 +152,18 @@ struct Counters {
 #[derive(Debug)]
 struct Lane {
     pid: i32,
+    /// Of its process, in the order of their starts.
+    number: u64,
     channel: Channel,
     buffer: Vec<u8>,
+}
+
+/// Why a scanning process is of no use any more.
+#[derive(Clone, Copy)]
+enum End {
+    Late,
+    Crashed,
+    NoDirectory,
 }
 
 /// What came of an object that was handed to a lane.
@@ -170,9 +178,10 @@ enum Outcome {
 }
 
 impl Processes {
-    /// Starts the first scanning process of a compiled engine.
+    /// Starts the first scanning process of a compiled engine. Each has a directory of its own in `tmp_dir`.
     pub(in crate::clam) fn start(
         template: RemoteEngine,
+        tmp_dir: &Path,
         options: IsolationOptions,
         limits: Limits,
         caches: bool,
@@ -182,6 +191,7 @@ impl Processes {
             template: Mutex::new(template),
             state: Mutex::default(),
             freed: Condvar::new(),
+            tmp_dir: tmp_dir.to_owned(),
             options,
             limits,
             caches,
@@ -221,7 +231,13 @@ impl Processes {
         let outcome = self.exchange(&mut lane, object, name, request);
         match outcome {
             Outcome::Scanned(scan) => {
-                self.give_back(lane);
+                let has_failed = matches!(scan.incomplete, Some(Incomplete::EngineError { .. }));
+                if has_failed && !self.directory(lane.number).exists() {
+                    // Another one gets another directory.
+                    self.retire(lane, End::NoDirectory);
+                } else {
+                    self.give_back(lane);
+                }
                 scan
             }
             Outcome::Panicked(text) => {
@@ -229,11 +245,11 @@ impl Processes {
                 std::panic::resume_unwind(Box::new(text))
             }
             Outcome::Late(incomplete) => {
-                self.retire(lane, true);
+                self.retire(lane, End::Late);
                 EngineScan::nothing(Some(incomplete))
             }
             Outcome::Ended => {
-                self.retire(lane, false);
+                self.retire(lane, End::Crashed);
                 self.counters.repeated.fetch_add(1, Relaxed);
                 self.scan_alone(object, name, request)
             }
@@ -253,9 +269,9 @@ impl Processes {
             Err(failure) => return EngineScan::nothing(None).lost(&failure.to_string()),
         };
         let outcome = self.exchange(&mut lane, object, name, request);
-        let pid = lane.pid;
+        let (pid, number) = (lane.pid, lane.number);
         drop(lane);
-        let how = self.end(pid);
+        let how = self.end(pid, number);
         match outcome {
             Outcome::Scanned(scan) => scan,
             Outcome::Panicked(text) => std::panic::resume_unwind(Box::new(text)),
@@ -303,8 +319,8 @@ impl Processes {
     }
 
     /// The process of this lane is of no use any more. Ends it, once.
-    fn retire(&self, lane: Lane, is_late: bool) {
-        let pid = lane.pid;
+    fn retire(&self, lane: Lane, end: End) {
+        let (pid, number) = (lane.pid, lane.number);
         drop(lane);
         let retired = {
             let mut state = self.state();
@@ -317,18 +333,13 @@ impl Processes {
         if retired.is_none() {
             return;
         }
-        let counter = match is_late {
-            true => &self.counters.killed,
-            false => &self.counters.crashed,
+        match end {
+            End::Late => self.counters.killed.fetch_add(1, Relaxed),
+            End::Crashed => self.counters.crashed.fetch_add(1, Relaxed),
+            End::NoDirectory => 0,
         };
-        counter.fetch_add(1, Relaxed);
         drop(retired);
-        let how = self.end(pid);
-        let mut state = self.state();
-        if state.ended.len() == REMEMBERED {
-            state.ended.pop_front();
-        }
-        state.ended.push_back((pid, how));
+        self.end(pid, number);
     }
 
     /// Starts the next scanning process, unless somebody else does.
@@ -352,8 +363,8 @@ impl Processes {
                 .longest_outage_micros
                 .fetch_max(micros, Relaxed);
         }
-        let pid = free.first().map(|lane| lane.pid).unwrap_or_default();
-        state.present = Some(Present { pid, free });
+        let first = free.first().map(|lane| (lane.pid, lane.number));
+        state.present = first.map(|(pid, number)| Present { pid, number, free });
         Ok(())
     }
 
@@ -365,10 +376,16 @@ impl Processes {
         let (ours, theirs): (Vec<Channel>, Vec<Channel>) =
             pairs.map_err(system)?.into_iter().unzip();
         let descriptors: Vec<BorrowedFd<'_>> = theirs.iter().map(Channel::descriptor).collect();
+        let number = self.counters.started.fetch_add(1, Relaxed);
+        let tmp_dir = self.directory(number);
+        std::fs::create_dir(&tmp_dir).map_err(|error| {
+            Failure::Ended(format!("{} cannot be made: {error}", tmp_dir.display()))
+        })?;
         let pid = {
             let mut template = self.template();
             let started = template.start(
                 &descriptors,
+                &tmp_dir,
                 self.options.memory_bytes,
                 self.limits.max_file_bytes,
                 self.caches,
@@ -380,7 +397,6 @@ impl Processes {
         };
         drop(descriptors);
         drop(theirs);
-        self.counters.started.fetch_add(1, Relaxed);
         let ready = || -> io::Result<Option<Answer>> {
             let Some(first) = ours.first() else {
                 return Ok(None);
@@ -394,27 +410,33 @@ impl Processes {
         match ready() {
             Ok(Some(Answer::Ready(confinement))) => self.state().confinement = confinement,
             Ok(_) => {
-                let how = self.end(pid);
+                let how = self.end(pid, number);
                 let problem = format!("a scanning process ended before it served: {how}");
                 return Err(Failure::Ended(problem));
             }
             Err(error) => {
-                self.end(pid);
+                self.end(pid, number);
                 let problem = format!("a scanning process does not serve: {error}");
                 return Err(Failure::Ended(problem));
             }
         }
         let lane = |channel| Lane {
             pid,
+            number,
             channel,
             buffer: Vec::new(),
         };
         Ok(ours.into_iter().map(lane).collect())
     }
 
-    fn end(&self, pid: i32) -> String {
+    fn directory(&self, number: u64) -> PathBuf {
+        self.tmp_dir.join(format!("scan-{number}"))
+    }
+
+    /// Ends a scanning process if it has not ended, and says how it did.
+    fn end(&self, pid: i32, number: u64) -> String {
         let mut template = self.template();
-        let how = template.end(pid);
+        let how = template.end(pid, &self.directory(number));
         if !template.is_alive() {
             self.counters.is_lost.store(true, Relaxed);
         }
@@ -496,8 +518,8 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         let present = self.state().present.take();
-        if let Some(pid) = present.map(|present| present.pid) {
-            self.end(pid);
+        if let Some(Present { pid, number, .. }) = present {
+            self.end(pid, number);
         }
     }
 }

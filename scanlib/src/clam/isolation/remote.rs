@@ -71,7 +71,7 @@ impl RemoteEngine {
     pub(in crate::clam) fn confine(
         &mut self,
         sources: &[PathBuf],
-        tmp_dir: &Path,
+        tmp_base: &Path,
     ) -> Result<(), Failure> {
         // Links are followed once, here: the files behind them are what is read.
         let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -79,7 +79,7 @@ impl RemoteEngine {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         self.order(&Order::Confine {
             sources: sources.map(|path| bytes(&path)).collect(),
-            tmp_dir: bytes(tmp_dir),
+            tmp_base: bytes(tmp_base),
         })
     }
 
@@ -141,11 +141,13 @@ impl RemoteEngine {
     pub(super) fn start(
         &mut self,
         lanes: &[BorrowedFd<'_>],
+        tmp_dir: &Path,
         memory_bytes: u64,
         max_file_bytes: u64,
         caches: bool,
     ) -> Result<i32, Failure> {
         let order = Order::Start {
+            tmp_dir: tmp_dir.as_os_str().as_bytes().to_vec(),
             memory_bytes,
             max_file_bytes,
             caches,
@@ -157,9 +159,10 @@ impl RemoteEngine {
         }
     }
 
-    /// Ends a scanning process if it has not ended, and says how it ended.
-    pub(super) fn end(&mut self, pid: i32) -> Result<String, Failure> {
-        match self.ask(&Order::End { pid }, &[])? {
+    /// Ends a scanning process if it has not ended, removes its directory, and says how it ended.
+    pub(super) fn end(&mut self, pid: i32, tmp_dir: &Path) -> Result<String, Failure> {
+        let tmp_dir = tmp_dir.as_os_str().as_bytes().to_vec();
+        match self.ask(&Order::End { pid, tmp_dir }, &[])? {
             Child::Ended { how } => Ok(how),
             _ => Err(self.ended("an answer of the wrong kind")),
         }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -46,12 +45,9 @@ struct Template {
     engine: Engine,
     names: Option<Names>,
     leave_out: Vec<String>,
-    tmp_dir: PathBuf,
     /// Shared with every scanning process: how often a scan ran short of room for temporary files.
     troubles: &'static AtomicU64,
-    /// Scanning processes, and the directory of each.
-    children: Vec<(Pid, PathBuf)>,
-    started: u64,
+    children: Vec<Pid>,
 }
 
 /// The life of a template.
@@ -65,10 +61,8 @@ pub(super) fn run(control: Channel, library: Library) -> io::Result<Infallible> 
         engine: Engine::Loading(engine),
         names: None,
         leave_out: Vec::new(),
-        tmp_dir: PathBuf::new(),
         troubles: shared_counter()?,
         children: Vec::new(),
-        started: 0,
     };
     let mut buffer = Vec::new();
     loop {
@@ -76,7 +70,7 @@ pub(super) fn run(control: Channel, library: Library) -> io::Result<Infallible> 
         match control.receive(&mut buffer, true)? {
             Some(packet) => template.carry_out(packet)?,
             None => {
-                for (pid, _) in template.children.drain(..) {
+                for pid in template.children.drain(..) {
                     child::end(pid);
                 }
                 child::exit(0);
@@ -90,10 +84,9 @@ impl Template {
         let (order, _) = packet.parse()?;
         let nothing = Log::default();
         match order {
-            Order::Confine { sources, tmp_dir } => {
-                self.tmp_dir = path(&tmp_dir);
+            Order::Confine { sources, tmp_base } => {
                 let sources: Vec<_> = sources.iter().map(|bytes| path(bytes)).collect();
-                confine::files(&confine::loading(&sources, &self.tmp_dir));
+                confine::files(&confine::loading(&sources, &path(&tmp_base)));
                 self.done(Ok(0), nothing)
             }
             Order::Number { field, value } => {
@@ -134,12 +127,14 @@ impl Template {
             Order::Load { path, options } => self.load(&path, options),
             Order::Compile => self.compile(),
             Order::Start {
+                tmp_dir,
                 memory_bytes,
                 max_file_bytes,
                 caches,
             } => {
                 let lanes = packet.descriptors.into_iter().map(Channel::from).collect();
-                let started = self.start(lanes, memory_bytes, max_file_bytes, caches);
+                let tmp_dir = path(&tmp_dir);
+                let started = self.start(lanes, &tmp_dir, memory_bytes, max_file_bytes, caches);
                 let answer = match started {
                     Ok(pid) => Child::Started {
                         pid: pid.as_raw_nonzero().get(),
@@ -150,8 +145,11 @@ impl Template {
                 };
                 self.control.send(&answer, &[], &[])
             }
-            Order::End { pid } => {
+            Order::End { pid, tmp_dir } => {
                 let how = self.end(pid);
+                // What it had no time to remove; here, as it may be deep and take many descriptors. A failure shows as a lack of room,
+                // if there is one.
+                let _gone = std::fs::remove_dir_all(path(&tmp_dir));
                 self.control.send(&Child::Ended { how }, &[], &[])
             }
         }
@@ -265,6 +263,7 @@ impl Template {
     fn start(
         &mut self,
         lanes: Vec<Channel>,
+        tmp_dir: &Path,
         memory_bytes: u64,
         max_file_bytes: u64,
         caches: bool,
@@ -272,46 +271,30 @@ impl Template {
         let Engine::Compiled(engine) = &mut self.engine else {
             return Err(io::Error::other("no engine is compiled"));
         };
-        let dir = self.tmp_dir.join(format!("scan-{}", self.started));
-        self.started += 1;
-        fs::create_dir(&dir)?;
         let held = confine::held_bytes();
         let equipment = Equipment {
             engine,
-            tmp_dir: &dir,
+            tmp_dir,
             troubles: self.troubles,
             memory_bytes: held.map(|held| held.saturating_add(memory_bytes)),
             max_file_bytes,
             caches,
         };
         // SAFETY: this process has one thread: libclamav starts none while it loads, and the template never does.
-        let forked =
-            unsafe { child::fork(c"scan-worker", move || scanning::run(lanes, equipment)) };
-        match forked {
-            Ok(pid) => {
-                self.children.push((pid, dir));
-                Ok(pid)
-            }
-            Err(error) => {
-                let _empty = fs::remove_dir(&dir);
-                Err(error)
-            }
-        }
+        let pid = unsafe { child::fork(c"scan-worker", move || scanning::run(lanes, equipment)) }?;
+        self.children.push(pid);
+        Ok(pid)
     }
 
     fn end(&mut self, pid: i32) -> String {
         let place = self
             .children
             .iter()
-            .position(|(child, _)| child.as_raw_nonzero().get() == pid);
-        let Some(place) = place else {
-            return "has ended before".to_owned();
-        };
-        let (pid, dir) = self.children.swap_remove(place);
-        let how = child::end(pid);
-        // What it had no time to remove. A failure shows as a lack of room, if there is one.
-        let _gone = fs::remove_dir_all(dir);
-        how
+            .position(|child| child.as_raw_nonzero().get() == pid);
+        match place {
+            Some(place) => child::end(self.children.swap_remove(place)),
+            None => "has ended before".to_owned(),
+        }
     }
 }
 

@@ -29,10 +29,10 @@ pub(super) enum Child {
 /// To a template: what would be calls of its engine, and its scanning processes. Each is answered once it is done.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Give up the rights that loading does not need. The directory is the engine's own.
+    /// Give up the rights that loading does not need. The engine's own directory, and those of scanning processes, are below `tmp_base`.
     Confine {
         sources: Vec<Vec<u8>>,
-        tmp_dir: Vec<u8>,
+        tmp_base: Vec<u8>,
     },
     Number {
         field: u32,
@@ -53,14 +53,17 @@ pub(super) enum Order {
         options: u32,
     },
     Compile,
-    /// Comes with the scanning process's end of each lane, and says what it is to scan with.
+    /// Comes with the scanning process's end of each lane, and says what it is to scan with. The directory is its own.
     Start {
+        tmp_dir: Vec<u8>,
         memory_bytes: u64,
         max_file_bytes: u64,
         caches: bool,
     },
+    /// Ends a scanning process and removes its directory.
     End {
         pid: i32,
+        tmp_dir: Vec<u8>,
     },
 }
 
