@@ -12,7 +12,7 @@ fn own() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
-pub fn nonsense(isolation: &Isolation) {
+pub(crate) fn nonsense(isolation: &Isolation) {
     let engine = engine(isolation, 1);
     for object in ["SHIM garbage", "SHIM ready", "SHIM empty-packet"] {
         let found = scan(&engine, object.as_bytes());
@@ -22,7 +22,7 @@ pub fn nonsense(isolation: &Isolation) {
     }
 }
 
-pub fn floods(isolation: &Isolation) {
+pub(crate) fn floods(isolation: &Isolation) {
     let limits = Limits {
         max_scan_time: Duration::from_secs(3),
         ..Limits::default()
@@ -53,7 +53,7 @@ pub fn floods(isolation: &Isolation) {
     assert!(after - before < 64 << 20);
 }
 
-pub fn descriptors(isolation: &Isolation) {
+pub(crate) fn descriptors(isolation: &Isolation) {
     let engine = engine(isolation, 1);
     assert!(is_clean(&scan(&engine, b"an object before")));
     let before = descriptors_of(own());
@@ -64,7 +64,7 @@ pub fn descriptors(isolation: &Isolation) {
     assert_eq!(descriptors_of(own()), before);
 }
 
-pub fn deaf(isolation: &Isolation) {
+pub(crate) fn deaf(isolation: &Isolation) {
     let limits = Limits {
         max_scan_time: Duration::from_secs(2),
         ..Limits::default()

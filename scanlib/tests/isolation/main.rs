@@ -28,7 +28,7 @@ use scanlib::{
 /// What a process of this program is to do.
 const ROLE: &str = "SCANLIB_TEST_ROLE";
 /// A secret in the environment of every role.
-pub const SECRET_VARIABLE: &str = "SCANLIB_TEST_SECRET";
+pub(crate) const SECRET_VARIABLE: &str = "SCANLIB_TEST_SECRET";
 /// No test takes so long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -42,13 +42,13 @@ const TESTS: &[(&str, Role)] = &[
         answers::published_signatures,
     ),
     ("files_and_pipes_answer_as_in_this_process", answers::files),
-    ("files_of_many_kinds_answer_as_in_this_process", answers::kinds),
+    (
+        "files_of_many_kinds_answer_as_in_this_process",
+        answers::kinds,
+    ),
     ("loads_report_as_in_this_process", answers::loads),
     ("loads_fail_as_in_this_process", answers::failing_loads),
-    (
-        "a_crash_costs_its_object_and_no_other",
-        endings::crash,
-    ),
+    ("a_crash_costs_its_object_and_no_other", endings::crash),
     (
         "what_crashes_only_beside_others_is_answered",
         endings::crash_beside_others,
@@ -58,10 +58,7 @@ const TESTS: &[(&str, Role)] = &[
         "a_thousand_crashes_leave_no_descriptor_process_or_file",
         endings::leaks,
     ),
-    (
-        "a_scan_that_hangs_is_killed_at_its_limit",
-        endings::hang,
-    ),
+    ("a_scan_that_hangs_is_killed_at_its_limit", endings::hang),
     (
         "processes_that_are_killed_at_random_change_no_answer",
         endings::killed_at_random,
@@ -74,18 +71,12 @@ const TESTS: &[(&str, Role)] = &[
         "without_the_spawner_an_engine_says_that_it_is_lost",
         endings::spawner_killed,
     ),
-    (
-        "a_stopped_template_is_given_up",
-        endings::template_stopped,
-    ),
+    ("a_stopped_template_is_given_up", endings::template_stopped),
     (
         "a_crash_while_signatures_are_loaded_fails_the_load",
         endings::crash_while_loading,
     ),
-    (
-        "an_engine_that_is_dropped_leaves_nothing",
-        endings::dropped,
-    ),
+    ("an_engine_that_is_dropped_leaves_nothing", endings::dropped),
     (
         "an_engine_is_drained_before_the_next_one_is_built",
         endings::drained,
@@ -159,7 +150,11 @@ fn tests() -> ExitCode {
     if shim.is_none() && !arguments.list {
         let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
         eprintln!("left out: the tests of isolation, for want of a C compiler (cc)");
-        return if ci { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if ci {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let secret_file = dir.path().join("secret");
     fs::write(&secret_file, secret("file")).unwrap();
@@ -190,7 +185,7 @@ fn tests() -> ExitCode {
 }
 
 /// A text that nothing else holds.
-pub fn secret(of: &str) -> String {
+pub(crate) fn secret(of: &str) -> String {
     format!("the-secret-of-a-{of}-{}", 0x5ec2e7)
 }
 
@@ -213,14 +208,14 @@ fn compile_shim(dir: &Path) -> Option<PathBuf> {
 }
 
 /// This program in another role. The environment, the preloaded library among it, is passed on.
-pub fn role(name: &str) -> Command {
+pub(crate) fn role(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(ROLE, name).stdin(Stdio::null());
     command
 }
 
 /// Runs a command to its end, or kills it; returns what it printed.
-pub fn run(mut command: Command, patience: Duration) -> (ExitStatus, String) {
+pub(crate) fn run(mut command: Command, patience: Duration) -> (ExitStatus, String) {
     let mut output = tempfile::tempfile().unwrap();
     let copy = |file: &File| Stdio::from(file.try_clone().unwrap());
     let mut child = command
@@ -251,31 +246,33 @@ fn libc_sigkill() -> i32 {
 }
 
 /// A builder with the shipped signature.
-pub fn builder() -> EngineBuilder {
+pub(crate) fn builder() -> EngineBuilder {
     let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
     builder.builtin_signatures().unwrap()
 }
 
-pub fn threads(number: usize) -> IsolationOptions {
+pub(crate) fn threads(number: usize) -> IsolationOptions {
     IsolationOptions::default().threads(NonZeroUsize::new(number).unwrap())
 }
 
 /// An isolated engine with the shipped signature and this number of threads.
-pub fn engine(isolation: &Isolation, number: usize) -> Engine {
+pub(crate) fn engine(isolation: &Isolation, number: usize) -> Engine {
     let builder = builder().isolation(isolation, threads(number));
     builder.compile().unwrap()
 }
 
-pub fn scan(engine: &Engine, object: &[u8]) -> EngineScan {
-    engine.scan(Payload::Bytes(object), &Request::new()).unwrap()
+pub(crate) fn scan(engine: &Engine, object: &[u8]) -> EngineScan {
+    engine
+        .scan(Payload::Bytes(object), &Request::new())
+        .unwrap()
 }
 
 /// Whether it is the right answer for an object without anything to find.
-pub fn is_clean(scan: &EngineScan) -> bool {
+pub(crate) fn is_clean(scan: &EngineScan) -> bool {
     scan.names.is_empty() && scan.incomplete.is_none() && !scan.type_ignored
 }
 
 /// Whether EICAR was found, and nothing else happened.
-pub fn is_eicar(scan: &EngineScan) -> bool {
-    scan.names == ["Embedded.Test.Eicar"] && scan.incomplete.is_none()
+pub(crate) fn is_eicar(scan: &EngineScan) -> bool {
+    scan.names == ["Embedded.Test.Eicar.UNOFFICIAL"] && scan.incomplete.is_none()
 }

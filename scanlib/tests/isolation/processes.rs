@@ -8,12 +8,12 @@ use rustix::process::{Pid, Signal};
 
 /// One process.
 #[derive(Clone, Debug)]
-pub struct Process {
-    pub pid: i32,
-    pub name: String,
-    pub parent: i32,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) name: String,
+    pub(crate) parent: i32,
     /// `Z` if it has ended and nobody has taken notice.
-    pub state: char,
+    pub(crate) state: char,
 }
 
 impl Process {
@@ -31,7 +31,7 @@ impl Process {
 }
 
 /// All processes that descend from this one.
-pub fn below(root: i32) -> Vec<Process> {
+pub(crate) fn below(root: i32) -> Vec<Process> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let all: HashMap<i32, Process> = pids
@@ -53,7 +53,7 @@ pub fn below(root: i32) -> Vec<Process> {
 }
 
 /// Those of this name below this process, zombies left out.
-pub fn named(name: &str) -> Vec<i32> {
+pub(crate) fn named(name: &str) -> Vec<i32> {
     let own = i32::try_from(std::process::id()).unwrap();
     let mut pids: Vec<i32> = below(own)
         .into_iter()
@@ -64,18 +64,18 @@ pub fn named(name: &str) -> Vec<i32> {
     pids
 }
 
-pub fn send(pid: i32, signal: Signal) {
+pub(crate) fn send(pid: i32, signal: Signal) {
     // It may have ended meanwhile.
     let _gone = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
 /// Whether a process of this number runs.
-pub fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     Process::of(pid).is_some_and(|it| it.state != 'Z')
 }
 
 /// Waits until something holds.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < until, "not within a minute: {what}");
@@ -84,12 +84,12 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Number of descriptors that a process has.
-pub fn descriptors(pid: i32) -> usize {
+pub(crate) fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// A line of `/proc/PID/status`, in bytes.
-pub fn memory(pid: i32, line: &str) -> u64 {
+pub(crate) fn memory(pid: i32, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let value = status.lines().find_map(|it| it.strip_prefix(line)).unwrap();
     let kib = value.trim_matches(|c: char| !c.is_ascii_digit());

@@ -57,7 +57,9 @@ impl Targets {
     }
 
     fn probes(&self) -> Vec<(By, Unconfined, String)> {
-        let Targets { outside, tmp_dir, .. } = self;
+        let Targets {
+            outside, tmp_dir, ..
+        } = self;
         let outside = outside.path().display();
         let own = std::process::id();
         let [spawner, template] = self.parents;
@@ -73,9 +75,17 @@ impl Targets {
         let mut add = |by, unconfined, list: &[String]| {
             probes.extend(list.iter().map(|probe| (by, unconfined, probe.clone())));
         };
-        let list = |text: String| -> Vec<String> { text.lines().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect() };
-        add(Landlock, Succeeds, &list(format!(
-            "open /etc/passwd
+        let list = |text: String| -> Vec<String> {
+            text.lines()
+                .map(|it| it.trim().to_owned())
+                .filter(|it| !it.is_empty())
+                .collect()
+        };
+        add(
+            Landlock,
+            Succeeds,
+            &list(format!(
+                "open /etc/passwd
              open {outside}/file
              open-own-memory
              open-own-environment
@@ -93,18 +103,26 @@ impl Targets {
              mkdir {outside}/new
              mkdir {tmp_dir}/new
              unlink {outside}/file"
-        )));
-        add(Landlock, May, &list(format!(
-            "open /proc/{own}/mem
+            )),
+        );
+        add(
+            Landlock,
+            May,
+            &list(format!(
+                "open /proc/{own}/mem
              open /proc/{own}/environ
              open /proc/{spawner}/mem
              open /proc/{template}/mem
              open /proc/{template}/environ
              open /dev/mem
              open /sys/kernel/notes"
-        )));
-        add(Seccomp, Succeeds, &list(format!(
-            "truncate {outside}/file
+            )),
+        );
+        add(
+            Seccomp,
+            Succeeds,
+            &list(format!(
+                "truncate {outside}/file
              symlink {outside}/new
              mkfifo {outside}/new
              chmod {outside}/file
@@ -139,9 +157,13 @@ impl Targets {
              personality
              raise-limit
              chdir"
-        )));
-        add(Seccomp, May, &list(format!(
-            "kill {template}
+            )),
+        );
+        add(
+            Seccomp,
+            May,
+            &list(format!(
+                "kill {template}
              kill {spawner}
              read-process {own}
              read-process {template}
@@ -153,11 +175,16 @@ impl Targets {
              setns
              chroot
              mount {outside}"
-        )));
-        add(Us, Succeeds, &list(format!(
-            "memory-holds {shifted}
+            )),
+        );
+        add(
+            Us,
+            Succeeds,
+            &list(format!(
+                "memory-holds {shifted}
              descriptor-holds {held}"
-        )));
+            )),
+        );
         add(Us, May, &["descriptors".to_owned()]);
         probes
     }
@@ -177,7 +204,7 @@ impl Targets {
 const SUCCEEDED: i32 = 65;
 const FAILED: i32 = 66;
 
-pub fn confined(isolation: &Isolation) {
+pub(crate) fn confined(isolation: &Isolation) {
     assert_eq!(std::env::var(SECRET_VARIABLE).unwrap(), secret("variable"));
     let engine = engine(isolation, 2);
     let confinement = engine.isolation().unwrap().confinement;
@@ -203,7 +230,10 @@ pub fn confined(isolation: &Isolation) {
             wrong.push(format!("{probe}: {:?}", found.incomplete));
         }
     }
-    assert!(wrong.is_empty(), "possible where it must not be: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "possible where it must not be: {wrong:#?}"
+    );
     assert!(is_clean(&scan(&engine, b"an object after that")));
 
     // The same probes tell the difference.
@@ -218,11 +248,14 @@ pub fn confined(isolation: &Isolation) {
             _ => wrong.push(format!("{probe}: {status} {output}")),
         }
     }
-    assert!(wrong.is_empty(), "not possible where nothing confines: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "not possible where nothing confines: {wrong:#?}"
+    );
 }
 
 /// Runs a probe where nothing confines it: does not come back.
-pub fn unconfined() {
+pub(crate) fn unconfined() {
     let path = std::env::var_os("SCANLIB_TEST_SECRET_FILE").unwrap();
     let open = rustix::fs::open(path, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
     let probe = std::env::var("SCANLIB_TEST_PROBE").unwrap();
@@ -232,17 +265,23 @@ pub fn unconfined() {
     panic!("{found:?}");
 }
 
-pub fn files(isolation: &Isolation) {
+pub(crate) fn files(isolation: &Isolation) {
     let engine = engine(isolation, 1);
     let dir = memory_dir();
     let path = dir.path().join("file");
     fs::write(&path, "a file that somebody else owns").unwrap();
     fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    let writable = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let writable = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
     let readable = File::open(&path).unwrap();
     for file in [&readable, &writable] {
         let payload = Payload::File { file, path: &path };
-        let found = engine.scan(payload, &Request::new().name("SHIM change")).unwrap();
+        let found = engine
+            .scan(payload, &Request::new().name("SHIM change"))
+            .unwrap();
         let denied = Incomplete::Crashed {
             how: format!("exit status {FAILED}"),
         };
