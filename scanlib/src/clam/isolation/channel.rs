@@ -62,6 +62,11 @@ impl Channel {
         Ok(set_socket_timeout(&self.0, Timeout::Recv, Some(time))?)
     }
 
+    /// [`Channel::send`] fails with [`io::ErrorKind::WouldBlock`] after waiting for so long for the other end to read.
+    pub(super) fn send_at_most_for(&self, time: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(time))?)
+    }
+
     /// Sends one packet.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 /// Exit status of a forked process whose own code failed.
 const FAILED: i32 = 70;
+/// How a process ended that somebody killed, this crate or the system.
+pub(super) const KILLED: &str = "signal 9 (SIGKILL)";
 
 /// Runs `run` in a copy of this process; nothing else of the program runs there, and the copy ends with it. Returns the copy's
 /// identifier.
@@ -51,23 +53,33 @@ pub(super) fn exit(status: i32) -> ! {
 
 /// Ends a child of this process if it has not ended yet, and describes how it ended.
 pub(super) fn end(pid: Pid) -> String {
-    let _gone = rustix::process::kill_process(pid, Signal::KILL);
+    let mut options = WaitOptions::NOHANG;
     loop {
-        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+        match rustix::process::waitpid(Some(pid), options) {
             Ok(Some((_, status))) => return describe(status),
-            Err(rustix::io::Errno::INTR) | Ok(None) => {}
+            // Only now: the number of a child that somebody else has waited for may be another's by now.
+            Ok(None) => {
+                let _gone = rustix::process::kill_process(pid, Signal::KILL);
+                options = WaitOptions::empty();
+            }
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return format!("ended in an unknown way: {error}"),
         }
     }
 }
 
-/// Takes leave of children that have ended already.
-pub(super) fn reap_orphans() {
-    while let Ok(Some(_)) = rustix::process::waitpid(None, WaitOptions::NOHANG) {}
+/// Children that have ended already, and how.
+pub(super) fn ended() -> Vec<(Pid, String)> {
+    let mut ended = Vec::new();
+    while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        ended.push((pid, describe(status)));
+    }
+    ended
 }
 
 fn describe(status: WaitStatus) -> String {
     match (status.terminating_signal(), status.exit_status()) {
+        (Some(libc::SIGKILL), _) => KILLED.to_owned(),
         (Some(signal), _) => match Signal::from_named_raw(signal) {
             Some(name) => format!("signal {signal} ({})", signal_name(name)),
             None => format!("signal {signal}"),
@@ -83,7 +95,6 @@ fn signal_name(signal: Signal) -> &'static str {
         Signal::BUS => "SIGBUS",
         Signal::FPE => "SIGFPE",
         Signal::ILL => "SIGILL",
-        Signal::KILL => "SIGKILL",
         Signal::SEGV => "SIGSEGV",
         Signal::SYS => "SIGSYS",
         Signal::TRAP => "SIGTRAP",

@@ -176,17 +176,31 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 /// No socket, no process, no thread, no program, no executable memory, no other process.
 fn allowed() -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = FREE.iter().map(|&call| (call, Vec::new())).collect();
-    let no_code = |argument| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-        let not_executable = SeccompCondition::new(
+    let without = |argument, flag: i32| {
+        SeccompCondition::new(
             argument,
             SeccompCmpArgLen::Dword,
-            SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64),
+            SeccompCmpOp::MaskedEq(flag as u64),
             0,
-        )?;
-        Ok(vec![SeccompRule::new(vec![not_executable])?])
+        )
     };
-    rules.insert(libc::SYS_mmap, no_code(2)?);
-    rules.insert(libc::SYS_mprotect, no_code(2)?);
+    // No code, and no shared memory: the limit on memory does not count that.
+    let map = vec![without(2, libc::PROT_EXEC)?, without(3, libc::MAP_SHARED)?];
+    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(map)?]);
+    let protect = vec![without(2, libc::PROT_EXEC)?];
+    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(protect)?]);
+    // With others the kernel would send signals to a process of choice, or tell who uses a file.
+    let mut commands = Vec::new();
+    for command in FCNTL {
+        let is = SeccompCondition::new(
+            1,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            *command as u64,
+        )?;
+        commands.push(SeccompRule::new(vec![is])?);
+    }
+    rules.insert(libc::SYS_fcntl, commands);
     // A failed assertion of the C library ends the process by a signal to itself.
     let itself = SeccompCondition::new(
         0,
@@ -197,6 +211,17 @@ fn allowed() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![itself])?]);
     Ok(rules)
 }
+
+/// What `fcntl` may be asked for.
+const FCNTL: &[i32] = &[
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GET_SEALS,
+];
 
 const FREE: &[i64] = &[
     // Packets.
@@ -220,7 +245,6 @@ const FREE: &[i64] = &[
     libc::SYS_statfs,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_getdents64,
@@ -229,7 +253,6 @@ const FREE: &[i64] = &[
     libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_ftruncate,
-    libc::SYS_fchmod,
     libc::SYS_getcwd,
     libc::SYS_umask,
     #[cfg(target_arch = "x86_64")]
@@ -252,7 +275,7 @@ const FREE: &[i64] = &[
     libc::SYS_dup2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_time,
-    // Memory: `mmap` and `mprotect` have rules of their own.
+    // Memory: `mmap` and `mprotect` have rules of their own, as has `fcntl`.
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,

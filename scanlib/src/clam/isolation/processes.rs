@@ -12,15 +12,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 
 use super::channel::{Channel, MAX_BODY_BYTES, MAX_DESCRIPTORS};
+use super::child;
 use super::confine::Confinement;
 use super::remote::{Failure, RemoteEngine};
 use super::wire::{Answer, Object, Task};
@@ -36,8 +38,13 @@ const LOOK: Duration = Duration::from_millis(20);
 const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a new scanning process may take until it serves.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Names that one scan may report; more come from no engine.
+/// How long a scanning process may leave what it is sent unread: it has room for more than one object.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
+/// Names that one scan may report, and bytes of them; more come from no engine.
 const MAX_NAMES: usize = 1 << 16;
+const MAX_NAMES_BYTES: usize = 8 << 20;
+/// How many processes an object is given for itself, if they are killed by somebody else.
+const ALONE: usize = 3;
 
 /// How scans are isolated; see [`crate::EngineBuilder::isolation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +180,8 @@ enum Outcome {
     Late(Incomplete),
     /// The process ended.
     Ended,
+    /// It does not keep to the protocol, or reads nothing.
+    Unusable,
     /// A callback in the other process panicked.
     Panicked(String),
 }
@@ -224,6 +233,9 @@ impl Processes {
         name: Option<&str>,
         request: &Request<'_>,
     ) -> EngineScan {
+        if let Some(reason) = call::stop_reason(request) {
+            return EngineScan::nothing(Some(reason));
+        }
         let mut lane = match self.lane(request) {
             Ok(lane) => lane,
             Err(incomplete) => return EngineScan::nothing(Some(incomplete)),
@@ -248,7 +260,7 @@ impl Processes {
                 self.retire(lane, End::Late);
                 EngineScan::nothing(Some(incomplete))
             }
-            Outcome::Ended => {
+            Outcome::Ended | Outcome::Unusable => {
                 self.retire(lane, End::Crashed);
                 self.counters.repeated.fetch_add(1, Relaxed);
                 self.scan_alone(object, name, request)
@@ -262,28 +274,43 @@ impl Processes {
         name: Option<&str>,
         request: &Request<'_>,
     ) -> EngineScan {
-        let lane = self.fork(1).map(|mut lanes| lanes.pop());
-        let mut lane = match lane {
-            Ok(Some(lane)) => lane,
-            Ok(None) => return EngineScan::nothing(None).lost("no lane"),
-            Err(failure) => return EngineScan::nothing(None).lost(&failure.to_string()),
-        };
-        let outcome = self.exchange(&mut lane, object, name, request);
-        let (pid, number) = (lane.pid, lane.number);
-        drop(lane);
-        let how = self.end(pid, number);
-        match outcome {
-            Outcome::Scanned(scan) => scan,
-            Outcome::Panicked(text) => std::panic::resume_unwind(Box::new(text)),
-            Outcome::Late(incomplete) => {
-                self.counters.killed.fetch_add(1, Relaxed);
-                EngineScan::nothing(Some(incomplete))
+        for attempt in 1..=ALONE {
+            if let Some(reason) = call::stop_reason(request) {
+                return EngineScan::nothing(Some(reason));
             }
-            Outcome::Ended => {
-                self.counters.crashed.fetch_add(1, Relaxed);
-                EngineScan::nothing(Some(Incomplete::Crashed { how }))
+            let mut lane = match self.fork(1).map(|mut lanes| lanes.pop()) {
+                Ok(Some(lane)) => lane,
+                Err(failure) if attempt == ALONE || self.counters.is_lost.load(Relaxed) => {
+                    return EngineScan::nothing(None).lost(&failure.to_string());
+                }
+                Ok(None) | Err(_) => continue,
+            };
+            let outcome = self.exchange(&mut lane, object, name, request);
+            // Before its lane is gone, at which it would end by itself.
+            let how = self.end(lane.pid, lane.number);
+            drop(lane);
+            match outcome {
+                Outcome::Scanned(scan) => return scan,
+                Outcome::Panicked(text) => std::panic::resume_unwind(Box::new(text)),
+                Outcome::Late(incomplete) => {
+                    self.counters.killed.fetch_add(1, Relaxed);
+                    return EngineScan::nothing(Some(incomplete));
+                }
+                Outcome::Unusable => {
+                    self.counters.crashed.fetch_add(1, Relaxed);
+                    let how = "killed, as it did not keep to the protocol".to_owned();
+                    return EngineScan::nothing(Some(Incomplete::Crashed { how }));
+                }
+                Outcome::Ended => {
+                    self.counters.crashed.fetch_add(1, Relaxed);
+                    // It may not have been the object: the system may be short of memory, or somebody kills at random.
+                    if how != child::KILLED || attempt == ALONE {
+                        return EngineScan::nothing(Some(Incomplete::Crashed { how }));
+                    }
+                }
             }
         }
+        EngineScan::nothing(None).lost("no lane")
     }
 
     /// Waits for a free lane, and starts a scanning process if there is none.
@@ -403,8 +430,10 @@ impl Processes {
             };
             first.receive_at_most_for(START_PATIENCE)?;
             let answer = first.receive_header(&mut Vec::new());
-            ours.iter()
-                .try_for_each(|lane| lane.receive_at_most_for(LOOK))?;
+            ours.iter().try_for_each(|lane| {
+                lane.receive_at_most_for(LOOK)?;
+                lane.send_at_most_for(SEND_PATIENCE)
+            })?;
             answer
         };
         match ready() {
@@ -454,10 +483,11 @@ impl Processes {
         let started = Instant::now();
         match hand_over(&lane.channel, object, name, request) {
             Ok(()) => {}
-            // No memory for the object: nothing is wrong with the process.
+            // No memory or descriptor for the object: nothing is wrong with the process.
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                 return Outcome::Scanned(EngineScan::nothing(None).lost(&error.to_string()));
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Unusable,
             Err(_) => return Outcome::Ended,
         }
         let limit = self.limits.max_scan_time;
@@ -466,13 +496,36 @@ impl Processes {
         let deadline = request.deadline.map(|at| at.max(started) + limit / 4);
         let mut cancelled: Option<Instant> = None;
         let mut names = Vec::new();
+        let mut names_bytes = 0;
         loop {
             let answer: io::Result<Option<Answer>> = lane.channel.receive_header(&mut lane.buffer);
-            if Instant::now() >= latest && !matches!(answer, Ok(Some(Answer::Scanned { .. }))) {
-                return Outcome::Late(Incomplete::EngineTimeLimit);
+            // Whatever it sends meanwhile: a process that was taken over may send for ever.
+            if !matches!(answer, Ok(Some(Answer::Scanned { .. }))) {
+                let now = Instant::now();
+                if now >= latest {
+                    return Outcome::Late(Incomplete::EngineTimeLimit);
+                }
+                if deadline.is_some_and(|deadline| now >= deadline) {
+                    return Outcome::Late(Incomplete::Deadline);
+                }
+                if cancelled.is_some_and(|since| since.elapsed() >= CANCEL_PATIENCE) {
+                    return Outcome::Late(Incomplete::Cancelled);
+                }
+                if cancelled.is_none() && request.is_cancelled() {
+                    cancelled = Some(now);
+                    if lane.channel.send(&Task::Cancel, &[], &[]).is_err() {
+                        return Outcome::Ended;
+                    }
+                }
             }
             match answer {
-                Ok(Some(Answer::Found(found))) if names.len() < MAX_NAMES => names.extend(found),
+                Ok(Some(Answer::Found(found))) => {
+                    names_bytes += found.iter().map(String::len).sum::<usize>();
+                    if names.len() + found.len() > MAX_NAMES || names_bytes > MAX_NAMES_BYTES {
+                        return Outcome::Unusable;
+                    }
+                    names.extend(found);
+                }
                 Ok(Some(Answer::Scanned {
                     incomplete,
                     type_ignored,
@@ -485,23 +538,9 @@ impl Processes {
                     return Outcome::Scanned(scan);
                 }
                 Ok(Some(Answer::Panicked(text))) => return Outcome::Panicked(text),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let now = Instant::now();
-                    if deadline.is_some_and(|deadline| now >= deadline) {
-                        return Outcome::Late(Incomplete::Deadline);
-                    }
-                    if cancelled.is_some_and(|since| since.elapsed() >= CANCEL_PATIENCE) {
-                        return Outcome::Late(Incomplete::Cancelled);
-                    }
-                    if cancelled.is_none() && request.is_cancelled() {
-                        cancelled = Some(now);
-                        if lane.channel.send(&Task::Cancel, &[], &[]).is_err() {
-                            return Outcome::Ended;
-                        }
-                    }
-                }
-                // It is gone, or does not keep to the protocol: then it is not to be used again.
-                Ok(_) | Err(_) => return Outcome::Ended,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(None) => return Outcome::Ended,
+                Ok(Some(Answer::Ready(_))) | Err(_) => return Outcome::Unusable,
             }
         }
     }
@@ -565,8 +604,43 @@ fn hand_over(
             let len = bytes.len() as u64;
             channel.send(&task(Object::Memory { len }), &[], &[memory.as_fd()])
         }
-        Scanned::File(file) => channel.send(&task(Object::File), &[], &[file.as_fd()]),
+        Scanned::File(file) => {
+            let file = read_only(file);
+            let file = file.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+            channel.send(&task(Object::File), &[], &[file.as_fd()])
+        }
     }
+}
+
+/// The same file, opened anew: with the caller's own descriptor a process that was taken over could write to it, if the caller can,
+/// and move its position.
+fn read_only(file: &File) -> io::Result<File> {
+    let anew = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    anew.or_else(|_| {
+        // Open for reading, but not to be opened by this user.
+        let flags = rustix::fs::fcntl_getfl(file)?;
+        match flags & OFlags::RWMODE == OFlags::RDONLY {
+            true => file.try_clone(),
+            false => copy(file),
+        }
+    })
+}
+
+fn copy(file: &File) -> io::Result<File> {
+    let memory = rustix::fs::memfd_create(c"object", MemfdFlags::CLOEXEC)?;
+    let mut memory = File::from(memory);
+    let mut buffer = vec![0; 1 << 16];
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    while at < length {
+        let read = file.read_at(&mut buffer, at)?;
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
+            break;
+        };
+        memory.write_all(piece)?;
+        at += read as u64;
+    }
+    Ok(memory)
 }
 
 /// A copy that can be passed on and does not change.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clamav_sys as sys;
 
@@ -16,6 +17,9 @@ use super::wire::{self, Child, Event, Order};
 use crate::clam::log::Log;
 use crate::clam::names::{Named, Names};
 use crate::error::ClamCode;
+
+/// How long a template may take to fork, or to end a scanning process and remove its files.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a call of a remote engine failed.
 #[derive(Debug)]
@@ -180,6 +184,11 @@ impl RemoteEngine {
     }
 
     fn ask(&mut self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> Result<Child, Failure> {
+        // Scans wait for this, other than for a load.
+        if let Some(control) = &self.control {
+            let bounded = control.receive_at_most_for(PATIENCE);
+            bounded.map_err(|error| self.ended(&error.to_string()))?;
+        }
         self.send(order, descriptors)?;
         self.receive()
     }

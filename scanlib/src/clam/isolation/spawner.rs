@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::Pid;
 use thiserror::Error;
 
 use super::channel::Channel;
@@ -15,6 +17,9 @@ use super::template;
 use super::wire::{Child, Nursery};
 use crate::clam::Library;
 use crate::error::InitError;
+
+/// How long the spawner may take for an answer: it forks a small process, or waits for the end of a large one.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why scans cannot be isolated.
 #[derive(Debug, Error)]
@@ -76,6 +81,7 @@ impl Isolation {
             None => return Err(io::Error::other("/proc is not mounted").into()),
         }
         let (control, other) = Channel::pair()?;
+        control.receive_at_most_for(PATIENCE)?;
         // SAFETY: this process has one thread: it was counted.
         let pid = unsafe { child::fork(c"scan-spawner", move || spawn(&other, library)) }?;
         Ok(Isolation(Arc::new(Spawner {
@@ -93,11 +99,7 @@ impl Isolation {
     /// Forks a template without signatures.
     pub(in crate::clam) fn template(&self) -> io::Result<RemoteEngine> {
         let (control, other) = Channel::pair()?;
-        let guard = self.0.lock();
-        let spawner = guard.as_ref().ok_or_else(gone)?;
-        spawner.send(&Nursery::Start, &[], &[other.descriptor()])?;
-        drop(other);
-        match answer(spawner)? {
+        match self.0.ask(&Nursery::Start, &[other.descriptor()])? {
             Child::Started { pid } => Ok(RemoteEngine::new(self.clone(), pid, control)),
             Child::NotStarted { error } => Err(io::Error::other(error)),
             Child::Ended { .. } => Err(io::Error::other("an answer of the wrong kind")),
@@ -106,16 +108,11 @@ impl Isolation {
 
     /// Ends a template, if it has not ended, and says how it ended.
     pub(super) fn end(&self, pid: i32) -> String {
-        let end = || -> io::Result<String> {
-            let guard = self.0.lock();
-            let spawner = guard.as_ref().ok_or_else(gone)?;
-            spawner.send(&Nursery::End { pid }, &[], &[])?;
-            match answer(spawner)? {
-                Child::Ended { how } => Ok(how),
-                _ => Err(io::Error::other("an answer of the wrong kind")),
-            }
-        };
-        end().unwrap_or_else(|error| error.to_string())
+        match self.0.ask(&Nursery::End { pid }, &[]) {
+            Ok(Child::Ended { how }) => how,
+            Ok(_) => "an answer of the wrong kind".to_owned(),
+            Err(error) => error.to_string(),
+        }
     }
 }
 
@@ -126,21 +123,32 @@ fn gone() -> io::Error {
     )
 }
 
-fn answer(spawner: &Channel) -> io::Result<Child> {
-    spawner.receive_header(&mut Vec::new())?.ok_or_else(gone)
-}
-
 impl Spawner {
     fn lock(&self) -> MutexGuard<'_, Option<Channel>> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, what: &Nursery, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
+        let mut control = self.lock();
+        let spawner = control.as_ref().ok_or_else(gone)?;
+        let answer = spawner
+            .send(what, &[], descriptors)
+            .and_then(|()| spawner.receive_header(&mut Vec::new()))
+            .and_then(|answer| answer.ok_or_else(gone));
+        if answer.is_err() {
+            // An answer that comes late would be taken for that to another question. Its children end with it.
+            *control = None;
+            child::end(self.pid);
+        }
+        answer
     }
 }
 
 impl Drop for Spawner {
     fn drop(&mut self) {
-        // It ends when the channel does.
-        *self.lock() = None;
-        let _ended = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+        if self.lock().take().is_some() {
+            child::end(self.pid);
+        }
     }
 }
 
@@ -154,6 +162,9 @@ fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
     confine::give_up_privileges();
     // Should a template be killed, its scanning processes end, too, and become children of this one.
     let _reaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    // How templates ended before anybody asked. At most as many as there are engines: each is asked for.
+    let mut ended: Vec<(Pid, String)> = Vec::new();
+    let mut templates: Vec<Pid> = Vec::new();
     let mut buffer = Vec::new();
     loop {
         let Some(mut packet) = control.receive(&mut buffer, true)? else {
@@ -166,17 +177,28 @@ fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
                 let live = move || template::run(channel, library);
                 // SAFETY: this process has one thread: it never starts one.
                 match unsafe { child::fork(c"scan-template", live) } {
-                    Ok(pid) => Child::Started {
-                        pid: pid.as_raw_nonzero().get(),
-                    },
+                    Ok(pid) => {
+                        templates.push(pid);
+                        Child::Started {
+                            pid: pid.as_raw_nonzero().get(),
+                        }
+                    }
                     Err(error) => Child::NotStarted {
                         error: error.to_string(),
                     },
                 }
             }
             Nursery::End { pid } => {
-                let how = Pid::from_raw(pid).map_or_else(String::new, child::end);
-                child::reap_orphans();
+                let before = ended
+                    .iter()
+                    .position(|(it, _)| it.as_raw_nonzero().get() == pid)
+                    .map(|at| ended.swap_remove(at).1);
+                let how = before
+                    .unwrap_or_else(|| Pid::from_raw(pid).map_or_else(String::new, child::end));
+                templates.retain(|it| it.as_raw_nonzero().get() != pid);
+                // Scanning processes of a template that was killed, which nobody asks for, and templates, which somebody will.
+                let gone = child::ended();
+                ended.extend(gone.into_iter().filter(|(pid, _)| templates.contains(pid)));
                 Child::Ended { how }
             }
         };
