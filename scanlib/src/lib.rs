@@ -60,6 +60,6 @@ pub use report::{
     ThreatType, Verdict, View, headline,
 };
 pub use rules::RuleSet;
-pub use scanner::{Scanner, ScannerStats};
+pub use scanner::{PendingScan, Scanner, ScannerStats, Screened};
 pub use slot::DetectorSlot;
 pub use spool::Spool;

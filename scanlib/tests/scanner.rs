@@ -7,10 +7,11 @@ use std::io::{Seek, SeekFrom, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use scanlib::prefilter::AuditOptions;
 use scanlib::rules::RuleSet;
 use scanlib::{
     CancelToken, Detector, Engine, EngineBuilder, Incomplete, Library, Parser, Payload, Report,
-    Request, ScanOptions, Severity, Stage, ThreatType, Verdict, View, ViewSet, eicar,
+    Request, ScanOptions, Screened, Severity, Stage, ThreatType, Verdict, View, ViewSet, eicar,
 };
 
 const SIGNATURE: &str = "Embedded.Test.Eicar.UNOFFICIAL";
@@ -405,4 +406,177 @@ fn messages_one_after_another_or_in_one_go_have_the_same_reports() {
         assert_eq!(in_one_go.stats().causes, one_by_one.stats().causes);
         assert_eq!(in_one_go.stats().cleared, one_by_one.stats().cleared);
     }
+}
+
+/// Messages of every kind that matters to how a scan goes: clean, cleared by no prefilter, with rules' findings, libclamav's and both,
+/// in each view, with payloads left out, too long, empty, and of a type that libclamav ignores.
+fn kinds_of_messages() -> Vec<Vec<u8>> {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let eicar = eicar::text();
+    let encoded = BASE64_STANDARD.encode(&eicar);
+    let payload = |n: usize| BASE64_STANDARD.encode(format!("line {n} of a decoded text"));
+    let many: Vec<String> = (0..12).map(payload).collect();
+    let mut messages: Vec<Vec<u8>> = [
+        "<38>Oct 11 22:14:15 web su[7]: hello".to_owned(),
+        format!("<13>Oct 20 02:44:02 host app: see {eicar} there"),
+        serde_json::json!({ "message": format!("<13>Oct 20 02:44:02 host app: {eicar}") })
+            .to_string(),
+        format!("<13>Oct 20 02:44:02 host app: x={encoded}"),
+        format!("ID3 {eicar}"),
+        "ID3 nothing".to_owned(),
+        "see <script>alert(1)</script>".to_owned(),
+        format!("see <script>alert(1)</script> and {encoded}"),
+        "powershell.exe -nop -w hidden -enc VwByAGkAdABlAC0ASABvAHMAdAAgAGgAZQBsAGwAbwA="
+            .to_owned(),
+        "login failed: user='admin'; DROP TABLE users; --'".to_owned(),
+        many.join(" "),
+        format!("{} <html> {}", many.join(" "), encoded),
+        String::new(),
+        "\u{1}\u{2}\u{3}\u{4}".to_owned(),
+        "long ".repeat(60_000),
+    ]
+    .into_iter()
+    .map(String::into_bytes)
+    .collect();
+    messages.push(vec![0xff, 0xfe, 0, 1, 2, 3]);
+    // More than are judged ahead at a time.
+    messages.iter().cycle().take(75).cloned().collect()
+}
+
+#[test]
+fn screened_and_finished_by_another_scanner_the_reports_are_those_of_one_scan() {
+    let records = kinds_of_messages();
+    let all_matches = ScanOptions {
+        all_matches: true,
+        ..ScanOptions::default()
+    };
+    for (rules, views) in [
+        (false, ViewSet::RAW),
+        (false, ViewSet::ALL),
+        (true, ViewSet::ALL),
+    ] {
+        for request in [Request::new(), Request::new().options(all_matches)] {
+            let detector = detector(rules, views);
+            let (mut first, mut second) = (detector.scanner(), detector.scanner());
+            let mut alone = detector.scanner();
+            let parser = Parser::default();
+            let messages: Vec<_> = records.iter().map(|record| parser.parse(record)).collect();
+            let screened: Vec<Screened> = first.screen_messages(&messages).collect();
+            assert_eq!(screened.len(), messages.len());
+            let mut pending_scans = 0;
+            for (message, screened) in messages.iter().zip(screened) {
+                let expected = alone.scan_message(message, &request).unwrap();
+                let report = match screened {
+                    Screened::Decided(report) => {
+                        assert_eq!(report.engine_calls, 0);
+                        report
+                    }
+                    Screened::Pending(pending) => {
+                        pending_scans += 1;
+                        let once = second.finish_message(message, &pending, &request).unwrap();
+                        let again = alone.finish_message(message, &pending, &request).unwrap();
+                        assert_eq!(once.verdict, again.verdict, "it may be repeated");
+                        once
+                    }
+                    _ => unreachable!(),
+                };
+                let comparable = |report: &Report| {
+                    let Report {
+                        verdict,
+                        decided_by,
+                        generation,
+                        ..
+                    } = report.clone();
+                    let counts = (report.input_bytes, report.views, report.engine_calls);
+                    (verdict, decided_by, generation, counts, report.type_ignored)
+                };
+                let raw = message.raw.escape_ascii();
+                assert_eq!(comparable(&report), comparable(&expected), "{raw}");
+            }
+            assert!(pending_scans > 10 && pending_scans < messages.len());
+            let (first, second) = (first.stats(), second.stats());
+            assert_eq!(first.engine_calls, 0, "libclamav is for the second stage");
+            assert_eq!(first.scans + second.scans, messages.len() as u64);
+            let mut expected = detector.scanner();
+            for message in &messages {
+                drop(expected.scan_message(message, &request).unwrap());
+            }
+            let expected = expected.stats();
+            assert_eq!(first.cleared + second.cleared, expected.cleared);
+            assert_eq!(first.infected + second.infected, expected.infected);
+            assert_eq!(first.incomplete + second.incomplete, expected.incomplete);
+            assert!(first.causes.iter().all(|count| *count == 0));
+            assert_eq!(second.causes, expected.causes);
+            assert_eq!(second.engine_calls, expected.engine_calls);
+        }
+    }
+}
+
+#[test]
+fn a_scan_screened_by_another_detector_begins_anew() {
+    let parser = Parser::default();
+    let message = [parser.parse(b"see <script>alert(1)</script> and DROP TABLE users; --")];
+    let (before, after) = (detector(false, ViewSet::RAW), detector(true, ViewSet::ALL));
+    let Some(Screened::Pending(pending)) = before.scanner().screen_messages(&message).next() else {
+        panic!("libclamav has to look at HTML");
+    };
+    assert_eq!(pending.generation(), before.generation());
+    let [message] = message;
+    let report = after
+        .scanner()
+        .finish_message(&message, &pending, &Request::new());
+    let expected = after.scanner().scan_message(&message, &Request::new());
+    let (report, expected) = (report.unwrap(), expected.unwrap());
+    assert_eq!(report.verdict, expected.verdict);
+    assert_eq!(report.generation, after.generation());
+}
+
+#[test]
+fn an_audit_is_a_pending_scan_and_finds_what_was_cleared_by_mistake() {
+    let audit = AuditOptions {
+        one_in: 1,
+        percent: 100,
+    };
+    let detector = Detector::builder()
+        .engine(engine())
+        .views(ViewSet::RAW)
+        .audit(audit)
+        .build()
+        .unwrap();
+    let parser = Parser::default();
+    let messages: Vec<_> = (0..3)
+        .map(|_| parser.parse(b"an ordinary line of a log"))
+        .collect();
+    let (mut first, mut second) = (detector.scanner(), detector.scanner());
+    let screened: Vec<_> = first.screen_messages(&messages).collect();
+    let Some(Screened::Pending(pending)) = screened.first() else {
+        panic!("one in one is audited: {screened:?}");
+    };
+    let report = second.finish_message(&messages[0], pending, &Request::new());
+    let report = report.unwrap();
+    assert_eq!((report.verdict, report.engine_calls), (Verdict::Clean, 0));
+    assert_eq!((first.stats().audits, second.stats().audits), (0, 1));
+    assert_eq!(second.stats().cleared, 1);
+}
+
+#[test]
+fn a_scanner_that_is_stopped_decides_nothing() {
+    let stop = CancelToken::new();
+    let detector = detector(true, ViewSet::ALL);
+    let mut scanner = detector.scanner().stop_with(stop.clone());
+    let messages = [Parser::default().parse(b"harmless")];
+    let screened = scanner.screen_messages(&messages).next();
+    assert!(matches!(screened, Some(Screened::Decided(_))));
+    stop.cancel();
+    let Some(Screened::Pending(pending)) = scanner.screen_messages(&messages).next() else {
+        panic!("it is not to say clean any more");
+    };
+    let report = scanner.finish_message(&messages[0], &pending, &Request::new());
+    assert!(matches!(
+        report.unwrap().verdict,
+        Verdict::Incomplete {
+            cause: Incomplete::Cancelled,
+            ..
+        }
+    ));
 }

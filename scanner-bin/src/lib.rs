@@ -11,6 +11,7 @@ pub mod json;
 pub mod kafka;
 pub mod log;
 pub mod ops;
+mod panics;
 pub mod reload;
 pub mod result;
 pub mod service;

@@ -1,8 +1,9 @@
 //! The service: topics, threads, and the order in which they start and stop.
 //!
 //! ```text
-//! poll thread ──batches──▶ pool of workers ──answers──▶ egress thread
-//!      └───────────────commands──────────────────────────────▲
+//! poll thread ──batches──▶ screening ──answers──────────────▶ egress thread
+//!      │                       └──records──▶ engine ──answers──▶│
+//!      └───────────────commands─────────────────────────────────▲
 //! ```
 //!
 //! Stopping goes along the arrows: the poll thread takes nothing more, waits for what it took,
@@ -10,7 +11,6 @@
 //! before its time ends the service: what was not acknowledged is not committed, and a new process
 //! reads it again.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rdkafka::error::KafkaError;
-use scanlib::{DetectorSlot, Parser, Pool};
+use scanlib::{DetectorSlot, Parser};
 use thiserror::Error;
 
 use crate::config::Config;
@@ -33,9 +33,10 @@ use crate::kafka::memory::Memory;
 use crate::kafka::quota::Quota;
 use crate::kafka::replay::{Reading, Span};
 use crate::kafka::topics;
-use crate::kafka::work::{Desk, PoolScanning, ScanBatch};
+use crate::kafka::work::{MAX_RECORD_TIME, RecordProcessor, Stages};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
+use crate::panics;
 use crate::shutdown::Shutdown;
 use crate::wrong::WrongReports;
 
@@ -151,7 +152,7 @@ fn read(
     announce(&Memory::of(kafka), watch);
     let threads = config.scan.threads;
     let guard = guard(config, &cluster.id, is_replay);
-    let desk = Arc::new(Desk {
+    let processor = Arc::new(RecordProcessor {
         instance: config.ops.instance.clone(),
         is_replay,
         cluster: cluster.id,
@@ -159,6 +160,7 @@ fn read(
         parser: Parser::new(config.scan.fields.clone()),
         max_message_bytes: config.scan.max_message_bytes,
         retries: config.scan.retries,
+        max_record_time: MAX_RECORD_TIME,
         emit: kafka.emit,
         result_key: kafka.result_key,
         result_format: kafka.result_format,
@@ -175,12 +177,8 @@ fn read(
     });
     let (to_egress, commands) = bounded(COMMANDS);
     let (answered, answers) = bounded(threads.get() * 2);
-    let pool = Pool::<ScanBatch>::builder(slot.clone())
-        .workers(threads)
-        .queue_bytes(kafka.inflight_bytes)
-        .start(answered)
+    let stages = Stages::start(slot, processor, threads, kafka.inflight_bytes, answered)
         .map_err(ServiceError::Thread)?;
-    let pool = Arc::new(pool);
 
     let bell = Arc::new(Bell::default());
     let egress = Egress::new(
@@ -197,12 +195,8 @@ fn read(
         egress.run(&commands, &answers)
     })?;
 
-    let scanning = PoolScanning {
-        pool: Arc::clone(&pool),
-        desk,
-    };
     let wiring = Wiring {
-        scanning,
+        scanning: stages.clone(),
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
@@ -221,7 +215,7 @@ fn read(
     watch.health.fail(Check::Running, "the service is stopping");
     // Workers are through with what is wanted, or it is not wanted any more.
     let stopping = Running::start("stop", move || {
-        drop(pool);
+        drop(stages);
         Ok::<(), EgressError>(())
     })?;
     let stopped = stopping.wait(Some(JOIN));
@@ -332,7 +326,7 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
                 let outcome = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(Ok(value)) => Ended::Ok(value),
                     Ok(Err(error)) => Ended::Error(error),
-                    Err(panic) => Ended::Panic(message(&*panic)),
+                    Err(panic) => Ended::Panic(panics::message(&*panic)),
                 };
                 // Whoever waited may have given up.
                 let _gone = done.send(outcome);
@@ -352,10 +346,4 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
         };
         outcome.ok()
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }

@@ -7,19 +7,20 @@ mod mock;
 #[path = "support/threads.rs"]
 mod threads;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser, Pool};
+use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser};
 use scanner_bin::config::Config;
 use scanner_bin::kafka::batch::Batch;
 use scanner_bin::kafka::circuit::Circuit;
 use scanner_bin::kafka::consumer::Left;
 use scanner_bin::kafka::quota::Quota;
-use scanner_bin::kafka::work::{Desk, PoolScanning, ScanBatch};
+use scanner_bin::kafka::work::{MAX_RECORD_TIME, RecordProcessor, Stages};
 use scanner_bin::kafka::{Refused, Scanning};
 use scanner_bin::ops::health::Probe;
 use scanner_bin::wrong::WrongReports;
@@ -36,25 +37,22 @@ const SLOW_PARTITION: i32 = 0;
 
 /// Workers that take [`SLOW`] for the first batch of a partition, and are as fast as ever with all others.
 struct SlowScanning {
-    pool: PoolScanning,
+    stages: Stages,
     is_through: Arc<AtomicBool>,
 }
 
 impl Scanning for SlowScanning {
     fn try_submit(&self, batch: Batch) -> Result<(), Refused> {
         if batch.lease().partition != SLOW_PARTITION {
-            return self.pool.try_submit(batch);
+            return self.stages.try_submit(batch);
         }
-        let pool = PoolScanning {
-            pool: Arc::clone(&self.pool.pool),
-            desk: Arc::clone(&self.pool.desk),
-        };
+        let stages = self.stages.clone();
         let is_through = Arc::clone(&self.is_through);
         thread::spawn(move || {
             thread::sleep(SLOW);
             is_through.store(true, Ordering::Release);
             let mut batch = batch;
-            while let Err(Refused(back)) = pool.try_submit(batch) {
+            while let Err(Refused(back)) = stages.try_submit(batch) {
                 batch = back;
                 thread::sleep(Duration::from_millis(5));
             }
@@ -78,7 +76,7 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
     let detector = Detector::builder().engine(engine.compile().unwrap());
     let slot = DetectorSlot::new(detector.build().unwrap());
     let seen = Seen::new();
-    let desk = Arc::new(Desk {
+    let processor = Arc::new(RecordProcessor {
         instance: config.ops.instance.clone(),
         is_replay: false,
         cluster: cluster.bootstrap_servers(),
@@ -86,6 +84,7 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         parser: Parser::default(),
         max_message_bytes: config.scan.max_message_bytes,
         retries: config.scan.retries,
+        max_record_time: MAX_RECORD_TIME,
         emit: config.kafka.emit,
         result_key: config.kafka.result_key,
         result_format: config.kafka.result_format,
@@ -101,11 +100,10 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         metrics: Arc::clone(&seen.metrics),
     });
     let (answered, answers) = bounded(2);
-    let pool = Pool::<ScanBatch>::builder(slot).start(answered).unwrap();
-    let pool = Arc::new(pool);
+    let stages = Stages::start(&slot, processor, NonZeroUsize::MIN, 64 << 20, answered).unwrap();
     let is_through = Arc::new(AtomicBool::new(false));
     let scanning = SlowScanning {
-        pool: PoolScanning { pool, desk },
+        stages,
         is_through: Arc::clone(&is_through),
     };
     let threads = Threads::start(config, &seen, scanning, answers, 1_000);

@@ -74,7 +74,8 @@ impl<W: Work> PoolBuilder<W> {
         self
     }
 
-    /// Most jobs that may wait. Default: two for each worker.
+    /// Most jobs that may wait. Default: two for each worker. With [`usize::MAX`] there is no such limit, and nothing is reserved for
+    /// it: for jobs whose number is bounded elsewhere.
     pub fn queue_jobs(mut self, jobs: usize) -> Self {
         self.queue_jobs = jobs.max(1);
         self

@@ -21,7 +21,11 @@ pub(super) struct Queue<W> {
 
 impl<W: Work> Queue<W> {
     pub(super) fn new(jobs: usize, bytes: u64) -> Queue<W> {
-        let (sender, receiver) = crossbeam_channel::bounded(jobs);
+        // A bounded channel reserves all of its places.
+        let (sender, receiver) = match jobs {
+            usize::MAX => crossbeam_channel::unbounded(),
+            jobs => crossbeam_channel::bounded(jobs),
+        };
         Queue {
             sender: RwLock::new(Some(sender)),
             receiver,

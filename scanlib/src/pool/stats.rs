@@ -1,5 +1,6 @@
 //! Counters of a pool.
 
+use std::ops::Add;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::prefilter::Cause;
@@ -39,6 +40,35 @@ pub struct PoolStats {
     pub infected: u64,
     /// Verdicts that are [`crate::Verdict::Incomplete`].
     pub incomplete: u64,
+}
+
+/// What two pools have done and hold together.
+impl Add for PoolStats {
+    type Output = PoolStats;
+
+    fn add(self, other: PoolStats) -> PoolStats {
+        let mut causes = self.causes;
+        for (sum, more) in causes.iter_mut().zip(other.causes) {
+            *sum += more;
+        }
+        PoolStats {
+            workers: self.workers + other.workers,
+            busy: self.busy + other.busy,
+            queued_jobs: self.queued_jobs + other.queued_jobs,
+            queued_bytes: self.queued_bytes + other.queued_bytes,
+            done: self.done + other.done,
+            panics: self.panics + other.panics,
+            dropped: self.dropped + other.dropped,
+            scans: self.scans + other.scans,
+            scanned_bytes: self.scanned_bytes + other.scanned_bytes,
+            engine_calls: self.engine_calls + other.engine_calls,
+            cleared: self.cleared + other.cleared,
+            audits: self.audits + other.audits,
+            causes,
+            infected: self.infected + other.infected,
+            incomplete: self.incomplete + other.incomplete,
+        }
+    }
 }
 
 /// Monotonic, and read only for statistics: no ordering between them is promised.

@@ -1,5 +1,7 @@
 //! Which cleared messages are scanned all the same, to see that they are clean.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many cleared messages are scanned to check on the prefilter, and for how much of a scanner's time.
@@ -30,6 +32,49 @@ pub(crate) struct Audit {
     random: u64,
     worked: Duration,
     spent: Duration,
+    elsewhere: Arc<Elsewhere>,
+}
+
+/// Audits that one scanner drew and others make.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    /// Not made yet.
+    waiting: AtomicU32,
+    /// What the last one took, and all of them, in nanoseconds.
+    last_nanos: AtomicU64,
+    spent_nanos: AtomicU64,
+}
+
+impl Elsewhere {
+    /// Time for audits that were made and, as far as can be known, for those that wait.
+    fn spent(&self) -> Duration {
+        let waiting = u64::from(self.waiting.load(Ordering::Relaxed));
+        let waiting = waiting.saturating_mul(self.last_nanos.load(Ordering::Relaxed));
+        Duration::from_nanos(
+            self.spent_nanos
+                .load(Ordering::Relaxed)
+                .saturating_add(waiting),
+        )
+    }
+}
+
+/// An audit that one scanner drew and another makes: it counts against the time of the first.
+#[derive(Debug)]
+pub(crate) struct AuditTicket(Arc<Elsewhere>);
+
+impl AuditTicket {
+    /// Notes what the audit took.
+    pub(crate) fn charge(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.0.last_nanos.store(nanos, Ordering::Relaxed);
+        self.0.spent_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AuditTicket {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Audit {
@@ -41,6 +86,7 @@ impl Audit {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             worked: Duration::ZERO,
             spent: Duration::ZERO,
+            elsewhere: Arc::default(),
         };
         audit.left = audit.gap();
         audit
@@ -56,12 +102,19 @@ impl Audit {
         if self.options.one_in == 0 {
             return false;
         }
-        if self.spent.saturating_mul(100) > self.worked.saturating_mul(self.options.percent) {
+        let spent = self.spent + self.elsewhere.spent();
+        if spent.saturating_mul(100) > self.worked.saturating_mul(self.options.percent) {
             // No time yet; the next message is as good as this one.
             return false;
         }
         self.left = self.gap();
         true
+    }
+
+    /// For an audit that was drawn here and is made by another scanner. It counts as waiting until the ticket is dropped.
+    pub(crate) fn ticket(&self) -> AuditTicket {
+        self.elsewhere.waiting.fetch_add(1, Ordering::Relaxed);
+        AuditTicket(Arc::clone(&self.elsewhere))
     }
 
     /// Notes down how long the scanner has worked on a message, of which so much was an audit.
@@ -122,5 +175,26 @@ mod tests {
             // A second of work, each audit a thousandth of it.
             assert!((9..=12).contains(&(drawn / percent)), "{drawn}");
         }
+    }
+
+    #[test]
+    fn audits_made_by_other_scanners_are_charged_and_waiting_ones_are_foreseen() {
+        let (milli, zero) = (Duration::from_millis(1), Duration::ZERO);
+        let options = AuditOptions {
+            one_in: 1,
+            percent: 10,
+        };
+        let mut audit = Audit::new(options, 7);
+        assert!(audit.is_due());
+        let ticket = audit.ticket();
+        ticket.charge(milli);
+        assert!(!audit.is_due(), "a millisecond of no time");
+        drop(ticket);
+        audit.worked(milli * 10, zero);
+        assert!(audit.is_due(), "a tenth of the time");
+        let waiting = audit.ticket();
+        assert!(!audit.is_due(), "one waits that will take as long");
+        drop(waiting);
+        assert!(audit.is_due(), "it was given up");
     }
 }

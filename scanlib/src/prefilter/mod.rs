@@ -59,8 +59,8 @@ use std::time::Instant;
 
 use crate::clam::Limits;
 
-pub(crate) use audit::Audit;
 pub use audit::AuditOptions;
+pub(crate) use audit::{Audit, AuditTicket};
 pub use explain::{Explanation, Proposed};
 pub use frequency::TextModel;
 pub use gate::Scratch;

@@ -40,7 +40,8 @@ struct Answer {
 #[derive(Debug, Default)]
 pub struct AnswersBuilder {
     bytes: Vec<u8>,
-    answers: Vec<Answer>,
+    /// `None` where the answer is still to come.
+    answers: Vec<Option<Answer>>,
     through: Option<i64>,
 }
 
@@ -70,7 +71,7 @@ impl AnswersBuilder {
         let start = self.bytes.len();
         let (returned, (status, severity)) = encode(&mut self.bytes);
         let result = Some(start..self.bytes.len());
-        self.answers.push(Answer {
+        self.answers.push(Some(Answer {
             offset,
             timestamp_ms,
             status,
@@ -78,23 +79,43 @@ impl AnswersBuilder {
             key: None,
             result,
             dead_letter: None,
-        });
+        }));
         returned
+    }
+
+    /// Keeps the place of a record that is answered later, see [`fill`](Self::fill). Returns its number.
+    pub fn reserve(&mut self) -> usize {
+        self.answers.push(None);
+        self.answers.len() - 1
+    }
+
+    /// Puts the answer to one record into the place that was reserved for it.
+    pub fn fill(&mut self, place: usize, answer: AnswersBuilder) {
+        let behind = self.bytes.len();
+        let moved = |range: Range<usize>| range.start + behind..range.end + behind;
+        let only = answer.answers.into_iter().flatten().next();
+        if let Some((slot, only)) = self.answers.get_mut(place).zip(only) {
+            self.bytes.extend_from_slice(&answer.bytes);
+            *slot = Some(Answer {
+                key: only.key.map(moved),
+                result: only.result.map(moved),
+                ..only
+            });
+        }
     }
 
     /// The key of the result that was added last.
     pub fn key(&mut self, key: Option<&[u8]>) {
-        let (Some(answer), Some(key)) = (self.answers.last_mut(), key) else {
-            return;
-        };
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        answer.key = Some(start..self.bytes.len());
+        if let (Some(Some(answer)), Some(key)) = (self.answers.last_mut(), key) {
+            answer.key = Some(start..start + key.len());
+            self.bytes.extend_from_slice(key);
+        }
     }
 
     /// The record answered last also goes to the dead-letter topic.
     pub fn dead_letter(&mut self, letter: DeadLetter) {
-        if let Some(answer) = self.answers.last_mut() {
+        if let Some(answer) = self.last_mut() {
             answer.dead_letter = Some(Box::new(letter));
         }
     }
@@ -102,7 +123,7 @@ impl AnswersBuilder {
     /// The result that was added last is not wanted: its record is answered by a decision to say
     /// nothing.
     pub fn drop_result(&mut self) {
-        if let Some(answer) = self.answers.last_mut()
+        if let Some(answer) = self.last_mut()
             && let Some(result) = answer.result.take()
         {
             answer.key = None;
@@ -110,14 +131,24 @@ impl AnswersBuilder {
         }
     }
 
-    /// The answers for `batch`, which stays in flight with them.
+    fn last_mut(&mut self) -> Option<&mut Answer> {
+        self.answers.last_mut()?.as_mut()
+    }
+
+    /// The answers for `batch`, which stays in flight with them. They end before the first place that was not filled; the batch is not
+    /// complete then.
     pub fn build(self, seq: u64, complete: bool, in_flight: InFlight) -> Answers {
+        let complete = complete && self.answers.iter().all(Option::is_some);
         Answers {
             seq,
             complete,
             crash: None,
             bytes: self.bytes,
-            answers: self.answers,
+            answers: self
+                .answers
+                .into_iter()
+                .map_while(|answer| answer)
+                .collect(),
             through: self.through.filter(|_| complete),
             in_flight,
         }
@@ -353,5 +384,48 @@ mod tests {
             .as_ref()
             .map(|i| (i.key(), i.payload(), i.offset()));
         assert_eq!(second, Some((Some(&b""[..]), Some(&b"second"[..]), 2)));
+    }
+
+    #[test]
+    fn answers_that_come_later_take_their_places_and_a_missing_one_ends_the_batch() {
+        let fill = |builder: &mut AnswersBuilder, last: bool| {
+            let first = builder.reserve();
+            add(builder, 2, b"second");
+            let third = builder.reserve();
+            add(builder, 4, b"fourth");
+            let answer = |offset, json: &[u8]| {
+                let mut answer = AnswersBuilder::default();
+                add(&mut answer, offset, json);
+                answer.key(Some(b"key"));
+                answer
+            };
+            if last {
+                builder.fill(third, answer(3, b"third"));
+            }
+            builder.fill(first, answer(1, b"first"));
+            builder.through(Some(9));
+        };
+        let seen = |answers: &Arc<Answers>| -> Vec<(Option<i64>, Option<Vec<u8>>)> {
+            let entries = answers.entries();
+            let payload = |item: &Outgoing| item.payload().map(<[u8]>::to_vec);
+            let entry = |entry: &Entry<Outgoing>| {
+                (entry.next_offset, entry.item.as_ref().and_then(payload))
+            };
+            entries.iter().map(entry).collect()
+        };
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        let whole = answers(|builder| fill(builder, true));
+        assert!(whole.is_complete());
+        let expected = [
+            (Some(2), text("first")),
+            (Some(3), text("second")),
+            (Some(4), text("third")),
+            (Some(5), text("fourth")),
+            (Some(9), None),
+        ];
+        assert_eq!(seen(&whole), expected);
+        let part = answers(|builder| fill(builder, false));
+        assert!(!part.is_complete());
+        assert_eq!(seen(&part), expected[..2]);
     }
 }

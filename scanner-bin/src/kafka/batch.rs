@@ -35,6 +35,40 @@ pub struct Record<'b> {
     pub headers: Option<&'b OwnedHeaders>,
 }
 
+/// A copy of one record, for work that outlives its batch's bytes.
+#[derive(Debug)]
+pub struct OwnedRecord {
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<Box<[u8]>>,
+    payload: Option<Box<[u8]>>,
+    headers: Option<Box<OwnedHeaders>>,
+}
+
+impl OwnedRecord {
+    /// Copies a record.
+    pub fn of(record: &Record<'_>) -> OwnedRecord {
+        OwnedRecord {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(Box::from),
+            payload: record.payload.map(Box::from),
+            headers: record.headers.map(|headers| Box::new(headers.clone())),
+        }
+    }
+
+    /// The record.
+    pub fn borrow(&self) -> Record<'_> {
+        Record {
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            payload: self.payload.as_deref(),
+            headers: self.headers.as_deref(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Place {
     offset: i64,

@@ -23,12 +23,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
 use super::Scanning;
+use super::batch::MAX_RECORDS;
 use super::client;
 use super::commit::{Committer, Mode};
 use super::egress::Command;
 #[cfg(feature = "chaos-faults")]
 use super::faults::{self, Fault};
-use super::flow::{Budget, Flow};
+use super::flow::{Budget, Flow, FlowLimits};
 use super::membership::{Bell, Identity};
 use super::memory::Share;
 use super::nudge::Nudger;
@@ -388,16 +389,14 @@ impl<S: Scanning> PollLoop<S> {
     /// Gives each partition a turn.
     fn turns(&mut self) -> Result<Turns, PollError> {
         let may_take = self.wiring.scanning.is_ready();
-        let cap = self.config.inflight_messages_per_partition as u64;
-        let (max_bytes, max_messages) = (self.config.inflight_bytes, self.max_in_flight);
-        let budget = Arc::clone(&self.wiring.budget);
-        let may_take = |flow: &Flow| {
-            let messages = budget.messages();
-            may_take
-                && flow.messages() < cap
-                && messages < max_messages
-                && (budget.bytes() < max_bytes || messages == 0)
+        let limits = FlowLimits {
+            messages_per_partition: self.config.inflight_messages_per_partition as u64,
+            max_messages: self.max_in_flight,
+            max_bytes: self.config.inflight_bytes,
+            min_share: MAX_RECORDS as u64,
+            partitions: self.partitions.len() as u64,
         };
+        let may_take = |flow: &Flow| may_take && limits.allow(flow);
         let mut turns = Turns::default();
         let mut errors = Vec::new();
         let order: Vec<i32> = {

@@ -47,6 +47,7 @@ pub struct Flow {
     drained: AtomicBool,
     watermark: AtomicI64,
     messages: AtomicU64,
+    bytes: AtomicU64,
     budget: Arc<Budget>,
 }
 
@@ -62,6 +63,7 @@ impl Flow {
             drained: AtomicBool::new(false),
             watermark: AtomicI64::new(NO_WATERMARK),
             messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             budget,
         })
     }
@@ -128,9 +130,15 @@ impl Flow {
         self.messages.load(Ordering::Relaxed)
     }
 
+    /// Bytes of this lease in flight.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Counts records as in flight until the returned guard is dropped, whatever becomes of them.
     pub fn admit(self: &Arc<Self>, messages: u64, bytes: u64) -> InFlight {
         self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.messages.fetch_add(messages, Ordering::Relaxed);
         self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         InFlight {
@@ -161,6 +169,7 @@ impl Drop for InFlight {
         self.flow
             .messages
             .fetch_sub(self.messages, Ordering::Relaxed);
+        self.flow.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.flow
             .budget
             .messages
@@ -169,5 +178,118 @@ impl Drop for InFlight {
             .budget
             .bytes
             .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// How much may be in flight before no more is taken, of one partition and of all.
+///
+/// A partition whose records wait for libclamav keeps what it has taken in flight. So that it cannot keep the others from being read,
+/// each owned partition has a share of its own: half of the bytes and as many records as are planned for, divided by the number of
+/// partitions. Beyond its share a partition uses what the others leave of the records and of the first half of the bytes. The sum of all bytes
+/// therefore stays within `max_bytes`; that of the records may be twice what is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// Records of one partition.
+    pub messages_per_partition: u64,
+    /// Records of all partitions that are planned for.
+    pub max_messages: u64,
+    /// Bytes of all partitions.
+    pub max_bytes: u64,
+    /// Records of a partition's share at the least: a full batch.
+    pub min_share: u64,
+    /// Owned partitions.
+    pub partitions: u64,
+}
+
+impl FlowLimits {
+    /// Whether more may be taken of a partition.
+    pub fn allow(&self, flow: &Flow) -> bool {
+        let (messages, bytes) = (flow.budget.messages(), flow.budget.bytes());
+        if flow.messages() >= self.messages_per_partition {
+            return false;
+        }
+        if messages == 0 {
+            return true;
+        }
+        let partitions = self.partitions.max(1);
+        let shared_bytes = match partitions {
+            1 => self.max_bytes,
+            _ => self.max_bytes / 2,
+        };
+        let share = (self.max_messages / partitions).max(self.min_share);
+        let has_messages = messages < self.max_messages || flow.messages() < share;
+        let has_bytes = bytes < shared_bytes || flow.bytes() < shared_bytes / partitions;
+        has_messages && has_bytes && bytes < self.max_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: FlowLimits = FlowLimits {
+        messages_per_partition: 2_048,
+        max_messages: 1_024,
+        max_bytes: 64 << 20,
+        min_share: 256,
+        partitions: 4,
+    };
+
+    fn flow(partition: i32, budget: &Arc<Budget>) -> Arc<Flow> {
+        let generation = 1;
+        let lease = Lease {
+            partition,
+            generation,
+        };
+        Flow::new(lease, Arc::clone(budget))
+    }
+
+    /// Takes batches of a partition until no more is allowed.
+    fn take_all(flow: &Arc<Flow>, messages: u64, bytes: u64) -> Vec<InFlight> {
+        let mut taken = Vec::new();
+        while LIMITS.allow(flow) {
+            taken.push(flow.admit(messages, bytes));
+        }
+        taken
+    }
+
+    #[test]
+    fn a_partition_that_answers_nothing_leaves_the_others_their_shares() {
+        for (messages, bytes) in [(64, 64 << 10), (1, 1 << 20), (256, 256 << 10)] {
+            let budget = Arc::new(Budget::default());
+            let flows: Vec<_> = (0..4).map(|partition| flow(partition, &budget)).collect();
+            let held: Vec<_> = flows
+                .iter()
+                .map(|flow| take_all(flow, messages, bytes))
+                .collect();
+            for (flow, held) in flows.iter().zip(&held) {
+                let is_shared = flow.messages() >= 256 || flow.bytes() >= 8 << 20;
+                assert!(is_shared, "{flow:?} of {messages} and {bytes}");
+                assert!(!held.is_empty());
+            }
+            assert!(budget.bytes() <= LIMITS.max_bytes + bytes, "{budget:?}");
+            assert!(budget.messages() <= LIMITS.max_messages * 2 + messages * 4);
+        }
+    }
+
+    #[test]
+    fn a_partition_alone_in_its_need_uses_what_is_planned_for() {
+        let budget = Arc::new(Budget::default());
+        let alone = flow(0, &budget);
+        let held = take_all(&alone, 64, 64);
+        assert_eq!(alone.messages(), LIMITS.max_messages);
+        drop(held);
+        let held = take_all(&alone, 1, 1 << 20);
+        assert_eq!(alone.bytes(), LIMITS.max_bytes / 2);
+        drop(held);
+        assert_eq!((budget.messages(), budget.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_larger_than_everything_is_taken_alone() {
+        let budget = Arc::new(Budget::default());
+        let (one, other) = (flow(0, &budget), flow(1, &budget));
+        let _held = one.admit(1, LIMITS.max_bytes * 2);
+        assert!(!LIMITS.allow(&one) && !LIMITS.allow(&other));
     }
 }

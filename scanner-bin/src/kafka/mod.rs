@@ -15,6 +15,7 @@ pub mod crash_guard;
 pub mod dead_letter;
 pub mod egress;
 pub mod errors;
+pub mod fair_queue;
 #[cfg(feature = "chaos-faults")]
 mod faults;
 pub mod flow;
@@ -48,6 +49,9 @@ pub trait Scanning {
     fn is_ready(&self) -> bool {
         true
     }
+
+    /// Gives up what waits of leases that have ended, so that nobody waits for it. Does not wait for anything itself.
+    fn release_ended(&self) {}
 
     /// Writes the gauges that only the other side of this trait knows.
     fn measure(&self, _metrics: &Metrics) {}

@@ -333,6 +333,7 @@ impl Metrics {
                 .get_or_create(&ResultLabel { result: word });
         }
         metrics.pool(&PoolStats::default());
+        metrics.engine_queue(0);
         metrics
     }
 
@@ -426,6 +427,13 @@ impl Metrics {
             let label = DecisionLabel { decision };
             set(&self.prefilter_decisions.get_or_create(&label), count);
         }
+    }
+
+    /// Records that wait for libclamav.
+    pub fn engine_queue(&self, records: usize) {
+        self.queue_depth
+            .get_or_create(&QueueLabel { queue: "engine" })
+            .set(records as i64);
     }
 
     /// The series of a partition that was assigned, with their labels looked up once. They exist

@@ -119,6 +119,7 @@ impl<S: Scanning> PollLoop<S> {
                 .map(|p| &p.flow);
             let is_drained = flows.clone().all(|flow| flow.is_drained());
             if !is_drained && now < until && !is_lost {
+                self.wiring.scanning.release_ended();
                 self.handover = Some(handover);
                 return Ok(());
             }

@@ -1,0 +1,95 @@
+//! What is known about one object while its views are examined, and the report made of it.
+
+use std::time::{Duration, Instant};
+
+use crate::clam::EngineScan;
+use crate::detector::Detector;
+use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
+use crate::signature;
+
+/// Detections, limits and counters of one object.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// Since when something has been done for this object alone. Nothing is, for most of those that were judged ahead: two looks at the
+    /// clock would cost as much as half the automata.
+    started: Option<Instant>,
+    found: Vec<Detection>,
+    pub(super) incomplete: Option<Incomplete>,
+    pub(super) views: u32,
+    engine_calls: u32,
+    pub(super) type_ignored: bool,
+}
+
+impl Tally {
+    pub(super) fn new(started: Option<Instant>) -> Tally {
+        Tally {
+            started,
+            found: Vec::new(),
+            incomplete: None,
+            views: 0,
+            engine_calls: 0,
+            type_ignored: false,
+        }
+    }
+
+    /// What comes takes time; now, if it has not begun yet.
+    pub(super) fn start(&mut self) {
+        self.started.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether libclamav has found something.
+    pub(super) fn is_found_by_engine(&self) -> bool {
+        self.found.iter().any(Detection::is_clamav)
+    }
+
+    pub(super) fn add(&mut self, detection: Detection) {
+        let same = |known: &Detection| {
+            known.name == detection.name && known.is_clamav() == detection.is_clamav()
+        };
+        if !self.found.iter().any(same) {
+            self.found.push(detection);
+        }
+    }
+
+    pub(super) fn engine(&mut self, view: View, scan: EngineScan) {
+        self.engine_calls += 1;
+        for name in scan.names {
+            self.add(signature::detection(name, view));
+        }
+        // The first cause is the one to report: later ones often follow from it.
+        self.incomplete = self.incomplete.take().or(scan.incomplete);
+        self.type_ignored |= scan.type_ignored;
+    }
+
+    /// Notes whether the message holds payloads that were not decoded.
+    pub(super) fn of_message(mut self, payloads_left_out: bool) -> Tally {
+        if payloads_left_out {
+            self.incomplete.get_or_insert(Incomplete::DecodedPayloads);
+        }
+        self
+    }
+
+    pub(super) fn finish(self, detector: &Detector, input_bytes: u64) -> Report {
+        let decided_by = match (&self.incomplete, self.engine_calls) {
+            (Some(Incomplete::FileTooLarge { .. }), _) => Stage::Limits,
+            (None, _) if self.found.iter().any(|found| !found.is_clamav()) => Stage::Rules,
+            (_, 1..) => Stage::Engine,
+            (_, 0) if detector.engine().is_some() => Stage::Prefilter,
+            (_, 0) => Stage::Rules,
+        };
+        let verdict = match (self.incomplete, self.found) {
+            (Some(cause), so_far) => Verdict::Incomplete { cause, so_far },
+            (None, found) => Detections::new(found).map_or(Verdict::Clean, Verdict::Infected),
+        };
+        Report {
+            verdict,
+            decided_by,
+            generation: detector.generation(),
+            input_bytes,
+            views: self.views,
+            engine_calls: self.engine_calls,
+            type_ignored: self.type_ignored,
+            elapsed: self.started.map_or(Duration::ZERO, |it| it.elapsed()),
+        }
+    }
+}
