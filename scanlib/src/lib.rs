@@ -56,8 +56,8 @@ pub use error::{
 pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{
-    Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
-    ThreatType, Verdict, View, headline,
+    Detection, DetectionSource, Detections, FileFamily, Generation, Incomplete, Report, Severity,
+    Stage, ThreatType, Verdict, View, headline,
 };
 pub use rules::RuleSet;
 pub use scanner::{Scanner, ScannerStats};

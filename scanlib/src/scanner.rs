@@ -8,7 +8,7 @@ use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet, Views};
 use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
-use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
+use crate::report::{Detection, Detections, FileFamily, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
 use crate::signature;
 
@@ -464,6 +464,7 @@ struct Tally {
     started: Option<Instant>,
     found: Vec<Detection>,
     incomplete: Option<Incomplete>,
+    failed_in: Option<FileFamily>,
     views: u32,
     engine_calls: u32,
     type_ignored: bool,
@@ -475,6 +476,7 @@ impl Tally {
             started,
             found: Vec::new(),
             incomplete: None,
+            failed_in: None,
             views: 0,
             engine_calls: 0,
             type_ignored: false,
@@ -500,8 +502,15 @@ impl Tally {
         for name in scan.names {
             self.add(signature::detection(name, view));
         }
-        // The first cause is the one to report: later ones often follow from it.
-        self.incomplete = self.incomplete.take().or(scan.incomplete);
+        // The first cause is the one to report: later ones often follow from it. But what may be mended is not hidden behind
+        // what stays as it is.
+        let is_environment = |cause: &Incomplete| matches!(cause, Incomplete::EngineError { .. });
+        let replaces = scan.incomplete.as_ref().is_some_and(is_environment)
+            && !self.incomplete.as_ref().is_some_and(is_environment);
+        if self.incomplete.is_none() || replaces {
+            self.incomplete = scan.incomplete;
+            self.failed_in = scan.failed_in;
+        }
         self.type_ignored |= scan.type_ignored;
     }
 
@@ -525,6 +534,7 @@ impl Tally {
             views: self.views,
             engine_calls: self.engine_calls,
             type_ignored: self.type_ignored,
+            failed_in: self.failed_in,
             elapsed: self.started.map_or(Duration::ZERO, |it| it.elapsed()),
         }
     }

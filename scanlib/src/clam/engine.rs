@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use super::call::{self, Input, Surroundings};
+use super::call::{self, Input, Outcome, Room, Surroundings};
 use super::handle::RawEngine;
 use super::leave_out::NotThere;
 use super::library::LibraryVersion;
@@ -19,7 +19,7 @@ use super::tmp::ScratchDir;
 use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
 use crate::prefilter::Prefilter;
-use crate::report::Incomplete;
+use crate::report::{FileFamily, Incomplete};
 
 /// libclamav does not look at an object of this length or less: no signature is that short. Such an
 /// object is clean.
@@ -79,14 +79,18 @@ pub struct EngineScan {
     /// libclamav gives this type of object (some audio and telephony formats, known by their first bytes) no
     /// examination at all, so finding nothing says nothing.
     pub type_ignored: bool,
+    /// The family of the file that was being examined at the first error, if the scan is [`Incomplete::Malformed`] or
+    /// [`Incomplete::EngineError`].
+    pub failed_in: Option<FileFamily>,
 }
 
 impl EngineScan {
-    fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
+    pub(super) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
         EngineScan {
             names: Vec::new(),
             incomplete,
             type_ignored: false,
+            failed_in: None,
         }
     }
 }
@@ -161,6 +165,11 @@ impl Engine {
         &self.0.prefilter
     }
 
+    /// Whether a harmless object can be examined now; it is unpacked, which takes all that other objects need. Costs a scan.
+    pub fn works(&self) -> bool {
+        call::works(self.surroundings())
+    }
+
     /// Does in the directory for temporary files what a scan would do; for health checks.
     ///
     /// # Errors
@@ -178,7 +187,8 @@ impl Engine {
     /// # Errors
     ///
     /// The file cannot be opened or read. What keeps libclamav from looking is not an error but
-    /// [`Incomplete::EngineError`].
+    /// [`Incomplete::EngineError`], or [`Incomplete::Malformed`] if the object itself does: when libclamav reports an error, a
+    /// harmless object is scanned at once, and shows which of the two it is.
     ///
     /// # Panics
     ///
@@ -206,10 +216,13 @@ impl Engine {
         }
         match MemoryMap::new(data) {
             Some(map) => self.look(&Input::Memory(&map), name, request),
-            None => EngineScan::nothing(Some(Incomplete::EngineError {
-                code: Some(clamav_sys::CL_EMEM as i32),
-                log: vec!["no memory for a map".to_owned()],
-            })),
+            None => EngineScan {
+                failed_in: Some(FileFamily::Other),
+                ..EngineScan::nothing(Some(Incomplete::EngineError {
+                    code: Some(clamav_sys::CL_EMEM as i32),
+                    log: vec!["no memory for a map".to_owned()],
+                }))
+            },
         }
     }
 
@@ -234,7 +247,37 @@ impl Engine {
         Ok(self.look(&Input::File(file), name, request))
     }
 
+    /// Scans, and finds out whose fault a failure is.
     fn look(&self, input: &Input<'_>, name: Option<&str>, request: &Request<'_>) -> EngineScan {
+        let with = self.surroundings();
+        let mut is_repeated = false;
+        loop {
+            let Outcome { scan, failure } = call::scan(with, input, name, request);
+            let Some(failure) = failure else {
+                return scan;
+            };
+            let incomplete = if !call::works(with) {
+                failure.environment()
+            } else {
+                match failure.room {
+                    Room::Enough => failure.content(),
+                    // Who took the room shows when it is tried once more.
+                    _ if !is_repeated => {
+                        is_repeated = true;
+                        continue;
+                    }
+                    Room::Short => Incomplete::TemporaryRoom,
+                    Room::ShortElsewhere => failure.environment(),
+                }
+            };
+            return EngineScan {
+                incomplete: Some(incomplete),
+                ..scan
+            };
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
         let Frozen {
             engine,
             limits,
@@ -242,17 +285,12 @@ impl Engine {
             caches,
             ..
         } = &*self.0;
-        call::scan(
-            Surroundings {
-                engine,
-                limits,
-                scratch,
-                caches: *caches,
-            },
-            input,
-            name,
-            request,
-        )
+        Surroundings {
+            engine,
+            limits,
+            scratch,
+            caches: *caches,
+        }
     }
 
     /// The answers that do not need libclamav. It would call a large object clean, too.
