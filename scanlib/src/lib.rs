@@ -53,7 +53,7 @@ pub use detector::{Detector, DetectorBuilder};
 pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
-pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
+pub use message::{DecodeLimits, FieldNames, Message, Parser, ViewBuffers, ViewSet};
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{
     Detection, DetectionSource, Detections, FileFamily, Generation, Incomplete, Report, Severity,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::clam::{CancelToken, Engine, EngineScan, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet, Views};
+use crate::message::{Message, ViewBuffers, ViewRef, ViewSet, Views};
 use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
 use crate::report::{Detection, Detections, FileFamily, Incomplete, Report, Stage, Verdict, View};
 use crate::rules::RuleMatch;
@@ -17,6 +17,9 @@ const TOGETHER: usize = 32;
 
 /// As long as they are no longer than this together, in bytes: what is decoded of them is kept for so long.
 const TOGETHER_BYTES: usize = 256 << 10;
+
+/// Views of most messages: three texts and a few payloads.
+const FEW_VIEWS: usize = 11;
 
 /// How many of these messages are judged next; at least one.
 fn together(messages: &[Message<'_>]) -> usize {
@@ -263,18 +266,24 @@ impl Scanner {
     fn look_ahead_of(&mut self, messages: &[Message<'_>]) {
         let set = self.detector.views();
         if self.buffers.len() < messages.len() {
+            let limits = self.detector.decode_limits();
             self.buffers
-                .resize_with(messages.len(), ViewBuffers::default);
+                .resize_with(messages.len(), || ViewBuffers::new(limits));
         }
         for (message, buffers) in messages.iter().zip(&mut self.buffers) {
             buffers.decode(message, set);
         }
         if let ([message], [buffers, ..]) = (messages, &*self.buffers) {
-            let mut list = [&[][..]; MAX_VIEWS];
-            let buffers = buffers.list(message, set);
-            self.eyes
-                .look_ahead(&self.detector, buffers.buffers(&mut list));
-            return;
+            // Without an allocation for most messages.
+            let mut list = [&[][..]; FEW_VIEWS];
+            let views = buffers.list(message, set);
+            if let Some(list) = list.get_mut(..views.len()) {
+                list.iter_mut()
+                    .zip(views)
+                    .for_each(|(to, view)| *to = view.data);
+                self.eyes.look_ahead(&self.detector, list);
+                return;
+            }
         }
         let views = messages.iter().zip(&self.buffers);
         let views = views.flat_map(|(message, buffers)| buffers.list(message, set));
@@ -306,14 +315,12 @@ impl Scanner {
         let request = &request.stop(stop.as_ref());
         let set = detector.views();
         let views = buffers[place].list(message, set);
-        let left_out = views.payloads_left_out();
+        let limit = views.limit();
         for (view, gate) in views.zip(first_gate..) {
             let gate = eyes.gates.get(gate).copied();
             eyes.look(detector, view, gate, request, set, &mut tally)?;
         }
-        if left_out {
-            tally.incomplete.get_or_insert(Incomplete::DecodedPayloads);
-        }
+        tally.incomplete = tally.incomplete.take().or(limit);
         Ok(tally.finish(detector, message.raw.len() as u64))
     }
 

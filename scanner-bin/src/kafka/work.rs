@@ -6,7 +6,8 @@
 //! | empty, tombstone | `skipped` |
 //! | larger than `max_message_bytes` | `partial` with the limit, its text cut |
 //! | a limit of libclamav was hit | `partial` with the reason |
-//! | the scan failed, panicked, or libclamav could not look, retries included | `error`, and the original is a dead letter |
+//! | libclamav reports an error about its content | `partial` with `malformed`, at once |
+//! | the scan failed, panicked, or the environment kept libclamav from looking, retries included | `error`, and the original is a dead letter |
 //!
 //! No record is answered twice, none not at all, and none costs another its answer.
 
@@ -22,7 +23,7 @@ use scanlib::{
 
 use super::answers::{Answers, AnswersBuilder};
 use super::batch::{Batch, Record};
-use super::circuit::Circuit;
+use super::circuit::{Circuit, Fault};
 use super::crash_guard::{CrashGuard, Note};
 use super::dead_letter::{DeadLetter, Reason};
 use super::flow::Flow;
@@ -114,11 +115,11 @@ impl Work for ScanBatch {
             };
             is_complete =
                 batch.is_live() && desk.answer(&hand, &record, worker, &engines, &mut answers);
+            if is_complete {
+                desk.quota.answered();
+            }
         }
         drop(records);
-        if is_complete {
-            desk.quota.answered(batch.len());
-        }
         desk.wrong.look(worker.detector());
         answers.through(batch.through());
         answers.build(batch.seq(), is_complete, batch.into_in_flight())
@@ -156,6 +157,8 @@ impl Hand<'_> {
 struct Failure {
     reason: Reason,
     error: String,
+    /// It is proven that the record itself is at fault.
+    is_at_fault: bool,
     /// What was seen before libclamav could not look.
     report: Option<Report>,
 }
@@ -171,9 +174,11 @@ enum Judged {
 impl Judged {
     fn failed(reason: Reason, error: &str) -> Judged {
         let error = error.to_owned();
+        // What is not scanned at all fails the same way each time.
         Judged::Failed(Box::new(Failure {
             reason,
             error,
+            is_at_fault: true,
             report: None,
         }))
     }
@@ -338,15 +343,20 @@ impl Desk {
                 thread::sleep(jittered(FIRST_PAUSE * 2_u32.saturating_pow(repeats)));
                 repeats += 1;
             };
+            let fault = self.circuit.failed(worker, &failure.error);
             // In an open circuit it is not the record's fault: it waits with the others.
-            if !self.circuit.failed(&failure.error) {
-                return Some(Err(failure));
+            if fault != Fault::Open {
+                let is_at_fault = fault == Fault::Record && failure.reason == Reason::Panic;
+                return Some(Err(Box::new(Failure {
+                    is_at_fault,
+                    ..*failure
+                })));
             }
         }
     }
 
     /// Lets a record become a dead letter once there may be one more. Until then it is tried again from time to time, if it could be
-    /// read: what was wrong may be mended. `None` if the lease ended first.
+    /// read: what was wrong may be mended. A record that is itself at fault does not wait. `None` if the lease ended first.
     fn give_up(
         &self,
         hand: &Hand<'_>,
@@ -355,8 +365,7 @@ impl Desk {
         worker: &mut Worker,
         failure: Box<Failure>,
     ) -> Option<Judged> {
-        let message = message.filter(|_| failure.reason != Reason::CrashSuspect);
-        while !self.quota.admit() {
+        while !failure.is_at_fault && !self.quota.admit() {
             hand.idle();
             if !self.quota.wait(|| hand.is_wanted()) {
                 return None;
@@ -404,6 +413,7 @@ impl Desk {
                 return Err(Box::new(Failure {
                     reason,
                     error: error.to_string(),
+                    is_at_fault: false,
                     report: None,
                 }));
             }
@@ -417,6 +427,7 @@ impl Desk {
             return Err(Box::new(Failure {
                 reason: Reason::EngineError,
                 error,
+                is_at_fault: false,
                 report: Some(report),
             }));
         }
@@ -446,6 +457,9 @@ impl Desk {
             (engine_word(r.decided_by), r.elapsed)
         });
         metrics.scanned(status.as_str(), engine, elapsed);
+        if let Some(report) = report {
+            metrics.engine_failure(report);
+        }
         for detection in report.map_or(&[][..], |r| r.verdict.detections()) {
             let engine = if detection.is_clamav() {
                 "clamav"
