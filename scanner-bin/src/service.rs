@@ -158,6 +158,7 @@ fn read(
         topic: kafka.input_topic.clone(),
         parser: Parser::new(config.scan.fields.clone()),
         max_message_bytes: config.scan.max_message_bytes,
+        max_record_time: config.scan.max_record_time,
         retries: config.scan.retries,
         emit: kafka.emit,
         result_key: kafka.result_key,

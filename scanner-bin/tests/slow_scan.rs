@@ -85,6 +85,7 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         topic: config.kafka.input_topic.clone(),
         parser: Parser::default(),
         max_message_bytes: config.scan.max_message_bytes,
+        max_record_time: config.scan.max_record_time,
         retries: config.scan.retries,
         emit: config.kafka.emit,
         result_key: config.kafka.result_key,

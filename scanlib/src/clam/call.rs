@@ -52,6 +52,7 @@ pub(super) struct Surroundings<'s> {
 struct Observation<'s> {
     with: Surroundings<'s>,
     request: &'s Request<'s>,
+    started: Instant,
     /// What [`ScratchDir::troubles`] said at the start.
     troubles: u64,
     /// libclamav came as far as to look at something.
@@ -126,6 +127,7 @@ pub(super) fn scan(
     let mut seen = Observation {
         with,
         request,
+        started: Instant::now(),
         troubles: with.scratch.troubles(),
         looked: false,
         type_ignored: false,
@@ -269,11 +271,18 @@ impl Observation<'_> {
             self.family = FileFamily::of(&name);
         }
         if self.stop.is_none() {
-            self.stop = stop_reason(self.request);
+            self.stop = stop_reason(self.request).or_else(|| self.time_limit());
         }
         // The temporary file that holds this layer still exists: if it lost its end, that shows now.
         self.check_room();
         self.answer(self.stop.is_some() || self.panic.is_some())
+    }
+
+    /// libclamav's own time limit ends the examination of each further layer, but some unpackers go on to unpack: a mail of
+    /// 300,000 parts takes ten times the limit. Ours comes a little earlier, and ends everything at once.
+    fn time_limit(&self) -> Option<Incomplete> {
+        let is_over = self.started.elapsed() >= self.with.limits.max_scan_time;
+        is_over.then_some(Incomplete::EngineTimeLimit)
     }
 
     /// A layer was examined; unless we refuse, it may now be remembered as clean.
@@ -451,6 +460,7 @@ mod tests {
         f(Observation {
             with,
             request: &Request::new(),
+            started: Instant::now(),
             troubles: scratch.troubles(),
             looked: true,
             type_ignored: false,

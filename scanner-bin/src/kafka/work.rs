@@ -14,7 +14,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scanlib::{
     Detector, Incomplete, Message, Parser, Pool, Report, Request, ScanError, Stage, TrySubmitError,
@@ -56,6 +56,8 @@ pub struct Desk {
     pub parser: Parser,
     /// A longer record is not scanned, in bytes.
     pub max_message_bytes: u64,
+    /// Time for all views of one record.
+    pub max_record_time: Duration,
     /// How often a failed scan is repeated.
     pub retries: u32,
     /// Which results are sent.
@@ -334,7 +336,7 @@ impl Desk {
                     Ok(report) => return Some(Ok(report)),
                     Err(failure) => failure,
                 };
-                if !hand.batch.is_live() {
+                if !hand.is_wanted() {
                     return None;
                 }
                 if repeats == self.retries {
@@ -400,7 +402,10 @@ impl Desk {
         message: &Message<'_>,
         worker: &mut Worker,
     ) -> Result<Report, Box<Failure>> {
-        let report = match worker.scan(|scanner| scanner.scan_message(message, &Request::new())) {
+        // One that is not reached within the process's life is none.
+        let deadline = Instant::now().checked_add(self.max_record_time);
+        let request = deadline.map_or_else(Request::new, |at| Request::new().deadline(at));
+        let report = match worker.scan(|scanner| scanner.scan_message(message, &request)) {
             Ok(report) => report,
             Err(error) => {
                 let reason = match &error {
