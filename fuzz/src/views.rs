@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose;
 use scanlib::View;
-use scanlib::message::{MAX_DECODED_BYTES, MAX_DECODED_PAYLOADS, Parser, ViewBuffers, ViewSet};
+use scanlib::message::{DecodeLimits, MAX_DECODED_BYTES, Parser, ViewBuffers, ViewSet};
 
 /// Panics unless the views of the record, and of a record with the input inside, are as promised.
 pub fn check(input: &[u8]) {
@@ -34,7 +34,7 @@ fn views_with(buffers: &mut ViewBuffers, record: &[u8]) -> Views {
     let message = Parser::default().parse(record);
     let views = buffers.views(&message, ViewSet::ALL);
     Views {
-        left_out: views.payloads_left_out(),
+        left_out: views.limit().is_some(),
         list: views.map(|view| (view.view, view.data.to_vec())).collect(),
     }
 }
@@ -45,7 +45,7 @@ fn bounds_hold(record: &[u8], views: &Views) {
         assert!(!data.is_empty());
         assert!(views.list[..place].iter().all(|(_, other)| other != data));
     }
-    assert!(views.decoded().count() <= MAX_DECODED_PAYLOADS);
+    assert!(views.decoded().count() <= DecodeLimits::default().payloads as usize);
     assert!(views.decoded().map(<[u8]>::len).sum::<usize>() <= MAX_DECODED_BYTES);
 }
 

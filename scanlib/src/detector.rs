@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::clam::Engine;
 use crate::error::NothingEnabled;
-use crate::message::ViewSet;
+use crate::message::{DecodeLimits, ViewSet};
 use crate::prefilter::{AuditOptions, Prefilter};
 use crate::report::Generation;
 use crate::rules::RuleSet;
@@ -25,6 +25,7 @@ struct Parts {
     rules: Option<RuleSet>,
     prefilter: Prefilter,
     views: ViewSet,
+    decode_limits: DecodeLimits,
     audit: AuditOptions,
     generation: Generation,
 }
@@ -35,6 +36,7 @@ pub struct DetectorBuilder {
     engine: Option<Engine>,
     rules: Option<RuleSet>,
     views: ViewSet,
+    decode_limits: DecodeLimits,
     audit: AuditOptions,
 }
 
@@ -54,6 +56,12 @@ impl DetectorBuilder {
     /// Which views of a message are examined. Default: all.
     pub fn views(mut self, views: ViewSet) -> Self {
         self.views = views;
+        self
+    }
+
+    /// How far payloads are decoded for [`crate::View::Decoded`]. Default: [`DecodeLimits::default`].
+    pub fn decode_limits(mut self, limits: DecodeLimits) -> Self {
+        self.decode_limits = limits;
         self
     }
 
@@ -78,6 +86,7 @@ impl DetectorBuilder {
             engine,
             rules,
             views,
+            decode_limits,
             audit,
         } = self;
         let prefilter = match &engine {
@@ -90,6 +99,7 @@ impl DetectorBuilder {
                 rules,
                 prefilter,
                 views,
+                decode_limits,
                 audit,
                 generation,
             }),
@@ -104,6 +114,7 @@ impl Detector {
             engine: None,
             rules: None,
             views: ViewSet::ALL,
+            decode_limits: DecodeLimits::default(),
             audit: AuditOptions::default(),
         }
     }
@@ -126,6 +137,11 @@ impl Detector {
     /// Which views of a message are examined.
     pub fn views(&self) -> ViewSet {
         self.parts.views
+    }
+
+    /// How far payloads are decoded.
+    pub fn decode_limits(&self) -> DecodeLimits {
+        self.parts.decode_limits
     }
 
     pub(crate) fn audit(&self) -> AuditOptions {

@@ -53,11 +53,11 @@ pub use detector::{Detector, DetectorBuilder};
 pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
-pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
+pub use message::{DecodeLimits, FieldNames, Message, Parser, ViewBuffers, ViewSet};
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{
-    Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
-    ThreatType, Verdict, View, headline,
+    Detection, DetectionSource, Detections, FileFamily, Generation, Incomplete, Report, Severity,
+    Stage, ThreatType, Verdict, View, headline,
 };
 pub use rules::RuleSet;
 pub use scanner::{PendingScan, Scanner, ScannerStats, Screened};

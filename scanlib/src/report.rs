@@ -230,6 +230,8 @@ pub enum Incomplete {
     Recursion,
     /// The message carries more encoded payloads than are decoded.
     DecodedPayloads,
+    /// The message carries a payload that is encoded more often than is decoded.
+    DecodeDepth,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
     /// The process that scanned it ended, and so did a second one that scanned it alone; see [`crate::Isolation`].
@@ -237,7 +239,18 @@ pub enum Incomplete {
         /// How the second one ended: a signal, as a rule.
         how: String,
     },
-    /// libclamav could not look, for example because its temporary directory is missing or full.
+    /// The object needs more room for temporary files than the directory has, while other objects can be scanned.
+    TemporaryRoom,
+    /// libclamav reported an error about the object's content: a damaged or contradictory file. Scanning it again gives the same
+    /// answer.
+    Malformed {
+        /// What libclamav returned, if it returned an error.
+        code: Option<i32>,
+        /// What libclamav logged meanwhile. Untrusted: it may quote the object.
+        log: Vec<String>,
+    },
+    /// The environment kept libclamav from looking, for example because its temporary directory is missing or full. Another
+    /// scan may succeed.
     EngineError {
         /// What libclamav returned, if it returned an error.
         code: Option<i32>,
@@ -258,8 +271,11 @@ impl Incomplete {
             Incomplete::FileCount => "max_files",
             Incomplete::Recursion => "max_recursion",
             Incomplete::DecodedPayloads => "max_decoded_payloads",
+            Incomplete::DecodeDepth => "decode_depth",
             Incomplete::OtherLimit(_) => "other_limit",
             Incomplete::Crashed { .. } => "crash",
+            Incomplete::TemporaryRoom => "temporary_room",
+            Incomplete::Malformed { .. } => "malformed",
             Incomplete::EngineError { .. } => "engine_error",
         }
     }
@@ -286,20 +302,116 @@ impl fmt::Display for Incomplete {
             Incomplete::DecodedPayloads => {
                 f.write_str("the message carries more encoded payloads than are decoded")
             }
+            Incomplete::DecodeDepth => f.write_str(
+                "the message carries a payload that is encoded more often than is decoded",
+            ),
             Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
             Incomplete::Crashed { how } => {
                 write!(f, "the process that scanned it ended twice: {how}")
             }
+            Incomplete::TemporaryRoom => {
+                f.write_str("it needs more room for temporary files than there is")
+            }
+            Incomplete::Malformed { code, log } => {
+                f.write_str("libclamav reported malformed content")?;
+                write_details(f, *code, log)
+            }
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;
-                if let Some(code) = code {
-                    write!(f, " (code {code})")?;
-                }
-                if let Some(line) = log.first() {
-                    write!(f, ": {line}")?;
-                }
-                Ok(())
+                write_details(f, *code, log)
             }
+        }
+    }
+}
+
+/// The code and the first line of the log, where there are any.
+fn write_details(f: &mut fmt::Formatter<'_>, code: Option<i32>, log: &[String]) -> fmt::Result {
+    if let Some(code) = code {
+        write!(f, " (code {code})")?;
+    }
+    if let Some(line) = log.first() {
+        write!(f, ": {line}")?;
+    }
+    Ok(())
+}
+
+/// Families of the file types that libclamav tells apart, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FileFamily {
+    /// Archives, compressed files and installers.
+    Archive,
+    /// Disk images and file systems.
+    Disk,
+    /// Office documents, PDF, help files and the like.
+    Document,
+    /// Programs of any platform.
+    Executable,
+    /// HTML, scripts and style sheets.
+    Html,
+    /// Pictures, animations, sound.
+    Media,
+    /// Mail and its encodings.
+    Mail,
+    /// Plain text.
+    Text,
+    /// Everything else, and what libclamav did not type.
+    Other,
+}
+
+impl FileFamily {
+    /// Every family.
+    pub const ALL: [FileFamily; 9] = [
+        FileFamily::Archive,
+        FileFamily::Disk,
+        FileFamily::Document,
+        FileFamily::Executable,
+        FileFamily::Html,
+        FileFamily::Media,
+        FileFamily::Mail,
+        FileFamily::Text,
+        FileFamily::Other,
+    ];
+
+    /// The lower-case word used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FileFamily::Archive => "archive",
+            FileFamily::Disk => "disk",
+            FileFamily::Document => "document",
+            FileFamily::Executable => "executable",
+            FileFamily::Html => "html",
+            FileFamily::Media => "media",
+            FileFamily::Mail => "mail",
+            FileFamily::Text => "text",
+            FileFamily::Other => "other",
+        }
+    }
+
+    /// The family of one of libclamav's types, for example `CL_TYPE_ZIP`.
+    pub(crate) fn of(name: &str) -> FileFamily {
+        let name = name.strip_prefix("CL_TYPE_").unwrap_or(name);
+        match name {
+            "7Z" | "7ZSFX" | "ALZ" | "ARJ" | "ARJSFX" | "AUTOIT" | "BZ" | "CABSFX" | "CPIO_CRC"
+            | "CPIO_NEWC" | "CPIO_ODC" | "CPIO_OLD" | "EGG" | "EGGSFX" | "GZ" | "ISHIELD_MSI"
+            | "LHA_LZH" | "MSCAB" | "MSSZDD" | "NULSFT" | "OLD_TAR" | "POSIX_TAR" | "RAR"
+            | "RARSFX" | "SFX" | "SIS" | "XAR" | "XZ" | "ZIP" | "ZIPSFX" | "ZSTD" => {
+                FileFamily::Archive
+            }
+            "APM" | "DMG" | "GPT" | "ISO9660" | "MBR" | "PART_ANY" | "PART_HFSPLUS" | "UDF" => {
+                FileFamily::Disk
+            }
+            "HWP3" | "HWPOLE2" | "MSCHM" | "MSOLE2" | "ONENOTE" | "OOXML_HWP" | "OOXML_PPT"
+            | "OOXML_WORD" | "OOXML_XL" | "PDF" | "PS" | "RTF" | "XDP" | "XML_HWP" | "XML_WORD"
+            | "XML_XL" => FileFamily::Document,
+            "ELF" | "JAVA" | "LNK" | "MACHO" | "MACHO_UNIBIN" | "MSEXE" | "PYTHON_COMPILED" => {
+                FileFamily::Executable
+            }
+            "HTML" | "HTML_UTF16" | "MHTML" | "SCRENC" | "SCRIPT" => FileFamily::Html,
+            "GIF" | "GRAPHICS" | "JPEG" | "PNG" | "RIFF" | "SWF" | "TIFF" => FileFamily::Media,
+            "BINHEX" | "MAIL" | "TNEF" | "UUENCODED" => FileFamily::Mail,
+            "TEXT_ASCII" | "TEXT_UTF16BE" | "TEXT_UTF16LE" | "TEXT_UTF8" => FileFamily::Text,
+            _ => FileFamily::Other,
         }
     }
 }
@@ -377,6 +489,9 @@ pub struct Report {
     /// libclamav gives the object's type no examination at all, so its "clean" says nothing;
     /// true only if the view `guarded` was not asked for.
     pub type_ignored: bool,
+    /// The family of the file that libclamav was examining at the first error, if the verdict is [`Incomplete::Malformed`]
+    /// or [`Incomplete::EngineError`].
+    pub failed_in: Option<FileFamily>,
     /// Wall time of the scan.
     pub elapsed: Duration,
 }

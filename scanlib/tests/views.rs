@@ -7,8 +7,11 @@ mod corpus;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
-use scanlib::View;
-use scanlib::message::{MAX_DECODED_BYTES, MAX_DECODED_PAYLOADS, Parser, ViewBuffers, ViewSet};
+use scanlib::message::{DecodeLimits, MAX_DECODED_BYTES, Parser, ViewBuffers, ViewSet};
+use scanlib::{Incomplete, View};
+
+/// As many as are decoded unless more are asked for.
+const MAX_DECODED_PAYLOADS: usize = 8;
 
 /// The views of a record as view and bytes.
 fn views(record: &[u8], set: ViewSet) -> Vec<(View, Vec<u8>)> {
@@ -111,14 +114,90 @@ fn utf16_becomes_utf8() {
     );
 }
 
+/// A text in base64 so often, with a word in front each time.
+fn nested(text: &str, depth: usize) -> String {
+    (0..depth).fold(text.to_owned(), |inner, _| {
+        format!("eval {}", STANDARD.encode(inner))
+    })
+}
+
+/// What is decoded of a record, and the limit that was met.
+fn decoded_within(record: &[u8], limits: DecodeLimits) -> (Vec<Vec<u8>>, Option<Incomplete>) {
+    let message = Parser::default().parse(record);
+    let mut buffers = ViewBuffers::new(limits);
+    let views = buffers.views(&message, ViewSet::ALL);
+    let (limit, len) = (views.limit(), views.len());
+    let all: Vec<_> = views.map(|view| (view.view, view.data.to_vec())).collect();
+    assert_eq!(all.len(), len, "the iterator knows its length");
+    let decoded = all.into_iter().filter(|(view, _)| *view == View::Decoded);
+    (decoded.map(|(_, data)| data).collect(), limit)
+}
+
 #[test]
-fn a_payload_in_a_payload_is_decoded_and_nothing_deeper() {
-    let one = "the innermost text";
-    let two = format!("eval {}", STANDARD.encode(one));
-    let three = format!("eval {}", STANDARD.encode(&two));
-    let four = format!("eval {}", STANDARD.encode(&three));
-    assert_eq!(decoded(three.as_bytes()), [two.as_str(), one]);
-    assert_eq!(decoded(four.as_bytes()), [three, two]);
+fn a_payload_is_decoded_to_the_depth_that_is_set_and_what_lies_deeper_is_said() {
+    let text = "the innermost text";
+    for depth in 1..=5 {
+        for inner in 0..=6 {
+            let limits = DecodeLimits {
+                depth,
+                ..DecodeLimits::default()
+            };
+            let record = nested(text, inner);
+            let (found, limit) = decoded_within(record.as_bytes(), limits);
+            assert_eq!(found.len(), inner.min(depth as usize));
+            let is_found = found.last().is_some_and(|last| last == text.as_bytes());
+            assert_eq!(is_found, inner > 0 && inner <= depth as usize);
+            let expected = (inner > depth as usize).then_some(Incomplete::DecodeDepth);
+            assert_eq!(limit, expected, "{inner} deep, limit {depth}");
+        }
+    }
+    assert_eq!(DecodeLimits::default().depth, 3);
+}
+
+/// What a payload too deep is the same as is decoded, so nothing is missing.
+#[test]
+fn a_payload_that_is_known_from_elsewhere_does_not_lie_too_deep() {
+    let limits = DecodeLimits {
+        depth: 1,
+        ..DecodeLimits::default()
+    };
+    let record = format!(
+        "{} {}",
+        nested("the same text", 2),
+        nested("the same text", 1)
+    );
+    let (found, limit) = decoded_within(record.as_bytes(), limits);
+    assert_eq!((found.len(), limit), (2, None));
+}
+
+#[test]
+fn limits_of_decoding_have_a_lowest_and_a_highest_value() {
+    let with = |depth, payloads| DecodeLimits { depth, payloads };
+    let record = nested("the innermost text", 2);
+    let (found, limit) = decoded_within(record.as_bytes(), with(0, 0));
+    assert_eq!((found.len(), limit), (1, Some(Incomplete::DecodeDepth)));
+    let many: String = (0..200)
+        .map(|n| STANDARD.encode(format!("payload {n:05}")) + " ")
+        .collect();
+    let (found, limit) = decoded_within(many.as_bytes(), with(u32::MAX, u32::MAX));
+    assert_eq!(found.len(), DecodeLimits::MAX_PAYLOADS as usize);
+    assert_eq!(limit, Some(Incomplete::DecodedPayloads));
+}
+
+/// Only so many places of a run are tried in full. Those in front of this payload begin like text, and are none.
+#[test]
+fn a_payload_behind_more_beginnings_than_are_tried_is_said() {
+    let decoy = STANDARD.encode("abcdefghijklmnopqr") + "AAAA/";
+    let payload = "?>?>?>the payload";
+    for decoys in 0..10 {
+        let run = decoy.repeat(decoys) + &STANDARD.encode(payload);
+        let (found, limit) = decoded_within(run.as_bytes(), DecodeLimits::default());
+        if decoys < 5 {
+            assert_eq!((found, limit), (vec![payload.as_bytes().to_vec()], None));
+        } else {
+            assert_eq!(limit, Some(Incomplete::DecodedPayloads), "{decoys}");
+        }
+    }
 }
 
 #[test]
@@ -258,6 +337,29 @@ proptest! {
         let decoded = all.iter().filter(|(view, _)| *view == View::Decoded);
         prop_assert!(decoded.clone().count() <= MAX_DECODED_PAYLOADS);
         prop_assert!(decoded.map(|(_, data)| data.len()).sum::<usize>() <= MAX_DECODED_BYTES);
+    }
+
+    /// The twin has the widest limits: whatever it decodes is decoded, or a limit is said.
+    #[test]
+    fn without_a_limit_nothing_is_missing(
+        pieces in prop::collection::vec((0_usize..6, "[ -~]{12,30}", "[ ,;/+_-]{1,2}"), 0..8),
+        noise in pieces(),
+        depth in 1_u32..5,
+        payloads in 1_u32..10,
+    ) {
+        let pieces = pieces.iter().map(|(depth, text, end)| nested(text, *depth) + end);
+        let record = [pieces.collect::<String>().into_bytes(), noise].concat();
+        let widest = DecodeLimits {
+            depth: DecodeLimits::MAX_DEPTH,
+            payloads: DecodeLimits::MAX_PAYLOADS,
+        };
+        let (mut all, widest_limit) = decoded_within(&record, widest);
+        let (mut found, limit) = decoded_within(&record, DecodeLimits { depth, payloads });
+        prop_assert!(found.len() <= payloads as usize);
+        prop_assert!(found.iter().all(|data| all.contains(data)));
+        all.sort();
+        found.sort();
+        prop_assert!(limit.is_some() || widest_limit.is_some() || found == all, "{:?} of {:?}", found, all);
     }
 
     /// The buffers of one message leave nothing for the next.

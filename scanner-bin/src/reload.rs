@@ -170,6 +170,7 @@ fn build(
         database: database.to_vec(),
         bytecode_unsigned: scan.bytecode_unsigned,
         tmp_dir: scan.tmp_dir.clone(),
+        limits: scan.limits,
         profile: scan.signatures(),
         leave_out: scan.leave_out.clone(),
         no_prefilter: !scan.prefilter,
@@ -184,6 +185,7 @@ fn build(
         .engine(engine)
         .rules(scan.rules.then(RuleSet::builtin))
         .views(scan.views)
+        .decode_limits(scan.decode_limits)
         .audit(AuditOptions {
             one_in: scan.audit_one_in,
             ..AuditOptions::default()

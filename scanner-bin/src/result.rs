@@ -356,7 +356,16 @@ impl<'a> Judged<'a> {
                 self.clamav_failed = true;
                 self.reason = Some(text::cut_field(&cause.to_string()).to_owned());
             }
-            Verdict::Incomplete { cause, .. } => self.limits.push(cause.reason()),
+            Verdict::Incomplete { cause, .. } => {
+                self.limits.push(match cause {
+                    // The only deadline that the service gives a scan.
+                    Incomplete::Deadline => "max_record_time",
+                    cause => cause.reason(),
+                });
+                if matches!(cause, Incomplete::Malformed { .. }) {
+                    self.reason = Some(text::cut_field(&cause.to_string()).to_owned());
+                }
+            }
             _ => {}
         }
     }

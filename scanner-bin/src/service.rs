@@ -33,7 +33,7 @@ use crate::kafka::memory::Memory;
 use crate::kafka::quota::Quota;
 use crate::kafka::replay::{Reading, Span};
 use crate::kafka::topics;
-use crate::kafka::work::{MAX_RECORD_TIME, RecordProcessor, Stages};
+use crate::kafka::work::{RecordProcessor, Stages};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
 use crate::panics;
@@ -159,8 +159,8 @@ fn read(
         topic: kafka.input_topic.clone(),
         parser: Parser::new(config.scan.fields.clone()),
         max_message_bytes: config.scan.max_message_bytes,
+        max_record_time: config.scan.max_record_time,
         retries: config.scan.retries,
-        max_record_time: MAX_RECORD_TIME,
         emit: kafka.emit,
         result_key: kafka.result_key,
         result_format: kafka.result_format,

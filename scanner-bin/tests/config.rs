@@ -326,6 +326,42 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.scan.max_message_bytes.to_string(),
     },
     Setting {
+        path: "scan.max_scan_bytes",
+        short: "",
+        values: ["67108864", "33554433", ""],
+        read: |c| c.scan.limits.max_scan_bytes.to_string(),
+    },
+    Setting {
+        path: "scan.max_file_bytes",
+        short: "",
+        values: ["8388608", "4194304", ""],
+        read: |c| c.scan.limits.max_file_bytes.to_string(),
+    },
+    Setting {
+        path: "scan.max_scan_time",
+        short: "",
+        values: ["1s", "3s", ""],
+        read: |c| seconds(c.scan.limits.max_scan_time),
+    },
+    Setting {
+        path: "scan.max_record_time",
+        short: "",
+        values: ["10s", "20s", ""],
+        read: |c| seconds(c.scan.max_record_time),
+    },
+    Setting {
+        path: "scan.decode_depth",
+        short: "",
+        values: ["1", "2", ""],
+        read: |c| c.scan.decode_limits.depth.to_string(),
+    },
+    Setting {
+        path: "scan.max_decoded_payloads",
+        short: "",
+        values: ["4", "16", ""],
+        read: |c| c.scan.decode_limits.payloads.to_string(),
+    },
+    Setting {
         path: "scan.tmp_dir",
         short: "",
         values: ["/one", "/two", ""],
@@ -647,6 +683,31 @@ fn seconds(time: Duration) -> String {
 
 fn words(flag: &[String]) -> Vec<&str> {
     flag.iter().map(String::as_str).collect()
+}
+
+/// A record that is to be scanned always fits, also behind a line feed, whatever its limit.
+#[test]
+fn limits_that_are_not_set_grow_with_the_longest_record() {
+    for (max_message, max_file, max_scan) in [
+        ("1MiB", 16 << 20, 32 << 20),
+        ("64MiB", (64 << 20) + 1, (128 << 20) + 2),
+        (
+            "2147483647",
+            scanlib::Limits::MAX_FILE_BYTES,
+            2 * scanlib::Limits::MAX_FILE_BYTES,
+        ),
+    ] {
+        let text = format!(
+            "[kafka]\ninflight_bytes = \"4GiB\"\n[scan]\nmax_message_bytes = \"{max_message}\""
+        );
+        let config = given().file(&text).load().unwrap();
+        let limits = config.scan.limits;
+        assert_eq!(
+            (limits.max_file_bytes, limits.max_scan_bytes),
+            (max_file, max_scan),
+            "{max_message}"
+        );
+    }
 }
 
 /// A new setting without a case here fails.
@@ -994,6 +1055,21 @@ fn values_that_cannot_work_together_are_refused() {
         ("[kafka]\nlinger = \"61s\"", "kafka.linger"),
         ("[scan]\nmax_message_bytes = 0", "scan.max_message_bytes"),
         ("[scan]\nthreads = 1025", "scan.threads"),
+        (
+            "[scan]\nmax_message_bytes = \"4MiB\"\nmax_file_bytes = \"4MiB\"",
+            "scan.max_file_bytes",
+        ),
+        ("[scan]\nmax_file_bytes = \"2GiB\"", "scan.max_file_bytes"),
+        ("[scan]\nmax_scan_bytes = \"15MiB\"", "scan.max_scan_bytes"),
+        ("[scan]\nmax_scan_time = \"0s\"", "scan.max_scan_time"),
+        ("[scan]\nmax_scan_time = \"6s\"", "scan.max_record_time"),
+        ("[scan]\nmax_record_time = \"2h\"", "scan.max_record_time"),
+        ("[scan]\ndecode_depth = 0", "scan.decode_depth"),
+        ("[scan]\ndecode_depth = 17", "scan.decode_depth"),
+        (
+            "[scan]\nmax_decoded_payloads = 65",
+            "scan.max_decoded_payloads",
+        ),
         ("[ops]\ninstance = \"\"", "ops.instance"),
         ("[ops]\nlog = \"loud\"", "ops.log"),
     ] {

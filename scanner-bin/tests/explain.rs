@@ -179,7 +179,7 @@ fn what_cannot_be_examined_in_full_is_status_2() {
             "the payload of number {n} is a text of some length"
         ))
     };
-    let many: Vec<_> = (0..scanlib::message::MAX_DECODED_PAYLOADS as u32 + 1)
+    let many: Vec<_> = (0..scanlib::DecodeLimits::default().payloads + 1)
         .map(payload)
         .collect();
     let (code, text) = printed(&explain(&[], &many.join(" "), None));

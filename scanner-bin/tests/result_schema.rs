@@ -299,13 +299,18 @@ fn nothing_but_a_complete_scan_is_called_clean() {
         code: Some(9),
         log: vec!["no space left".into()],
     });
+    let malformed = incomplete(Incomplete::Malformed {
+        code: Some(26),
+        log: vec!["cli_scanxz: premature \u{1b}[31m end".into()],
+    });
     let ignored = Outcome::Scanned {
         verdict: &Verdict::Clean,
         type_ignored: true,
         elapsed: Duration::ZERO,
     };
     for (outcome, status, limits) in [
-        (scanned(&deadline), "partial", vec!["deadline"]),
+        (scanned(&deadline), "partial", vec!["max_record_time"]),
+        (scanned(&malformed), "partial", vec!["malformed"]),
         (Outcome::TooLarge, "partial", vec!["max_message_bytes"]),
         (ignored, "partial", vec!["type_ignored"]),
         (scanned(&engine), "error", vec![]),
@@ -333,6 +338,15 @@ fn nothing_but_a_complete_scan_is_called_clean() {
     let (value, ..) = written(b"a record", scanned(&engine));
     assert_eq!(value["engines"]["clamav"]["state"], "error");
     assert!(value["reason"].as_str().unwrap().contains("no space left"));
+    // The scanner is well, and the words of libclamav are passed on as they are: escaped by JSON.
+    let (value, _, bytes) = written(b"a record", scanned(&malformed));
+    assert_eq!(value["engines"]["clamav"]["state"], "ok");
+    let reason = value["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("cli_scanxz: premature \u{1b}[31m end"),
+        "{reason}"
+    );
+    assert!(!bytes.iter().any(u8::is_ascii_control));
     let (value, ..) = written(b"", Outcome::Skipped { reason: "empty" });
     assert_eq!(
         (&value["message"], &value["message_bytes"]),
@@ -716,6 +730,11 @@ fn any_verdict() -> impl Strategy<Value = Verdict> {
         Just(Incomplete::Cancelled),
         Just(Incomplete::Recursion),
         ".{0,20}".prop_map(Incomplete::OtherLimit),
+        Just(Incomplete::Deadline),
+        ".{0,20}".prop_map(|line| Incomplete::Malformed {
+            code: None,
+            log: vec![line]
+        }),
         ".{0,20}".prop_map(|line| Incomplete::EngineError {
             code: Some(1),
             log: vec![line]

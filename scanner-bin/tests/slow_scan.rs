@@ -20,7 +20,7 @@ use scanner_bin::kafka::batch::Batch;
 use scanner_bin::kafka::circuit::Circuit;
 use scanner_bin::kafka::consumer::Left;
 use scanner_bin::kafka::quota::Quota;
-use scanner_bin::kafka::work::{MAX_RECORD_TIME, RecordProcessor, Stages};
+use scanner_bin::kafka::work::{RecordProcessor, Stages};
 use scanner_bin::kafka::{Refused, Scanning};
 use scanner_bin::ops::health::Probe;
 use scanner_bin::wrong::WrongReports;
@@ -83,8 +83,8 @@ fn start(config: &Config, cluster: &Cluster) -> Slow {
         topic: config.kafka.input_topic.clone(),
         parser: Parser::default(),
         max_message_bytes: config.scan.max_message_bytes,
+        max_record_time: config.scan.max_record_time,
         retries: config.scan.retries,
-        max_record_time: MAX_RECORD_TIME,
         emit: config.kafka.emit,
         result_key: config.kafka.result_key,
         result_format: config.kafka.result_format,

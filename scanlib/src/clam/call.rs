@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clamav_sys as sys;
@@ -18,7 +19,7 @@ use super::log::{self, Log};
 use super::map::MemoryMap;
 use super::request::Request;
 use super::tmp::ScratchDir;
-use crate::report::Incomplete;
+use crate::report::{FileFamily, Incomplete};
 
 /// The type of objects that libclamav does not examine.
 const IGNORED_TYPE: &CStr = c"CL_TYPE_IGNORED";
@@ -49,12 +50,15 @@ pub(super) struct Surroundings<'s> {
 struct Observation<'s> {
     with: Surroundings<'s>,
     request: &'s Request<'s>,
+    started: Instant,
     /// What [`ScratchDir::troubles`] said at the start.
     troubles: u64,
     /// libclamav came as far as to look at something.
     looked: bool,
     /// The outermost object is of a type that is not examined.
     type_ignored: bool,
+    /// The family of the layer that was examined last, or at the first error.
+    family: FileFamily,
     /// Every name that was reported.
     names: Vec<String>,
     /// Why we asked to stop.
@@ -69,19 +73,97 @@ struct Observation<'s> {
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// Scans one object.
-pub(super) fn scan(
+/// What one call came to.
+#[derive(Debug)]
+struct Outcome {
+    /// Without [`EngineScan::incomplete`] if there is a failure.
+    scan: EngineScan,
+    failure: Option<Failure>,
+}
+
+/// The object was not examined in full, and no limit is the reason. Whether its content or the environment is at fault, the call
+/// alone does not show: libclamav returns the same codes and logs the same lines for both. [`works`] tells.
+#[derive(Debug)]
+struct Failure {
+    code: Option<i32>,
+    log: Vec<String>,
+    room: Room,
+}
+
+/// Whether there was room for temporary files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// As far as anybody noticed.
+    Enough,
+    /// This scan ran short of it.
+    Short,
+    /// Another scan ran short of it meanwhile.
+    ShortElsewhere,
+}
+
+impl Failure {
+    /// The object is at fault.
+    fn content(self) -> Incomplete {
+        let Failure { code, log, .. } = self;
+        Incomplete::Malformed { code, log }
+    }
+
+    /// The environment is at fault.
+    fn environment(self) -> Incomplete {
+        let Failure { code, log, .. } = self;
+        Incomplete::EngineError { code, log }
+    }
+}
+
+/// Scans one object, and finds out whose fault a failure is.
+pub(super) fn examine(
     with: Surroundings<'_>,
     input: &Input<'_>,
     name: Option<&str>,
     request: &Request<'_>,
 ) -> EngineScan {
+    let mut is_repeated = false;
+    loop {
+        let Outcome { scan, failure } = scan(with, input, name, request);
+        let Some(failure) = failure else {
+            return scan;
+        };
+        let incomplete = if !works(with) {
+            failure.environment()
+        } else {
+            match failure.room {
+                Room::Enough => failure.content(),
+                // Who took the room shows when it is tried once more.
+                _ if !is_repeated => {
+                    is_repeated = true;
+                    continue;
+                }
+                Room::Short => Incomplete::TemporaryRoom,
+                Room::ShortElsewhere => failure.environment(),
+            }
+        };
+        return EngineScan {
+            incomplete: Some(incomplete),
+            ..scan
+        };
+    }
+}
+
+/// Scans one object.
+fn scan(
+    with: Surroundings<'_>,
+    input: &Input<'_>,
+    name: Option<&str>,
+    request: &Request<'_>,
+) -> Outcome {
     let mut seen = Observation {
         with,
         request,
+        started: Instant::now(),
         troubles: with.scratch.troubles(),
         looked: false,
         type_ignored: false,
+        family: FileFamily::Other,
         names: Vec::new(),
         stop: stop_reason(request),
         doubt: None,
@@ -90,10 +172,9 @@ pub(super) fn scan(
         panic: None,
     };
     if seen.stop.is_some() {
-        return EngineScan {
-            names: seen.names,
-            incomplete: seen.stop,
-            type_ignored: false,
+        return Outcome {
+            scan: EngineScan::nothing(seen.stop),
+            failure: None,
         };
     }
 
@@ -103,11 +184,58 @@ pub(super) fn scan(
         panic::resume_unwind(panic);
     }
     seen.check_room();
-    if seen.short_of_room || lost_a_file(code, &log) {
+    seen.short_of_room |= lost_a_file(code, &log);
+    if seen.short_of_room {
         // Whoever scans at the same time has to doubt its own files as well.
         with.scratch.report_trouble();
     }
     conclude(seen, code, last_name, log)
+}
+
+/// Attempts of a trial scan beside which another scan runs short of room.
+const TRIALS: usize = 3;
+
+/// Whether a harmless object can be examined now: it is unpacked three times over, so that libclamav makes directories and temporary files,
+/// and holds several of them open, as for most objects that hold others.
+pub(super) fn works(with: Surroundings<'_>) -> bool {
+    for _ in 0..TRIALS {
+        let object = trial_object();
+        let Some(map) = MemoryMap::new(&object) else {
+            return false;
+        };
+        let outcome = scan(with, &Input::Memory(&map), None, &Request::new());
+        match outcome.failure {
+            None => return true,
+            Some(failure) if failure.room == Room::ShortElsewhere => {}
+            Some(_) => return false,
+        }
+    }
+    false
+}
+
+/// A text of more than a page, which an engine with a cache has not seen before, in three layers of gzip.
+pub(super) fn trial_object() -> Vec<u8> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let text = format!("trial scan {number:020}\n").repeat(150);
+    (0..3).fold(text.into_bytes(), |object, _| stored_gzip(&object))
+}
+
+/// The data, of at most 64 KiB, as a gzip file that does not compress it.
+fn stored_gzip(data: &[u8]) -> Vec<u8> {
+    let length = data.len() as u16;
+    let mut file = b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x01".to_vec();
+    file.extend(length.to_le_bytes());
+    file.extend((!length).to_le_bytes());
+    file.extend(data);
+    let checksum = data.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    file.extend((!checksum).to_le_bytes());
+    file.extend(u32::from(length).to_le_bytes());
+    file
 }
 
 /// True if libclamav says that it could not write. Its log is in English: no locale is set.
@@ -170,12 +298,23 @@ impl Observation<'_> {
             self.looked = true;
             self.type_ignored = layer_type == Some(IGNORED_TYPE);
         }
+        if !log::error_so_far() {
+            let name = layer_type.map(CStr::to_string_lossy).unwrap_or_default();
+            self.family = FileFamily::of(&name);
+        }
         if self.stop.is_none() {
-            self.stop = stop_reason(self.request);
+            self.stop = stop_reason(self.request).or_else(|| self.time_limit());
         }
         // The temporary file that holds this layer still exists: if it lost its end, that shows now.
         self.check_room();
         self.answer(self.stop.is_some() || self.panic.is_some())
+    }
+
+    /// libclamav's own time limit ends the examination of each further layer, but some unpackers go on to unpack: a mail of
+    /// 300,000 parts takes ten times the limit. Ours comes a little earlier, and ends everything at once.
+    fn time_limit(&self) -> Option<Incomplete> {
+        let is_over = self.started.elapsed() >= self.with.limits.max_scan_time;
+        is_over.then_some(Incomplete::EngineTimeLimit)
     }
 
     /// A layer was examined; unless we refuse, it may now be remembered as clean.
@@ -267,7 +406,7 @@ fn conclude(
     code: sys::cl_error_t,
     last_name: Option<String>,
     log: Log,
-) -> EngineScan {
+) -> Outcome {
     let mut names: Vec<String> = Vec::new();
     let mut limit = None;
     // The last name again, should libclamav ever return one that it did not report.
@@ -285,26 +424,37 @@ fn conclude(
         }
     }
 
-    let incomplete = seen.stop.or(limit).or_else(|| {
-        let trouble = log.error || seen.doubt.is_some() || seen.refused || !seen.looked;
-        let error = |code: Option<sys::cl_error_t>| Incomplete::EngineError {
-            code: code.map(|code| code as i32),
-            log: log.lines.into_iter().chain(seen.doubt).collect(),
-        };
-        match code {
-            // Infected, but by what?
-            sys::CL_VIRUS if names.is_empty() && !seen.refused => Some(error(Some(code))),
-            sys::CL_CLEAN | sys::CL_VIRUS => trouble.then(|| error(None)),
-            sys::CL_ETIMEOUT => Some(Incomplete::EngineTimeLimit),
-            sys::CL_EMAXREC => Some(Incomplete::Recursion),
-            sys::CL_EMAXFILES => Some(Incomplete::FileCount),
-            _ => Some(error(Some(code))),
-        }
+    // Infected, but by what?
+    let unnamed = code == sys::CL_VIRUS && names.is_empty() && !seen.refused;
+    let trouble = log.error || seen.doubt.is_some() || seen.refused || !seen.looked;
+    let limit = seen.stop.or(limit).or(match code {
+        sys::CL_ETIMEOUT => Some(Incomplete::EngineTimeLimit),
+        sys::CL_EMAXREC => Some(Incomplete::Recursion),
+        sys::CL_EMAXFILES => Some(Incomplete::FileCount),
+        sys::CL_EMAXSIZE => Some(Incomplete::ScanBytes),
+        _ => None,
     });
-    EngineScan {
-        names,
-        incomplete,
-        type_ignored: seen.type_ignored,
+    let failed = match code {
+        sys::CL_CLEAN | sys::CL_VIRUS => trouble || unnamed,
+        _ => true,
+    };
+    let failure = (limit.is_none() && failed).then(|| Failure {
+        code: (code != sys::CL_CLEAN && (code != sys::CL_VIRUS || unnamed)).then_some(code as i32),
+        room: match seen.doubt {
+            _ if seen.short_of_room => Room::Short,
+            Some(_) => Room::ShortElsewhere,
+            None => Room::Enough,
+        },
+        log: log.lines.into_iter().chain(seen.doubt).collect(),
+    });
+    Outcome {
+        scan: EngineScan {
+            names,
+            incomplete: limit,
+            type_ignored: seen.type_ignored,
+            failed_in: failure.is_some().then_some(seen.family),
+        },
+        failure,
     }
 }
 
@@ -343,9 +493,11 @@ mod tests {
         f(Observation {
             with,
             request: &Request::new(),
+            started: Instant::now(),
             troubles: scratch.troubles(),
             looked: true,
             type_ignored: false,
+            family: FileFamily::Other,
             names: Vec::new(),
             stop: None,
             doubt: None,
@@ -355,7 +507,7 @@ mod tests {
         })
     }
 
-    fn concluded(code: sys::cl_error_t, change: impl FnOnce(&mut Observation<'_>)) -> EngineScan {
+    fn concluded(code: sys::cl_error_t, change: impl FnOnce(&mut Observation<'_>)) -> Outcome {
         observe(|mut seen| {
             change(&mut seen);
             conclude(seen, code, None, Log::default())
@@ -395,30 +547,25 @@ mod tests {
 
     #[test]
     fn infected_without_a_name_is_incomplete() {
-        let error = Incomplete::EngineError {
-            code: Some(sys::CL_VIRUS as i32),
-            log: Vec::new(),
-        };
-        assert_eq!(concluded(sys::CL_VIRUS, |_| ()).incomplete, Some(error));
+        let failure = concluded(sys::CL_VIRUS, |_| ()).failure.unwrap();
+        assert_eq!(failure.code, Some(sys::CL_VIRUS as i32));
     }
 
     #[test]
     fn every_code_but_clean_and_infected_is_incomplete() {
         for code in 0..sys::CL_ELAST_ERROR {
-            let scan = concluded(code, |seen| seen.names.push("A.Name".to_owned()));
+            let outcome = concluded(code, |seen| seen.names.push("A.Name".to_owned()));
             let examined = code == sys::CL_CLEAN || code == sys::CL_VIRUS;
-            assert_eq!(scan.incomplete.is_none(), examined, "{code}: {scan:?}");
-            assert_eq!(scan.names, ["A.Name"], "what was found is kept");
+            let is_complete = outcome.failure.is_none() && outcome.scan.incomplete.is_none();
+            assert_eq!(is_complete, examined, "{code}: {outcome:?}");
+            assert_eq!(outcome.scan.names, ["A.Name"], "what was found is kept");
         }
     }
 
     #[test]
     fn clean_needs_a_look() {
         let unseen = concluded(sys::CL_CLEAN, |seen| seen.looked = false);
-        assert!(matches!(
-            unseen.incomplete,
-            Some(Incomplete::EngineError { code: None, .. })
-        ));
+        assert!(matches!(unseen.failure, Some(Failure { code: None, .. })));
     }
 
     #[test]
@@ -442,7 +589,8 @@ mod tests {
             let name = format!("Heuristics.Limits.Exceeded{name}");
             let scan = concluded(sys::CL_VIRUS, |seen| {
                 seen.names = vec!["Real".to_owned(), name, "Real".to_owned()];
-            });
+            })
+            .scan;
             assert_eq!(
                 (scan.names, scan.incomplete),
                 (vec!["Real".to_owned()], Some(reason))
@@ -459,24 +607,22 @@ mod tests {
                 seen.names = vec![REFUSED_BY_US.to_owned()];
             })
         };
-        assert!(found(true).names.is_empty() && found(true).incomplete.is_some());
-        assert_eq!(
-            (found(false).names.len(), found(false).incomplete),
-            (1, None)
-        );
+        assert!(found(true).scan.names.is_empty() && found(true).failure.is_some());
+        let unhindered = found(false);
+        assert_eq!(unhindered.scan.names.len(), 1);
+        assert!(unhindered.failure.is_none());
     }
 
     #[test]
     fn trouble_of_one_scan_is_a_doubt_to_those_beside_it() {
-        let scan = concluded(sys::CL_CLEAN, |seen| {
+        let outcome = concluded(sys::CL_CLEAN, |seen| {
             seen.with.scratch.report_trouble();
             seen.check_room();
             assert!(!seen.short_of_room, "or it would spread without an end");
         });
-        let Some(Incomplete::EngineError { code: None, log }) = scan.incomplete else {
-            panic!()
-        };
-        assert!(log[0].contains("another scan"), "{log:?}");
+        let failure = outcome.failure.unwrap();
+        assert_eq!((failure.code, failure.room), (None, Room::ShortElsewhere));
+        assert!(failure.log[0].contains("another scan"), "{failure:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::tmp::ScratchDir;
 use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
 use crate::prefilter::Prefilter;
-use crate::report::Incomplete;
+use crate::report::{FileFamily, Incomplete};
 
 /// libclamav does not look at an object of this length or less: no signature is that short. Such an
 /// object is clean.
@@ -80,6 +80,9 @@ pub struct EngineScan {
     /// libclamav gives this type of object (some audio and telephony formats, known by their first bytes) no
     /// examination at all, so finding nothing says nothing.
     pub type_ignored: bool,
+    /// The family of the file that was being examined at the first error, if the scan is [`Incomplete::Malformed`] or
+    /// [`Incomplete::EngineError`].
+    pub failed_in: Option<FileFamily>,
 }
 
 impl EngineScan {
@@ -88,6 +91,7 @@ impl EngineScan {
             names: Vec::new(),
             incomplete,
             type_ignored: false,
+            failed_in: None,
         }
     }
 }
@@ -164,6 +168,14 @@ impl Engine {
         &self.0.prefilter
     }
 
+    /// Whether a harmless object can be examined now; it is unpacked, which takes all that other objects need. Costs a scan.
+    pub fn works(&self) -> bool {
+        match &*self.0.place {
+            Place::Here { engine, caches } => call::works(self.surroundings(engine, *caches)),
+            Place::Apart(processes) => processes.works(),
+        }
+    }
+
     /// What the engine's own processes have done and what confines them; `None` if it is in this process.
     pub fn isolation(&self) -> Option<IsolationStatus> {
         match &*self.0.place {
@@ -189,7 +201,8 @@ impl Engine {
     /// # Errors
     ///
     /// The file cannot be opened or read. What keeps libclamav from looking is not an error but
-    /// [`Incomplete::EngineError`].
+    /// [`Incomplete::EngineError`], or [`Incomplete::Malformed`] if the object itself does: when libclamav reports an error, a
+    /// harmless object is scanned at once, and shows which of the two it is.
     ///
     /// # Panics
     ///
@@ -223,10 +236,13 @@ impl Engine {
         };
         match MemoryMap::new(data) {
             Some(map) => self.look(engine, caches, &Input::Memory(&map), name, request),
-            None => EngineScan::nothing(Some(Incomplete::EngineError {
-                code: Some(clamav_sys::CL_EMEM as i32),
-                log: vec!["no memory for a map".to_owned()],
-            })),
+            None => EngineScan {
+                failed_in: Some(FileFamily::Other),
+                ..EngineScan::nothing(Some(Incomplete::EngineError {
+                    code: Some(clamav_sys::CL_EMEM as i32),
+                    log: vec!["no memory for a map".to_owned()],
+                }))
+            },
         }
     }
 
@@ -264,16 +280,19 @@ impl Engine {
         name: Option<&str>,
         request: &Request<'_>,
     ) -> EngineScan {
+        call::examine(self.surroundings(engine, caches), input, name, request)
+    }
+
+    fn surroundings<'e>(&'e self, engine: &'e CompiledEngine, caches: bool) -> Surroundings<'e> {
         let Frozen {
             limits, scratch, ..
         } = &*self.0;
-        let with = Surroundings {
+        Surroundings {
             engine,
             limits,
             scratch,
             caches,
-        };
-        call::scan(with, input, name, request)
+        }
     }
 
     /// The answers that do not need libclamav. It would call a large object clean, too.

@@ -96,8 +96,9 @@ impl Limits {
         let bytes = |name, field, value| Setting::new(name, field, value, i64::MAX);
         let count =
             |name, field, value: u32| Setting::new(name, field, value.into(), u32::MAX.into());
-        let millis = |name, field, time: Duration| {
-            let value = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = |name, field, time: Duration, more: Duration| {
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let value = millis(time).saturating_add(millis(more));
             Setting::new(name, field, value, u32::MAX.into())
         };
         [
@@ -118,10 +119,12 @@ impl Limits {
                 self.max_recursion,
             ),
             count("max_files", sys::CL_ENGINE_MAX_FILES, self.max_files),
+            // A little more than what ends the scan between two layers, so that this comes first: see `call`.
             millis(
                 "max_scan_time",
                 sys::CL_ENGINE_MAX_SCANTIME,
                 self.max_scan_time,
+                self.max_scan_time / 8,
             ),
             bytes(
                 "max_embedded_pe_bytes",
@@ -182,6 +185,7 @@ impl Limits {
                 "bytecode_timeout",
                 sys::CL_ENGINE_BYTECODE_TIMEOUT,
                 self.bytecode_timeout,
+                Duration::ZERO,
             ),
         ]
     }

@@ -80,25 +80,31 @@ fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
 }
 
 /// The whole run; else what follows a separator, because a path or a name may stand in front; else
-/// the parts between separators.
+/// the parts between separators. Where a payload may begin and is not tried, that is said.
 fn carve_run(run: &[u8], min: usize, payloads: &mut Payloads) {
     if probe(run, min) && offer(run, payloads) {
         return;
     }
     let separators = run.iter().enumerate().filter(|(_, b)| is_separator(**b));
-    let starts = separators.map(|(at, _)| &run[at + 1..]);
-    for rest in starts.filter(|rest| probe(rest, min)).take(MAX_STARTS) {
-        if offer(rest, payloads) {
+    let starts = separators.map(|(at, _)| at + 1);
+    let (mut tried, mut last) = (0, 0);
+    for start in starts
+        .filter(|start| probe(&run[*start..], min))
+        .take(MAX_STARTS)
+    {
+        if offer(&run[start..], payloads) {
             return;
         }
+        (tried, last) = (tried + 1, start);
     }
-    for part in run
-        .split(|b| is_separator(*b))
-        .filter(|part| part.len() < run.len())
-    {
-        if probe(part, MIN_RUN) {
-            offer(part, payloads);
+    let mut start = 0;
+    for part in run.split(|b| is_separator(*b)) {
+        let accepted = part.len() < run.len() && probe(part, MIN_RUN) && offer(part, payloads);
+        let untried = tried == MAX_STARTS && start > last;
+        if !accepted && untried && probe(&run[start..], min) {
+            payloads.leave_out();
         }
+        start += part.len() + 1;
     }
 }
 

@@ -5,11 +5,32 @@
 
 use super::base64;
 
-/// At most so many payloads of one message are decoded.
-pub const MAX_DECODED_PAYLOADS: usize = 8;
+/// How far the payloads of one message are decoded. What exceeds a limit makes the scan incomplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// How often one within the other payloads are decoded, from 1, which is those that stand in the message itself, to
+    /// [`DecodeLimits::MAX_DEPTH`]. Default: 3.
+    pub depth: u32,
+    /// How many different payloads of one message are decoded, from 1 to [`DecodeLimits::MAX_PAYLOADS`]. Each may cost a scan.
+    /// Default: 8.
+    pub payloads: u32,
+}
 
-/// A payload inside a payload is decoded, but nothing deeper.
-pub const MAX_DECODED_DEPTH: usize = 2;
+impl DecodeLimits {
+    /// The highest [`DecodeLimits::depth`]; a higher one counts as this.
+    pub const MAX_DEPTH: u32 = 16;
+    /// The highest [`DecodeLimits::payloads`]; a higher one counts as this.
+    pub const MAX_PAYLOADS: u32 = 64;
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        DecodeLimits {
+            depth: 3,
+            payloads: 8,
+        }
+    }
+}
 
 /// At most so many bytes of one message's payloads are kept, all together; the last one is cut.
 pub const MAX_DECODED_BYTES: usize = 1 << 20;
@@ -68,7 +89,11 @@ pub(super) struct Payloads {
     buffers: Vec<Vec<u8>>,
     used: usize,
     bytes: usize,
+    limits: DecodeLimits,
     left_out: bool,
+    /// The payloads that are looked for now lie deeper than the limit allows: none is kept.
+    is_probe: bool,
+    too_deep: bool,
     scratch: Vec<u8>,
     /// Bytes that were decoded, kept or not.
     #[cfg(test)]
@@ -76,10 +101,22 @@ pub(super) struct Payloads {
 }
 
 impl Payloads {
+    pub(super) fn new(limits: DecodeLimits) -> Payloads {
+        let DecodeLimits { depth, payloads } = limits;
+        Payloads {
+            limits: DecodeLimits {
+                depth: depth.clamp(1, DecodeLimits::MAX_DEPTH),
+                payloads: payloads.clamp(1, DecodeLimits::MAX_PAYLOADS),
+            },
+            ..Payloads::default()
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.used = 0;
         self.bytes = 0;
         self.left_out = false;
+        self.too_deep = false;
         for buffer in self.buffers.iter_mut().chain([&mut self.scratch]) {
             buffer.clear();
             if buffer.capacity() > KEPT_CAPACITY {
@@ -97,21 +134,45 @@ impl Payloads {
         self.left_out
     }
 
-    /// Looks for payloads in a text, then in what was found.
+    /// True if a payload holds another one that was not decoded because it lies too deep.
+    pub(super) fn too_deep(&self) -> bool {
+        self.too_deep
+    }
+
+    pub(super) fn as_slice(&self) -> &[Vec<u8>] {
+        self.buffers.get(..self.used).unwrap_or_default()
+    }
+
+    /// Says that something that may be a payload was not decoded.
+    pub(super) fn leave_out(&mut self) {
+        if self.is_probe {
+            self.too_deep = true;
+        } else {
+            self.left_out = true;
+        }
+    }
+
+    /// Looks for payloads in a text, then in what was found. The last layer is only asked whether it holds more.
     pub(super) fn carve(&mut self, text: &[u8]) {
         DECODERS.iter().for_each(|decoder| decoder(text, self));
         let (mut first, mut depth) = (0, 1);
-        while depth < MAX_DECODED_DEPTH && first < self.used {
+        while depth <= self.limits.depth && first < self.used {
             let layer = first..self.used;
             first = self.used;
+            self.is_probe = depth == self.limits.depth;
             depth += 1;
             for place in layer {
+                // One is enough to know.
+                if self.too_deep {
+                    break;
+                }
                 // Out of its place, so that its text can be read while others are added.
                 let payload = std::mem::take(&mut self.buffers[place]);
                 DECODERS.iter().for_each(|decoder| decoder(&payload, self));
                 self.buffers[place] = payload;
             }
         }
+        self.is_probe = false;
     }
 
     /// Keeps what `decode` writes into a buffer if it is a payload and there is a place for it, and
@@ -119,9 +180,13 @@ impl Payloads {
     ///
     /// `decode` gets the bytes that it may write, and returns true if it had to cut.
     pub(super) fn offer(&mut self, decode: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
-        let room = MAX_DECODED_BYTES - self.bytes;
+        let room = match self.is_probe {
+            // Nothing is kept, and a payload shows at its beginning as well as anywhere.
+            true => MAX_DECODED_BYTES,
+            false => MAX_DECODED_BYTES - self.bytes,
+        };
         if room < MIN_ROOM {
-            self.left_out = true;
+            self.leave_out();
             return false;
         }
         if self.used == self.buffers.len() {
@@ -147,8 +212,8 @@ impl Payloads {
         let new = accepted && self.iter().all(|other| other != buffer);
         let length = buffer.len();
         self.buffers[self.used] = buffer;
-        if new && self.used == MAX_DECODED_PAYLOADS {
-            self.left_out = true;
+        if new && (self.is_probe || self.used == self.limits.payloads as usize) {
+            self.leave_out();
         } else if new {
             self.used += 1;
             self.bytes += length;

@@ -36,10 +36,9 @@ mod views;
 
 use std::borrow::Cow;
 
-pub use decode::{MAX_DECODED_BYTES, MAX_DECODED_DEPTH, MAX_DECODED_PAYLOADS};
+pub use decode::{DecodeLimits, MAX_DECODED_BYTES};
 pub use parser::{FieldNames, Parser};
 pub use pri::Pri;
-pub(crate) use views::MAX_VIEWS;
 pub use views::{ViewBuffers, ViewRef, ViewSet, ViewSetError, Views};
 
 /// How a record, or the text inside a JSON record, is laid out.

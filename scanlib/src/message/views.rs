@@ -5,8 +5,8 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use thiserror::Error;
 
 use super::Message;
-use super::decode::{MAX_DECODED_PAYLOADS, Payloads};
-use crate::report::View;
+use super::decode::{DecodeLimits, Payloads};
+use crate::report::{Incomplete, View};
 
 /// Which views of a message are scanned. `raw` is in every set.
 ///
@@ -115,8 +115,8 @@ pub struct ViewRef<'a> {
     pub data: &'a [u8],
 }
 
-/// `raw`, two of `body`, and the decoded ones.
-pub(crate) const MAX_VIEWS: usize = 3 + MAX_DECODED_PAYLOADS;
+/// `raw`, and two of `body`.
+const MAX_TEXTS: usize = 3;
 
 /// Buffers for decoded payloads, reused from message to message; one per worker.
 ///
@@ -129,6 +129,13 @@ pub struct ViewBuffers {
 }
 
 impl ViewBuffers {
+    /// Buffers for messages whose payloads are decoded so far.
+    pub fn new(limits: DecodeLimits) -> ViewBuffers {
+        ViewBuffers {
+            payloads: Payloads::new(limits),
+        }
+    }
+
     /// The buffers of a message that `set` asks for, each different one once, `raw` first.
     ///
     /// `guarded` is left to the scanner: it depends on what libclamav makes of a buffer.
@@ -148,23 +155,25 @@ impl ViewBuffers {
 
     /// The buffers of the message that was decoded last.
     pub(crate) fn list<'a>(&'a self, message: &'a Message<'_>, set: ViewSet) -> Views<'a> {
+        let payloads = &self.payloads;
         let mut views = Views {
-            list: [ViewRef {
-                view: View::Raw,
-                data: &[],
-            }; MAX_VIEWS],
+            texts: [&[]; MAX_TEXTS],
+            texts_end: 0,
+            payloads: payloads.as_slice(),
             next: 0,
-            end: 0,
-            payloads_left_out: self.payloads.left_out(),
+            left: 0,
+            payloads_left_out: payloads.left_out(),
+            payloads_too_deep: payloads.too_deep(),
         };
-        views.push(View::Raw, message.raw);
+        views.push(message.raw);
         if set.contains(View::Body) {
-            views.push(View::Body, message.text());
-            views.push(View::Body, message.body());
+            views.push(message.text());
+            views.push(message.body());
         }
-        for payload in self.payloads.iter() {
-            views.push(View::Decoded, payload);
-        }
+        let texts = &views.texts[..views.texts_end];
+        let others = views.payloads.iter();
+        let others = others.filter(|payload| !texts.contains(&payload.as_slice()));
+        views.left = views.texts_end + others.count();
         views
     }
 }
@@ -172,34 +181,48 @@ impl ViewBuffers {
 /// Iterator over the [`ViewRef`]s of a message.
 #[derive(Clone, Debug)]
 pub struct Views<'a> {
-    list: [ViewRef<'a>; MAX_VIEWS],
+    /// `raw` first.
+    texts: [&'a [u8]; MAX_TEXTS],
+    texts_end: usize,
+    /// Each different; one may be the same as a text.
+    payloads: &'a [Vec<u8>],
+    /// Place of the next view, texts first.
     next: usize,
-    end: usize,
+    left: usize,
     payloads_left_out: bool,
+    payloads_too_deep: bool,
 }
 
 impl<'a> Views<'a> {
-    /// True if the message holds more encoded payloads than are decoded, see
-    /// [`MAX_DECODED_PAYLOADS`](super::MAX_DECODED_PAYLOADS) and its neighbours.
+    /// Which of the [`DecodeLimits`] was met; `None` if every payload of the message was decoded.
+    pub fn limit(&self) -> Option<Incomplete> {
+        if self.payloads_left_out {
+            Some(Incomplete::DecodedPayloads)
+        } else if self.payloads_too_deep {
+            Some(Incomplete::DecodeDepth)
+        } else {
+            None
+        }
+    }
+
+    /// True if the message holds more encoded payloads than [`DecodeLimits::payloads`], or more bytes of them than
+    /// [`MAX_DECODED_BYTES`](super::MAX_DECODED_BYTES).
     pub fn payloads_left_out(&self) -> bool {
         self.payloads_left_out
     }
 
-    /// The bytes of those that are still to come.
-    pub(crate) fn buffers<'l>(&self, list: &'l mut [&'a [u8]; MAX_VIEWS]) -> &'l [&'a [u8]] {
-        let to_come = self.list.get(self.next..self.end).unwrap_or_default();
-        for (to, view) in list.iter_mut().zip(to_come) {
-            *to = view.data;
-        }
-        list.get(..to_come.len()).unwrap_or_default()
+    /// True if the message holds payloads that are encoded more often than [`DecodeLimits::depth`].
+    pub fn payloads_too_deep(&self) -> bool {
+        self.payloads_too_deep
     }
 
-    fn push(&mut self, view: View, data: &'a [u8]) {
-        let known = &self.list[..self.end];
-        let superfluous = data.is_empty() || known.iter().any(|other| other.data == data);
-        if (view == View::Raw || !superfluous) && self.end < MAX_VIEWS {
-            self.list[self.end] = ViewRef { view, data };
-            self.end += 1;
+    fn push(&mut self, text: &'a [u8]) {
+        let known = &self.texts[..self.texts_end];
+        // The first is `raw`, which may be empty.
+        let superfluous = text.is_empty() || known.contains(&text);
+        if self.texts_end == 0 || !superfluous {
+            self.texts[self.texts_end] = text;
+            self.texts_end += 1;
         }
     }
 }
@@ -208,14 +231,25 @@ impl<'a> Iterator for Views<'a> {
     type Item = ViewRef<'a>;
 
     fn next(&mut self) -> Option<ViewRef<'a>> {
-        let view = self.list[..self.end].get(self.next).copied()?;
-        self.next += 1;
-        Some(view)
+        let texts = &self.texts[..self.texts_end];
+        loop {
+            let place = self.next;
+            self.next += 1;
+            let (view, data) = match place.checked_sub(texts.len()) {
+                None if place == 0 => (View::Raw, texts[0]),
+                None => (View::Body, texts[place]),
+                Some(place) => (View::Decoded, self.payloads.get(place)?.as_slice()),
+            };
+            if view == View::Decoded && texts.contains(&data) {
+                continue;
+            }
+            self.left -= 1;
+            return Some(ViewRef { view, data });
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.end - self.next;
-        (left, Some(left))
+        (self.left, Some(self.left))
     }
 }
 

@@ -12,12 +12,15 @@ pub use screen::{PendingScan, Screened};
 use crate::clam::{CancelToken, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
-use crate::message::{MAX_VIEWS, Message, ViewBuffers, ViewRef, ViewSet, Views};
+use crate::message::{Message, ViewBuffers, ViewRef, ViewSet, Views};
 use crate::prefilter::{Cause, Gate};
 use crate::report::{Incomplete, Report, Verdict, View};
 use ahead::{Ahead, TOGETHER};
 use tally::Tally;
 use view_scanner::{Decided, ViewScanner};
+
+/// Views of most messages: three texts and a few payloads.
+const FEW_VIEWS: usize = 11;
 
 /// Scans with one [`Detector`]. One for each thread: it owns the buffers that scans reuse.
 #[derive(Debug)]
@@ -257,8 +260,9 @@ impl Scanner {
     fn decode(&mut self, messages: &[Message<'_>]) {
         let set = self.detector.views();
         if self.buffers.len() < messages.len() {
+            let limits = self.detector.decode_limits();
             self.buffers
-                .resize_with(messages.len(), ViewBuffers::default);
+                .resize_with(messages.len(), || ViewBuffers::new(limits));
         }
         for (message, buffers) in messages.iter().zip(&mut self.buffers) {
             buffers.decode(message, set);
@@ -270,11 +274,16 @@ impl Scanner {
         self.decode(messages);
         let set = self.detector.views();
         if let ([message], [buffers, ..]) = (messages, &*self.buffers) {
-            let mut list = [&[][..]; MAX_VIEWS];
-            let buffers = buffers.list(message, set);
-            self.views
-                .look_ahead(&self.detector, buffers.buffers(&mut list));
-            return;
+            // Without an allocation for most messages.
+            let mut list = [&[][..]; FEW_VIEWS];
+            let views = buffers.list(message, set);
+            if let Some(list) = list.get_mut(..views.len()) {
+                list.iter_mut()
+                    .zip(views)
+                    .for_each(|(to, view)| *to = view.data);
+                self.views.look_ahead(&self.detector, list);
+                return;
+            }
         }
         let views = messages.iter().zip(&self.buffers);
         let views = views.flat_map(|(message, buffers)| buffers.list(message, set));
@@ -326,12 +335,12 @@ impl Scanner {
         let request = &request.stop(stop.as_ref());
         let set = detector.views();
         let views = buffers[place].list(message, set);
-        let left_out = views.payloads_left_out();
+        let limit = views.limit();
         for view in views {
             let decided = decisions.next().unwrap_or_default();
             scanner.look(detector, view, decided, request, set, &mut tally)?;
         }
-        let tally = tally.of_message(left_out);
+        let tally = tally.of_message(limit);
         Ok(tally.finish(detector, message.raw.len() as u64))
     }
 

@@ -165,13 +165,13 @@ impl Scanner {
             scanner.cleared += views.len() as u64;
         }
         let mut tally = Tally::new(None);
-        let left_out = views.payloads_left_out();
+        let limit = views.limit();
         for view in views {
             scanner.match_rules(detector, view, &mut tally);
         }
         Screened::Decided(
             tally
-                .of_message(left_out)
+                .of_message(limit)
                 .finish(detector, message.raw.len() as u64),
         )
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::clam::EngineScan;
 use crate::detector::Detector;
-use crate::report::{Detection, Detections, Incomplete, Report, Stage, Verdict, View};
+use crate::report::{Detection, Detections, FileFamily, Incomplete, Report, Stage, Verdict, View};
 use crate::signature;
 
 /// Detections, limits and counters of one object.
@@ -15,6 +15,7 @@ pub(super) struct Tally {
     started: Option<Instant>,
     found: Vec<Detection>,
     pub(super) incomplete: Option<Incomplete>,
+    failed_in: Option<FileFamily>,
     pub(super) views: u32,
     engine_calls: u32,
     pub(super) type_ignored: bool,
@@ -26,6 +27,7 @@ impl Tally {
             started,
             found: Vec::new(),
             incomplete: None,
+            failed_in: None,
             views: 0,
             engine_calls: 0,
             type_ignored: false,
@@ -56,16 +58,21 @@ impl Tally {
         for name in scan.names {
             self.add(signature::detection(name, view));
         }
-        // The first cause is the one to report: later ones often follow from it.
-        self.incomplete = self.incomplete.take().or(scan.incomplete);
+        // The first cause is the one to report: later ones often follow from it. But what may be mended is not hidden behind
+        // what stays as it is.
+        let is_environment = |cause: &Incomplete| matches!(cause, Incomplete::EngineError { .. });
+        let replaces = scan.incomplete.as_ref().is_some_and(is_environment)
+            && !self.incomplete.as_ref().is_some_and(is_environment);
+        if self.incomplete.is_none() || replaces {
+            self.incomplete = scan.incomplete;
+            self.failed_in = scan.failed_in;
+        }
         self.type_ignored |= scan.type_ignored;
     }
 
-    /// Notes whether the message holds payloads that were not decoded.
-    pub(super) fn of_message(mut self, payloads_left_out: bool) -> Tally {
-        if payloads_left_out {
-            self.incomplete.get_or_insert(Incomplete::DecodedPayloads);
-        }
+    /// Notes which limit kept payloads of the message from being decoded, if one did.
+    pub(super) fn of_message(mut self, limit: Option<Incomplete>) -> Tally {
+        self.incomplete = self.incomplete.take().or(limit);
         self
     }
 
@@ -89,6 +96,7 @@ impl Tally {
             views: self.views,
             engine_calls: self.engine_calls,
             type_ignored: self.type_ignored,
+            failed_in: self.failed_in,
             elapsed: self.started.map_or(Duration::ZERO, |it| it.elapsed()),
         }
     }

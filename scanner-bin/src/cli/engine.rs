@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use scanlib::{Engine, Profile};
 
 use super::{Escaped, MAX_MESSAGE_BYTES};
+use crate::config::ScanConfig;
 use crate::engine::{self, EngineError, EngineSettings};
 
 /// What is loaded.
@@ -49,6 +50,7 @@ impl EngineArgs {
             profile: self.profile.for_lines(),
             leave_out: self.leave_out.clone(),
             text_model: self.text_model.clone(),
+            limits: ScanConfig::default().limits,
             ..EngineSettings::default()
         })?;
         for line in &engine.info().load_log {

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scanlib::{DetectorSlot, Isolation, IsolationError};
 
-use crate::config::{self, Config, IsolationMode, RunFlags, SaslMechanism};
+use crate::config::{self, Config, IsolationMode, RunFlags, SaslMechanism, ScanConfig};
 use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
@@ -102,12 +103,20 @@ fn serve(config: &Config, isolation: Option<Isolation>) -> Result<u8, Box<dyn st
     Ok(report.exit_code())
 }
 
+/// How much longer than its limit libclamav may take for one call: it looks at the clock only between two steps.
+const OVERRUN: Duration = Duration::from_secs(60);
+
+/// The time after which a worker that is still at the same record counts as stuck: the record's own time, which ends between two
+/// views, and one more scan.
+fn longest_record(scan: &ScanConfig) -> Duration {
+    scan.max_record_time + scan.limits.max_scan_time + OVERRUN
+}
+
 /// Probes and metrics for a service with this configuration.
 pub fn watch(config: &Config) -> Watch {
     let limits = Limits {
         poll_loop: config.kafka.max_poll_interval / 2,
-        // Above libclamav's own limit for one scan, which is what ends a long one.
-        worker: scanlib::Limits::default().max_scan_time * 2,
+        worker: longest_record(&config.scan),
     };
     let health = Arc::new(Health::new(limits));
     let metrics = Arc::new(Metrics::new(Arc::clone(health.poll_loop())));

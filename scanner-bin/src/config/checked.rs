@@ -8,9 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use scanlib::IsolationOptions;
-use scanlib::message::{FieldNames, ViewSet};
+use scanlib::message::{DecodeLimits, FieldNames, ViewSet};
 use scanlib::prefilter::AuditOptions;
+use scanlib::{IsolationOptions, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::Environment;
@@ -28,6 +28,9 @@ pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 4 << 20;
 const MIN_ISOLATION_MEMORY_BYTES: u64 = 64 << 20;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
+
+/// The longest time that one record may take.
+const MAX_RECORD_TIME: Duration = Duration::from_secs(3600);
 
 /// A complete, checked configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -291,6 +294,12 @@ pub struct ScanConfig {
     pub threads: NonZeroUsize,
     /// A longer record is answered as `partial`, in bytes.
     pub max_message_bytes: u64,
+    /// How much libclamav examines of one view of a record.
+    pub limits: Limits,
+    /// Time for all views of one record. What is left then is not scanned, and the record is `partial`.
+    pub max_record_time: Duration,
+    /// How far payloads of a record are decoded.
+    pub decode_limits: DecodeLimits,
     /// Which views of a record are scanned.
     pub views: ViewSet,
     /// Match the severity rules.
@@ -355,6 +364,9 @@ impl Default for ScanConfig {
             database: Vec::new(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_message_bytes: 1 << 20,
+            limits: record_limits(),
+            max_record_time: Duration::from_secs(5),
+            decode_limits: DecodeLimits::default(),
             views: ViewSet::ALL,
             rules: true,
             tmp_dir: None,
@@ -375,6 +387,17 @@ impl Default for ScanConfig {
             isolation_memory_bytes: IsolationOptions::default().memory_bytes,
             fields: FieldNames::default(),
         }
+    }
+}
+
+/// Limits of libclamav for records: a record is a line of text, and what it carries is rarely more than a few kilobytes. Files
+/// have libclamav's own.
+fn record_limits() -> Limits {
+    Limits {
+        max_scan_bytes: 32 << 20,
+        max_file_bytes: 16 << 20,
+        max_scan_time: Duration::from_secs(2),
+        ..Limits::default()
     }
 }
 
@@ -803,6 +826,22 @@ impl Check<'_> {
             || format!("{max_message_bytes} is not a length that a record can have"),
             "set 1 to 2147483647",
         );
+        let limits = self.limits(&raw, default.limits, max_message_bytes);
+        let max_record_time = raw
+            .max_record_time
+            .map_or(default.max_record_time, |span| span.0);
+        self.require(
+            (limits.max_scan_time..=MAX_RECORD_TIME).contains(&max_record_time),
+            "scan.max_record_time",
+            || {
+                format!(
+                    "{max_record_time:?} is not between scan.max_scan_time ({:?}) and {MAX_RECORD_TIME:?}",
+                    limits.max_scan_time
+                )
+            },
+            "set a time such as 5s, in which several views can be scanned",
+        );
+        let decode_limits = self.decode_limits(&raw, default.decode_limits);
         let leave_out = raw.leave_out.map_or(default.leave_out, |names| names.0);
         self.require(
             leave_out.iter().all(|name| !name.trim().is_empty()),
@@ -846,6 +885,9 @@ impl Check<'_> {
             database: raw.database.map_or(default.database, |paths| paths.0),
             threads: threads.unwrap_or(NonZeroUsize::MIN),
             max_message_bytes,
+            limits,
+            max_record_time,
+            decode_limits,
             views: raw.views.map_or(default.views, |views| views.0),
             rules: raw.rules.unwrap_or(default.rules),
             tmp_dir: raw.tmp_dir.map(PathBuf::from),
@@ -871,6 +913,85 @@ impl Check<'_> {
             isolation: raw.isolation.unwrap_or(default.isolation),
             isolation_memory_bytes,
             fields: self.fields(raw.fields, default.fields),
+        }
+    }
+
+    /// How much libclamav examines. Defaults grow with the records that are to be scanned.
+    fn limits(&mut self, raw: &RawScan, default: Limits, max_message_bytes: u64) -> Limits {
+        // A view may have one line feed more than the record.
+        let least = max_message_bytes
+            .saturating_add(1)
+            .min(Limits::MAX_FILE_BYTES);
+        let max_file_bytes = raw
+            .max_file_bytes
+            .map_or(default.max_file_bytes.max(least), |bytes| bytes.0);
+        self.require(
+            (least..=Limits::MAX_FILE_BYTES).contains(&max_file_bytes),
+            "scan.max_file_bytes",
+            || {
+                format!(
+                    "{max_file_bytes} bytes are not between {least} and {}: a record of scan.max_message_bytes \
+                     ({max_message_bytes}) is one byte longer behind a line feed",
+                    Limits::MAX_FILE_BYTES
+                )
+            },
+            &format!("set {least} or more, or lower scan.max_message_bytes"),
+        );
+        let max_scan_bytes = raw.max_scan_bytes.map_or(
+            default.max_scan_bytes.max(max_file_bytes.saturating_mul(2)),
+            |bytes| bytes.0,
+        );
+        self.require(
+            (max_file_bytes..=i64::MAX as u64).contains(&max_scan_bytes),
+            "scan.max_scan_bytes",
+            || {
+                format!(
+                    "{max_scan_bytes} bytes are less than scan.max_file_bytes ({max_file_bytes})"
+                )
+            },
+            "set as much, or twice as much for what is unpacked",
+        );
+        let max_scan_time = raw
+            .max_scan_time
+            .map_or(default.max_scan_time, |span| span.0);
+        self.require(
+            (Duration::from_millis(1)..=MAX_RECORD_TIME).contains(&max_scan_time),
+            "scan.max_scan_time",
+            || format!("{max_scan_time:?} is not between 1ms and {MAX_RECORD_TIME:?}"),
+            "set a time such as 2s",
+        );
+        Limits {
+            max_file_bytes,
+            max_scan_bytes,
+            max_scan_time,
+            ..default
+        }
+    }
+
+    fn decode_limits(&mut self, raw: &RawScan, default: DecodeLimits) -> DecodeLimits {
+        let mut within = |path: &str, given: Option<u32>, default: u32, most: u32| {
+            let value = given.unwrap_or(default);
+            self.require(
+                (1..=most).contains(&value),
+                path,
+                || format!("{value} is not between 1 and {most}"),
+                "set a number in between, or leave \"decoded\" out of scan.views",
+            );
+            value
+        };
+        DecodeLimits {
+            depth: within(
+                "scan.decode_depth",
+                raw.decode_depth,
+                default.depth,
+                DecodeLimits::MAX_DEPTH,
+            ),
+            payloads: within(
+                "scan.max_decoded_payloads",
+                raw.max_decoded_payloads,
+                default.payloads,
+                DecodeLimits::MAX_PAYLOADS,
+            ),
         }
     }
 

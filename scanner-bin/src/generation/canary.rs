@@ -223,7 +223,10 @@ impl Measure {
                     if let (0, Some(name)) = (round, scan.names.first()) {
                         measure.found.insert(number);
                         measure.first_found.get_or_insert_with(|| name.clone());
-                    } else if matches!(scan.incomplete, Some(Incomplete::Deadline)) {
+                    } else if matches!(
+                        scan.incomplete,
+                        Some(Incomplete::Deadline | Incomplete::EngineTimeLimit)
+                    ) {
                         // It would take longer still.
                         measure.line_micros = micros(began.elapsed());
                         return Ok(measure);

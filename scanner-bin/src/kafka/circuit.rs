@@ -1,28 +1,40 @@
-//! Tells a record that cannot be scanned from surroundings in which nothing can.
+//! Tells a record that cannot be scanned from an environment in which nothing can.
 //!
-//! One failing record is answered as an error and goes to the dead-letter topic. When several records
-//! in a row fail, whatever is wrong (a temporary directory that is gone or full, no memory) would send
-//! the whole topic there. Then the circuit opens: workers wait, which holds everything before them
-//! back, readiness fails, and a scan of a known text is tried from time to time. Once it succeeds the
-//! waiting records are scanned again from the start.
+//! libclamav's errors about content never come here: such a record is `partial` at once. What comes here is a record whose scan failed for
+//! another reason, retries included. A harmless object is then scanned on trial. If that succeeds, scanning works and the failure does not
+//! count. If it fails, the failure is the environment's (a temporary directory that is gone or full, no memory), and would send the whole
+//! topic to the dead-letter topic. After several confirmed failures without a successful scan in between the circuit opens: workers wait,
+//! which holds everything before them back, readiness fails, and the trial is repeated from time to time. Once it succeeds the waiting
+//! records are scanned again from the start.
+//!
+//! Records that the prefilter clears are no successful scans: they need nothing that could be missing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use scanlib::{Incomplete, Payload, Request, Worker};
+use scanlib::Worker;
 
 use crate::ops::health::{Check, Health};
 
-/// Failures in a row on different records that open the circuit.
+/// Confirmed failures in a row on different records that open the circuit.
 const IN_A_ROW: u32 = 5;
 /// Pause between two trial scans.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often a waiting worker looks whether it still should.
 const LOOK: Duration = Duration::from_millis(20);
-/// What is scanned on trial: any text makes libclamav use everything that a record needs.
-const TRIAL: &[u8] = b"<13>Jan  1 00:00:00 scanner scanner-bin: trial scan";
+
+/// Whose fault it is that a record could not be scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The record's: a trial scan succeeded right after.
+    Record,
+    /// The environment's, for this record as for any other.
+    Environment,
+    /// The environment's, and the circuit is open: the record is to wait and be scanned again.
+    Open,
+}
 
 /// Shared by all workers.
 #[derive(Debug)]
@@ -56,8 +68,12 @@ impl Circuit {
         }
     }
 
-    /// A record could not be scanned, retries included. True if that is not the record's fault.
-    pub fn failed(&self, error: &str) -> bool {
+    /// A record could not be scanned, retries included. Scans on trial to find out whose fault that is.
+    pub fn failed(&self, worker: &mut Worker, error: &str) -> Fault {
+        if works(worker) {
+            self.succeeded();
+            return Fault::Record;
+        }
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         if in_a_row >= IN_A_ROW && !self.is_open.swap(true, Ordering::AcqRel) {
             let reason = format!(
@@ -66,7 +82,11 @@ impl Circuit {
             tracing::error!("Not ready: {reason}");
             self.health.fail(Check::Scans, reason);
         }
-        self.is_open()
+        if self.is_open() {
+            Fault::Open
+        } else {
+            Fault::Environment
+        }
     }
 
     /// Waits until scanning works again, trying it out. False if `wanted` became false first.
@@ -101,11 +121,6 @@ impl Circuit {
 
 /// Asks libclamav itself: rules and prefilter need nothing that could be missing.
 fn works(worker: &mut Worker) -> bool {
-    let scan = worker.scan(|scanner| match scanner.detector().engine() {
-        Some(engine) => engine
-            .scan(Payload::Bytes(TRIAL), &Request::new())
-            .map(|scan| scan.incomplete),
-        None => Ok(None),
-    });
-    matches!(scan, Ok(incomplete) if !matches!(incomplete, Some(Incomplete::EngineError { .. })))
+    let works = worker.scan(|scanner| Ok(scanner.detector().engine().is_none_or(|e| e.works())));
+    works.unwrap_or(false)
 }

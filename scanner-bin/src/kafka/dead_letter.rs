@@ -20,15 +20,18 @@ pub enum Reason {
     EngineError,
     /// Scanning it is what seems to have brought the process down.
     CrashSuspect,
+    /// The process that scanned it crashed, and a second one that scanned it alone.
+    Crash,
 }
 
 impl Reason {
     /// Every one of them.
-    pub const ALL: [Reason; 4] = [
+    pub const ALL: [Reason; 5] = [
         Reason::ScanError,
         Reason::Panic,
         Reason::EngineError,
         Reason::CrashSuspect,
+        Reason::Crash,
     ];
 
     /// The word.
@@ -38,6 +41,7 @@ impl Reason {
             Reason::Panic => "panic",
             Reason::EngineError => "engine_error",
             Reason::CrashSuspect => "crash_suspect",
+            Reason::Crash => "crash",
         }
     }
 }

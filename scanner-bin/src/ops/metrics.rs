@@ -22,12 +22,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use scanlib::database::OutsideReason;
 use scanlib::prefilter::Cause;
-use scanlib::{Confinement, EngineInfo, PoolStats};
+use scanlib::{Confinement, EngineInfo, FileFamily, Incomplete, PoolStats, Report, Verdict};
 
 pub use labels::{
-    BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel, KindLabel,
-    MechanismLabel, OutcomeLabel, PartitionLabel, ProduceErrorLabels, ProfileLabel, QueueLabel,
-    ReasonLabel, ReloadLabel, RemedyLabels, ResultLabel, StageLabel, VerdictLabel, VersionLabel,
+    BuildLabels, CodeLabel, CommitLabels, DecisionLabel, DetectionLabels, EngineLabel,
+    FailureLabels, KindLabel, MechanismLabel, OutcomeLabel, PartitionLabel, ProduceErrorLabels,
+    ProfileLabel, QueueLabel, ReasonLabel, ReloadLabel, RemedyLabels, ResultLabel, StageLabel,
+    VerdictLabel, VersionLabel,
 };
 pub use live::{Age, Enabled, Rate};
 
@@ -52,6 +53,10 @@ pub struct Entry {
 }
 
 const PREFIX: &str = "scanner_";
+
+/// The classes of `scanner_engine_failures_total`.
+const FAILURE_CONTENT: &str = "content";
+const FAILURE_ENVIRONMENT: &str = "environment";
 
 macro_rules! catalogue {
     ($(
@@ -228,6 +233,10 @@ catalogue! {
     prefilter_wrong: Counter = plain, "prefilter_wrong_total", [""];
     /// Scans that failed, by kind.
     scan_errors: Family<KindLabel, Counter> = plain, "scan_errors_total", ["kind"];
+    /// Records about which libclamav reported an error, by class (content: the record is partial with malformed; environment: it could
+    /// not be scanned) and by the family of the file in which the error occurred: archive, disk, document, executable, html, media,
+    /// mail, text or other.
+    engine_failures: Family<FailureLabels, Counter> = plain, "engine_failures_total", ["class,file_type"];
     /// Panics that cost one record its verdict.
     worker_panics: Counter = plain, "worker_panics_total", [""];
     /// Workers that scan at this moment.
@@ -332,6 +341,13 @@ impl Metrics {
                 .results_produced
                 .get_or_create(&ResultLabel { result: word });
         }
+        for class in [FAILURE_CONTENT, FAILURE_ENVIRONMENT] {
+            for family in FileFamily::ALL {
+                let file_type = family.as_str();
+                let labels = FailureLabels { class, file_type };
+                let _zero = metrics.engine_failures.get_or_create(&labels);
+            }
+        }
         metrics.pool(&PoolStats::default());
         metrics.engine_queue(0);
         metrics
@@ -412,6 +428,25 @@ impl Metrics {
         self.scan_duration
             .get_or_create(&EngineLabel { engine })
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a record that libclamav reported an error about; nothing if it did not.
+    pub fn engine_failure(&self, report: &Report) {
+        let class = match &report.verdict {
+            Verdict::Incomplete {
+                cause: Incomplete::Malformed { .. },
+                ..
+            } => FAILURE_CONTENT,
+            Verdict::Incomplete {
+                cause: Incomplete::EngineError { .. },
+                ..
+            } => FAILURE_ENVIRONMENT,
+            _ => return,
+        };
+        let file_type = report.failed_in.unwrap_or(FileFamily::Other).as_str();
+        self.engine_failures
+            .get_or_create(&FailureLabels { class, file_type })
+            .inc();
     }
 
     /// Takes over what the workers' pool has counted since it started.

@@ -25,12 +25,12 @@ use super::channel::{Channel, MAX_BODY_BYTES, MAX_DESCRIPTORS};
 use super::child;
 use super::confine::Confinement;
 use super::remote::{Failure, RemoteEngine};
-use super::wire::{Answer, Object, Task};
+use super::wire::{Answer, Bounds, Object, Task};
 use crate::clam::call;
 use crate::clam::engine::EngineScan;
 use crate::clam::limits::Limits;
 use crate::clam::request::Request;
-use crate::report::Incomplete;
+use crate::report::{FileFamily, Incomplete};
 
 /// How often a waiting caller looks whether its scan is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
@@ -226,6 +226,13 @@ impl Processes {
         }
     }
 
+    /// Whether a harmless object can be examined now.
+    pub(in crate::clam) fn works(&self) -> bool {
+        let object = call::trial_object();
+        let scan = self.scan(Scanned::Bytes(&object), None, &Request::new());
+        scan.incomplete.is_none()
+    }
+
     /// Scans one object in the present scanning process; a second time, alone, if that ends.
     pub(in crate::clam) fn scan(
         &self,
@@ -410,13 +417,13 @@ impl Processes {
         })?;
         let pid = {
             let mut template = self.template();
-            let started = template.start(
-                &descriptors,
-                &tmp_dir,
-                self.options.memory_bytes,
-                self.limits.max_file_bytes,
-                self.caches,
-            );
+            let bounds = Bounds {
+                memory_bytes: self.options.memory_bytes,
+                max_file_bytes: self.limits.max_file_bytes,
+                max_scan_time: self.limits.max_scan_time,
+                caches: self.caches,
+            };
+            let started = template.start(&descriptors, &tmp_dir, bounds);
             if !template.is_alive() {
                 self.counters.is_lost.store(true, Relaxed);
             }
@@ -529,11 +536,14 @@ impl Processes {
                 Ok(Some(Answer::Scanned {
                     incomplete,
                     type_ignored,
+                    failed_in,
                 })) => {
                     let scan = EngineScan {
                         names,
                         incomplete: incomplete.map(Incomplete::from),
                         type_ignored,
+                        failed_in: failed_in
+                            .and_then(|place| FileFamily::ALL.get(usize::from(place)).copied()),
                     };
                     return Outcome::Scanned(scan);
                 }

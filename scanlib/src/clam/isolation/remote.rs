@@ -13,7 +13,7 @@ use clamav_sys as sys;
 use super::channel::Channel;
 use super::confine;
 use super::spawner::Isolation;
-use super::wire::{self, Child, Event, Order};
+use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::log::Log;
 use crate::clam::names::{Named, Names};
 use crate::error::ClamCode;
@@ -146,15 +146,11 @@ impl RemoteEngine {
         &mut self,
         lanes: &[BorrowedFd<'_>],
         tmp_dir: &Path,
-        memory_bytes: u64,
-        max_file_bytes: u64,
-        caches: bool,
+        bounds: Bounds,
     ) -> Result<i32, Failure> {
         let order = Order::Start {
             tmp_dir: tmp_dir.as_os_str().as_bytes().to_vec(),
-            memory_bytes,
-            max_file_bytes,
-            caches,
+            bounds,
         };
         match self.ask(&order, lanes)? {
             Child::Started { pid } => Ok(pid),

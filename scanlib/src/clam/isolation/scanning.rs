@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::channel::Channel;
 use super::child;
 use super::confine::{self, Confinement, Paths};
-use super::wire::{self, Answer, Object, Task};
+use super::wire::{self, Answer, Bounds, Object, Task};
 use crate::clam::call::{self, Input, Surroundings};
 use crate::clam::engine::EngineScan;
 use crate::clam::file_map::FileMap;
@@ -37,8 +37,7 @@ pub(super) struct Equipment<'t> {
     pub(super) troubles: &'static AtomicU64,
     /// Private memory that it may hold; `None` if its present size is not known.
     pub(super) memory_bytes: Option<u64>,
-    pub(super) max_file_bytes: u64,
-    pub(super) caches: bool,
+    pub(super) bounds: Bounds,
 }
 
 struct Bench<'e> {
@@ -60,11 +59,12 @@ pub(super) fn run(lanes: Vec<Channel>, with: Equipment<'_>) -> io::Result<Infall
     let bench = Bench {
         engine: with.engine,
         limits: Limits {
-            max_file_bytes: with.max_file_bytes,
+            max_file_bytes: with.bounds.max_file_bytes,
+            max_scan_time: with.bounds.max_scan_time,
             ..Limits::default()
         },
         scratch: ScratchDir::of(with.tmp_dir, with.troubles)?,
-        caches: with.caches,
+        caches: with.bounds.caches,
     };
     let mut confinement = Confinement {
         landlock: confine::files(&Paths {
@@ -172,6 +172,6 @@ impl Bench<'_> {
             scratch: &self.scratch,
             caches: self.caches,
         };
-        call::scan(with, input, request.name, request)
+        call::examine(with, input, request.name, request)
     }
 }

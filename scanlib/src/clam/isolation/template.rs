@@ -16,7 +16,7 @@ use super::channel::{Channel, Packet};
 use super::child;
 use super::confine;
 use super::scanning::{self, Equipment};
-use super::wire::{Child, Event, Order};
+use super::wire::{Bounds, Child, Event, Order};
 use crate::clam::Library;
 use crate::clam::allocator;
 use crate::clam::handle::{CompiledEngine, RawEngine};
@@ -126,15 +126,10 @@ impl Template {
             }
             Order::Load { path, options } => self.load(&path, options),
             Order::Compile => self.compile(),
-            Order::Start {
-                tmp_dir,
-                memory_bytes,
-                max_file_bytes,
-                caches,
-            } => {
+            Order::Start { tmp_dir, bounds } => {
                 let lanes = packet.descriptors.into_iter().map(Channel::from).collect();
                 let tmp_dir = path(&tmp_dir);
-                let started = self.start(lanes, &tmp_dir, memory_bytes, max_file_bytes, caches);
+                let started = self.start(lanes, &tmp_dir, bounds);
                 let answer = match started {
                     Ok(pid) => Child::Started {
                         pid: pid.as_raw_nonzero().get(),
@@ -260,14 +255,7 @@ impl Template {
     }
 
     /// Forks a scanning process, which answers for itself on its first lane.
-    fn start(
-        &mut self,
-        lanes: Vec<Channel>,
-        tmp_dir: &Path,
-        memory_bytes: u64,
-        max_file_bytes: u64,
-        caches: bool,
-    ) -> io::Result<Pid> {
+    fn start(&mut self, lanes: Vec<Channel>, tmp_dir: &Path, bounds: Bounds) -> io::Result<Pid> {
         let Engine::Compiled(engine) = &mut self.engine else {
             return Err(io::Error::other("no engine is compiled"));
         };
@@ -276,9 +264,8 @@ impl Template {
             engine,
             tmp_dir,
             troubles: self.troubles,
-            memory_bytes: held.map(|held| held.saturating_add(memory_bytes)),
-            max_file_bytes,
-            caches,
+            memory_bytes: held.map(|held| held.saturating_add(bounds.memory_bytes)),
+            bounds,
         };
         // SAFETY: this process has one thread: libclamav starts none while it loads, and the template never does.
         let pid = unsafe { child::fork(c"scan-worker", move || scanning::run(lanes, equipment)) }?;

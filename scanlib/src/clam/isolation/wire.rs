@@ -56,15 +56,24 @@ pub(super) enum Order {
     /// Comes with the scanning process's end of each lane, and says what it is to scan with. The directory is its own.
     Start {
         tmp_dir: Vec<u8>,
-        memory_bytes: u64,
-        max_file_bytes: u64,
-        caches: bool,
+        bounds: Bounds,
     },
     /// Ends a scanning process and removes its directory.
     End {
         pid: i32,
         tmp_dir: Vec<u8>,
     },
+}
+
+/// What a scanning process is held to, besides the settings of its engine.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    /// Memory beyond what it is forked with.
+    pub(super) memory_bytes: u64,
+    pub(super) max_file_bytes: u64,
+    pub(super) max_scan_time: Duration,
+    /// libclamav remembers clean objects.
+    pub(super) caches: bool,
 }
 
 /// From a template while it carries out an [`Order`].
@@ -211,6 +220,8 @@ pub(super) enum Answer {
     Scanned {
         incomplete: Option<Reason>,
         type_ignored: bool,
+        /// The place in [`FileFamily::ALL`].
+        failed_in: Option<u8>,
     },
     /// A callback panicked: a defect of this crate.
     Panicked(String),
@@ -228,6 +239,8 @@ pub(super) enum Reason {
     FileCount,
     Recursion,
     OtherLimit(String),
+    TemporaryRoom,
+    Malformed { code: Option<i32>, log: Vec<String> },
     EngineError { code: Option<i32>, log: Vec<String> },
 }
 
@@ -244,10 +257,12 @@ impl Reason {
             Incomplete::FileCount => Reason::FileCount,
             Incomplete::Recursion => Reason::Recursion,
             Incomplete::OtherLimit(name) => Reason::OtherLimit(name),
+            Incomplete::TemporaryRoom => Reason::TemporaryRoom,
+            Incomplete::Malformed { code, log } => Reason::Malformed { code, log },
             Incomplete::EngineError { code, log } => Reason::EngineError { code, log },
-            other @ (Incomplete::DecodedPayloads | Incomplete::Crashed { .. }) => {
-                Reason::OtherLimit(other.to_string())
-            }
+            other @ (Incomplete::DecodedPayloads
+            | Incomplete::DecodeDepth
+            | Incomplete::Crashed { .. }) => Reason::OtherLimit(other.to_string()),
         }
     }
 }
@@ -264,6 +279,8 @@ impl From<Reason> for Incomplete {
             Reason::FileCount => Incomplete::FileCount,
             Reason::Recursion => Incomplete::Recursion,
             Reason::OtherLimit(name) => Incomplete::OtherLimit(name),
+            Reason::TemporaryRoom => Incomplete::TemporaryRoom,
+            Reason::Malformed { code, log } => Incomplete::Malformed { code, log },
             Reason::EngineError { code, log } => Incomplete::EngineError { code, log },
         }
     }
@@ -293,6 +310,7 @@ pub(super) fn answers(scan: EngineScan) -> impl Iterator<Item = Answer> {
         names,
         incomplete,
         type_ignored,
+        failed_in,
     } = scan;
     let names: Vec<String> = names.into_iter().map(cut).collect();
     let chunks: Vec<Answer> = names
@@ -304,12 +322,17 @@ pub(super) fn answers(scan: EngineScan) -> impl Iterator<Item = Answer> {
             code,
             log: log.into_iter().take(MAX_LOG_LINES).map(cut).collect(),
         },
+        Reason::Malformed { code, log } => Reason::Malformed {
+            code,
+            log: log.into_iter().take(MAX_LOG_LINES).map(cut).collect(),
+        },
         Reason::OtherLimit(name) => Reason::OtherLimit(cut(name)),
         other => other,
     });
     let last = Answer::Scanned {
         incomplete,
         type_ignored,
+        failed_in: failed_in.map(|family| family as u8),
     };
     chunks.into_iter().chain([last])
 }
@@ -334,6 +357,7 @@ mod tests {
                 log: vec![long; 64],
             }),
             type_ignored: true,
+            failed_in: None,
         };
         let mut names = 0;
         for answer in answers(scan) {

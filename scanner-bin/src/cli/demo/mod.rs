@@ -159,9 +159,10 @@ fn detector(without: Option<Part>) -> Result<Detector, Box<dyn std::error::Error
     let engine = match without {
         Some(Part::Engine) => None,
         Some(Part::EicarSignature) => Some(replica::engine_without_eicar()?),
-        _ => Some(crate::engine::build(
-            &crate::engine::EngineSettings::default(),
-        )?),
+        _ => Some(crate::engine::build(&crate::engine::EngineSettings {
+            limits: Config::default().scan.limits,
+            ..crate::engine::EngineSettings::default()
+        })?),
     };
     let views = match without {
         Some(Part::BodyView) => ViewSet::RAW.with(View::Decoded).with(View::Guarded),

@@ -25,7 +25,7 @@ use trace::Trace;
 #[command(after_help = "\
 For each view of the message it shows the bytes, whether they are plain text to libclamav, which
 texts of signatures stand in it and whether all else that these need is there, whether libclamav
-was asked, and what it said. The verdict is that of 'scan --lines'.
+was asked, and what it said. The verdict is that of 'run' with its default limits.
 
 Exit status: 1 a threat, else 2 not everything could be examined, else 0.
 

@@ -3,10 +3,13 @@
 //! The steps are the scanner's own, in its order: a view that the prefilter clears is not shown to libclamav, nor is
 //! any once libclamav has found something. A test holds the number of calls to the scanner's.
 
+use std::time::Instant;
+
 use scanlib::message::{Message, ViewBuffers, ViewRef};
 use scanlib::prefilter::{Explanation, Gate, Prefilter};
 use scanlib::{Detector, Engine, EngineScan, Payload, Report, Request, ScanError, View};
 
+use crate::config::ScanConfig;
 use crate::status::Status;
 
 /// All about one message.
@@ -50,7 +53,9 @@ impl Trace {
     /// # Errors
     /// Those of a scan.
     pub(super) fn of(detector: &Detector, message: &Message<'_>) -> Result<Trace, ScanError> {
-        let report = detector.scanner().scan_message(message, &Request::new())?;
+        let within = ScanConfig::default().max_record_time;
+        let request = Request::new().deadline(Instant::now() + within);
+        let report = detector.scanner().scan_message(message, &request)?;
         let mut trace = Trace {
             prefilter: detector.prefilter().clone(),
             steps: Vec::new(),
@@ -59,7 +64,7 @@ impl Trace {
         let Some(engine) = detector.engine() else {
             return Ok(trace);
         };
-        let mut buffers = ViewBuffers::default();
+        let mut buffers = ViewBuffers::new(detector.decode_limits());
         for ViewRef { view, data } in buffers.views(message, detector.views()) {
             let is_ignored = trace.step(engine, view, data)?;
             if is_ignored && detector.views().contains(View::Guarded) {

@@ -31,6 +31,9 @@ impl RecordProcessor {
             (engine_word(r.decided_by), r.elapsed)
         });
         metrics.scanned(status.as_str(), engine, elapsed);
+        if let Some(report) = report {
+            metrics.engine_failure(report);
+        }
         for detection in report.map_or(&[][..], |r| r.verdict.detections()) {
             let engine = if detection.is_clamav() {
                 "clamav"

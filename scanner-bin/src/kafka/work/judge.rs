@@ -7,6 +7,7 @@ use scanlib::{Incomplete, Message, PendingScan, Report, Request, ScanError, Verd
 
 use super::RecordProcessor;
 use crate::kafka::batch::Record;
+use crate::kafka::circuit::Fault;
 use crate::kafka::crash_guard::Note;
 use crate::kafka::dead_letter::Reason;
 use crate::kafka::flow::Flow;
@@ -43,6 +44,8 @@ impl BatchContext<'_> {
 pub(super) struct Failure {
     pub(super) reason: Reason,
     pub(super) error: String,
+    /// It is proven that the record itself is at fault.
+    is_at_fault: bool,
     /// What was seen before libclamav could not look.
     pub(super) report: Option<Report>,
 }
@@ -58,9 +61,11 @@ pub(super) enum Judged {
 impl Judged {
     pub(super) fn failed(reason: Reason, error: &str) -> Judged {
         let error = error.to_owned();
+        // What is not scanned at all fails the same way each time.
         Judged::Failed(Box::new(Failure {
             reason,
             error,
+            is_at_fault: true,
             report: None,
         }))
     }
@@ -149,8 +154,12 @@ impl RecordProcessor {
                     Ok(report) => return Some(Ok(report)),
                     Err(failure) => failure,
                 };
-                if !context.flow.is_live() {
+                if !context.is_wanted() {
                     return None;
+                }
+                // Two processes crashed over it already.
+                if failure.reason == Reason::Crash {
+                    return Some(Err(failure));
                 }
                 if repeats == self.retries {
                     break failure;
@@ -158,15 +167,20 @@ impl RecordProcessor {
                 thread::sleep(jittered(FIRST_PAUSE * 2_u32.saturating_pow(repeats)));
                 repeats += 1;
             };
+            let fault = self.circuit.failed(worker, &failure.error);
             // In an open circuit it is not the record's fault: it waits with the others.
-            if !self.circuit.failed(&failure.error) {
-                return Some(Err(failure));
+            if fault != Fault::Open {
+                let is_at_fault = fault == Fault::Record && failure.reason == Reason::Panic;
+                return Some(Err(Box::new(Failure {
+                    is_at_fault,
+                    ..*failure
+                })));
             }
         }
     }
 
     /// Lets a record become a dead letter once there may be one more. Until then it is tried again from time to time, if it could be
-    /// read: what was wrong may be mended. `None` if the lease ended first.
+    /// read: what was wrong may be mended. A record that is itself at fault does not wait. `None` if the lease ended first.
     fn give_up(
         &self,
         context: &BatchContext<'_>,
@@ -174,8 +188,7 @@ impl RecordProcessor {
         worker: &mut Worker,
         failure: Box<Failure>,
     ) -> Option<Judged> {
-        let scan = scan.filter(|_| failure.reason != Reason::CrashSuspect);
-        while !self.quota.admit() {
+        while !failure.is_at_fault && !self.quota.admit() {
             context.idle();
             if !self.quota.wait(|| context.is_wanted()) {
                 return None;
@@ -227,18 +240,23 @@ impl RecordProcessor {
                 return Err(Box::new(Failure {
                     reason,
                     error: error.to_string(),
+                    is_at_fault: false,
                     report: None,
                 }));
             }
         };
-        if let Verdict::Incomplete {
-            cause: cause @ Incomplete::EngineError { .. },
-            ..
-        } = &report.verdict
-        {
-            let error = cause.to_string();
+        let failed = match &report.verdict {
+            Verdict::Incomplete { cause, .. } => match cause {
+                Incomplete::EngineError { .. } => Some((Reason::EngineError, cause.to_string())),
+                Incomplete::Crashed { .. } => Some((Reason::Crash, cause.to_string())),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((reason, error)) = failed {
             return Err(Box::new(Failure {
-                reason: Reason::EngineError,
+                is_at_fault: reason == Reason::Crash,
+                reason,
                 error,
                 report: Some(report),
             }));

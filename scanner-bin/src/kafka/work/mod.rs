@@ -6,7 +6,9 @@
 //! | empty, tombstone | `skipped` |
 //! | larger than `max_message_bytes` | `partial` with the limit, its text cut |
 //! | a limit of libclamav, or the time for one record, was exceeded | `partial` with the reason |
-//! | the scan failed, panicked, or libclamav could not look, retries included | `error`, and the original is a dead letter |
+//! | libclamav reports an error about its content | `partial` with `malformed`, at once |
+//! | the scan failed, panicked, or the environment kept libclamav from looking, retries included | `error`, and the original is a dead letter |
+//! | the process that scanned it crashed, and another that scanned it alone | `error`, and the original is a dead letter |
 //!
 //! No record is answered twice, none not at all, and none costs another its answer.
 //!
@@ -53,9 +55,6 @@ use crate::result::{ClamavState, DbMode, EngineState, RulesState};
 use crate::wrong::WrongReports;
 use engine_stage::EngineStage;
 use screening::ScreenBatch;
-
-/// Time for all views of one record, if nothing else is configured.
-pub const MAX_RECORD_TIME: Duration = Duration::from_secs(5);
 
 /// Turns records into answers: everything that both stages need besides a scanner.
 #[derive(Debug)]

@@ -79,9 +79,6 @@ impl Work for ScreenBatch {
             pending,
             ..
         } = screening;
-        if is_wanted {
-            processor.quota.answered(records.len() - pending.len());
-        }
         processor.wrong.look(worker.detector());
         answers.through(batch.through());
         drop(records);
@@ -124,6 +121,7 @@ impl Screening<'_> {
     /// Answers some records in their order, or keeps their places and hands them to the engine stage.
     fn screen(&mut self, records: &[Record<'_>], worker: &mut Worker) {
         let scanned_at = SystemTime::now();
+        let before = self.pending.len();
         let mut messages = Vec::with_capacity(records.len());
         let known: Vec<Known<'_>> = records
             .iter()
@@ -157,6 +155,8 @@ impl Screening<'_> {
                 },
             }
         }
+        let handed_on = self.pending.len() - before;
+        self.processor.quota.answered(records.len() - handed_on);
     }
 
     fn is_suspect(&self, record: &Record<'_>) -> bool {

@@ -29,6 +29,8 @@ labels! {
     VerdictLabel { verdict: &'static str }
     /// Who found something, and how much it matters.
     DetectionLabels { engine: &'static str, severity: &'static str }
+    /// Whose fault a failed scan was, and in which family of files.
+    FailureLabels { class: &'static str, file_type: &'static str }
     /// A queue of this process.
     QueueLabel { queue: &'static str }
     /// The verdict that a result carries.
