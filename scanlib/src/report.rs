@@ -232,6 +232,8 @@ pub enum Incomplete {
     DecodedPayloads,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
+    /// The file changed while it was scanned, so what was examined is not what it holds now, nor what it held before.
+    Changed,
     /// libclamav could not look, for example because its temporary directory is missing or full.
     EngineError {
         /// What libclamav returned, if it returned an error.
@@ -254,6 +256,7 @@ impl Incomplete {
             Incomplete::Recursion => "max_recursion",
             Incomplete::DecodedPayloads => "max_decoded_payloads",
             Incomplete::OtherLimit(_) => "other_limit",
+            Incomplete::Changed => "changed",
             Incomplete::EngineError { .. } => "engine_error",
         }
     }
@@ -281,6 +284,7 @@ impl fmt::Display for Incomplete {
                 f.write_str("the message carries more encoded payloads than are decoded")
             }
             Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
+            Incomplete::Changed => f.write_str("the file changed while it was scanned"),
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;
                 if let Some(code) = code {
@@ -320,6 +324,22 @@ impl Verdict {
             Verdict::Clean => &[],
             Verdict::Infected(found) => found.as_slice(),
             Verdict::Incomplete { so_far, .. } => so_far,
+        }
+    }
+
+    /// The verdict on a file that changed while it was scanned: [`Incomplete::Changed`], with what was found. An earlier reason
+    /// stays, unless it is an error, which is most likely due to the change.
+    pub fn changed(self) -> Verdict {
+        match self {
+            Verdict::Incomplete { ref cause, .. }
+                if !matches!(cause, Incomplete::EngineError { .. }) =>
+            {
+                self
+            }
+            verdict => Verdict::Incomplete {
+                cause: Incomplete::Changed,
+                so_far: verdict.detections().to_vec(),
+            },
         }
     }
 }
