@@ -904,7 +904,7 @@ fn the_short_help_fits_a_screen_and_the_long_one_says_what_differs_from_clamscan
     let long = help("--help");
     for said in [
         "PARTIAL",
-        "there is no --remove",
+        "--remove",
         "standard error",
         "Examples:\n",
         "--max-filesize",

@@ -325,25 +325,31 @@ fn create(dir: &File, name: &OsStr) -> rustix::io::Result<File> {
 /// Renames what others may rename meanwhile, to a name that must be free and that nobody else uses.
 fn take(from: &File, name: &OsStr, to: &File, own: &OsStr) -> rustix::io::Result<()> {
     match renameat_with(from, name, to, own, RenameFlags::NOREPLACE) {
-        Err(error) if is_unsupported(error) => {
-            drop(create(to, own)?);
-            renameat(from, name, to, own).inspect_err(|_| {
-                unlinkat(to, own, AtFlags::empty()).ok();
-            })
-        }
+        Err(error) if is_unsupported(error) => take_over(from, name, to, own),
         renamed => renamed,
     }
+}
+
+/// As [`take`], in the place of an empty file that was made for it.
+fn take_over(from: &File, name: &OsStr, to: &File, own: &OsStr) -> rustix::io::Result<()> {
+    drop(create(to, own)?);
+    renameat(from, name, to, own).inspect_err(|_| {
+        unlinkat(to, own, AtFlags::empty()).ok();
+    })
 }
 
 /// Renames what nobody else uses, to a name that must be free and that others may use.
 fn give(from: &File, own: &OsStr, to: &File, name: &OsStr) -> rustix::io::Result<()> {
     match renameat_with(from, own, to, name, RenameFlags::NOREPLACE) {
-        Err(error) if is_unsupported(error) => {
-            linkat(from, own, to, name, AtFlags::empty())?;
-            unlinkat(from, own, AtFlags::empty())
-        }
+        Err(error) if is_unsupported(error) => give_by_link(from, own, to, name),
         renamed => renamed,
     }
+}
+
+/// As [`give`], in two steps.
+fn give_by_link(from: &File, own: &OsStr, to: &File, name: &OsStr) -> rustix::io::Result<()> {
+    linkat(from, own, to, name, AtFlags::empty())?;
+    unlinkat(from, own, AtFlags::empty())
 }
 
 /// Whether the kernel or the file system cannot refuse to overwrite.
@@ -353,4 +359,78 @@ fn is_unsupported(error: Errno) -> bool {
 
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A directory with a file `own`, and what else is needed.
+    fn scene() -> (tempfile::TempDir, File) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("own"), "scanned").unwrap();
+        let opened = File::open(dir.path()).unwrap();
+        (dir, opened)
+    }
+
+    #[test]
+    fn nothing_is_overwritten_whatever_the_file_system_can_do() {
+        for rename in [take, take_over, give, give_by_link] {
+            let (dir, at) = scene();
+            let path = |name: &str| dir.path().join(name);
+            fs::write(path("there"), "another").unwrap();
+            let taken = rename(&at, "own".as_ref(), &at, "there".as_ref());
+            assert_eq!(taken, Err(Errno::EXIST));
+            assert_eq!(fs::read(path("there")).unwrap(), b"another");
+            assert_eq!(fs::read(path("own")).unwrap(), b"scanned");
+            rename(&at, "own".as_ref(), &at, "free".as_ref()).unwrap();
+            assert_eq!(fs::read(path("free")).unwrap(), b"scanned");
+            assert!(!path("own").exists());
+            let gone = rename(&at, "own".as_ref(), &at, "more".as_ref());
+            assert_eq!(gone, Err(Errno::NOENT));
+            assert!(!path("more").exists(), "nothing half done");
+        }
+    }
+
+    #[test]
+    fn another_file_that_was_renamed_is_put_back_and_never_over_a_third() {
+        let (dir, at) = scene();
+        let path = |name: &str| dir.path().join(name);
+        let file = File::open(path("own")).unwrap();
+        let source = Source {
+            dir: &at,
+            name: "name".as_ref(),
+            file: &file,
+            state: FileState::of(&file).unwrap(),
+        };
+        assert!(source.settle(&at, "own".as_ref()).is_ok());
+        fs::write(path("other"), "another").unwrap();
+        assert!(source.settle(&at, "other".as_ref()).is_err());
+        assert_eq!(fs::read(path("name")).unwrap(), b"another");
+        fs::write(path("third"), "third").unwrap();
+        let error = source.settle(&at, "third".as_ref()).unwrap_err();
+        assert_eq!(fs::read(path("name")).unwrap(), b"another");
+        assert_eq!(fs::read(path("name.001")).unwrap(), b"third");
+        assert!(error.to_string().contains("'name.001'"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_rewritten_in_its_place_is_not_the_one_that_was_scanned() {
+        let (dir, at) = scene();
+        let file = File::open(dir.path().join("own")).unwrap();
+        let source = Source {
+            dir: &at,
+            name: "own".as_ref(),
+            file: &file,
+            state: FileState::settled(&file).unwrap(),
+        };
+        fs::write(dir.path().join("own"), "cleaned").unwrap();
+        assert!(source.remove().is_err());
+        assert_eq!(fs::read(dir.path().join("own")).unwrap(), b"cleaned");
+        let mut copy = tempfile::tempfile().unwrap();
+        assert!(fill(&mut copy, &source).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

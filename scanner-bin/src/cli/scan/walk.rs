@@ -580,6 +580,10 @@ fn without_slashes(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
     use super::*;
 
     fn regexes(list: &[&str]) -> Vec<Regex> {
@@ -636,6 +640,67 @@ mod tests {
         visited.unwrap();
         let want: [&[u8]; 4] = [b"/no/a", b"/no/b ", b"/no/\xff", b"/no/c"];
         assert_eq!(seen, want);
+    }
+
+    /// What a walk finds below a directory, before it is changed.
+    fn targets(root: &Path) -> Vec<Target> {
+        let args: FileArgs = parse(&[]);
+        let walk = Walk {
+            files: &args,
+            recursive: true,
+            proc_device: None,
+        };
+        let mut targets = Vec::new();
+        let walked = walk.path(root, &mut |found| -> Result<(), std::convert::Infallible> {
+            if let Found::File(target) = found {
+                targets.push(target);
+            }
+            Ok(())
+        });
+        walked.unwrap();
+        targets.sort_by(|a, b| a.path.cmp(&b.path));
+        targets
+    }
+
+    #[test]
+    fn what_took_the_place_of_an_entry_since_it_was_listed_is_known_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("tree/sub")).unwrap();
+        for name in [
+            "tree/fifo",
+            "tree/file",
+            "tree/link",
+            "tree/same",
+            "tree/sub/in",
+        ] {
+            fs::write(path(name), "text").unwrap();
+        }
+        let found = targets(&path("tree"));
+        let [fifo, file, link, same, inside] = &found[..] else {
+            panic!("{found:?}")
+        };
+        fs::remove_file(path("tree/fifo")).unwrap();
+        let made = Command::new("mkfifo").arg(path("tree/fifo")).status();
+        assert!(made.unwrap().success());
+        fs::write(path("new"), "text").unwrap();
+        fs::rename(path("new"), path("tree/file")).unwrap();
+        fs::rename(path("tree/link"), path("moved")).unwrap();
+        symlink(path("moved"), path("tree/link")).unwrap();
+        fs::rename(path("tree/sub"), path("elsewhere")).unwrap();
+        symlink(path("elsewhere"), path("tree/sub")).unwrap();
+
+        let state = |target: &Target| FileState::of(&target.open().unwrap()).unwrap();
+        assert!(!same.is_replaced_by(&state(same)));
+        assert!(file.is_replaced_by(&state(file)));
+        // Nobody will ever write to it: it is refused, and not waited for.
+        assert!(fifo.open().is_err());
+        let error = link.open().unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        let error = inside.open().unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert!(inside.parent().is_err());
+        assert!(same.parent().is_ok());
     }
 
     fn parse(flags: &[&str]) -> FileArgs {
