@@ -196,7 +196,6 @@ fn what_is_printed_and_the_exit_status_are_clamscans() {
 fn flags_that_change_what_is_examined_are_refused_and_others_ignored_with_a_warning() {
     let scene = Scene::new();
     for flag in [
-        "--remove",
         "--scan-archive=no",
         "--cvdcertsdir=/etc",
         "--follow-dir-symlinks=2",
