@@ -33,6 +33,7 @@ pub mod database;
 mod detector;
 pub mod eicar;
 pub mod error;
+mod file_state;
 pub mod message;
 pub mod pool;
 pub mod prefilter;
@@ -53,6 +54,7 @@ pub use detector::{Detector, DetectorBuilder};
 pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
+pub use file_state::FileState;
 pub use message::{DecodeLimits, FieldNames, Message, Parser, ViewBuffers, ViewSet};
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{

@@ -249,6 +249,8 @@ pub enum Incomplete {
         /// What libclamav logged meanwhile. Untrusted: it may quote the object.
         log: Vec<String>,
     },
+    /// The file changed while it was scanned, so what was examined is not what it holds now, nor what it held before.
+    Changed,
     /// The environment kept libclamav from looking, for example because its temporary directory is missing or full. Another
     /// scan may succeed.
     EngineError {
@@ -276,6 +278,7 @@ impl Incomplete {
             Incomplete::Crashed { .. } => "crash",
             Incomplete::TemporaryRoom => "temporary_room",
             Incomplete::Malformed { .. } => "malformed",
+            Incomplete::Changed => "changed",
             Incomplete::EngineError { .. } => "engine_error",
         }
     }
@@ -316,6 +319,7 @@ impl fmt::Display for Incomplete {
                 f.write_str("libclamav reported malformed content")?;
                 write_details(f, *code, log)
             }
+            Incomplete::Changed => f.write_str("the file changed while it was scanned"),
             Incomplete::EngineError { code, log } => {
                 f.write_str("libclamav could not look")?;
                 write_details(f, *code, log)
@@ -441,6 +445,22 @@ impl Verdict {
             Verdict::Clean => &[],
             Verdict::Infected(found) => found.as_slice(),
             Verdict::Incomplete { so_far, .. } => so_far,
+        }
+    }
+
+    /// The verdict on a file that changed while it was scanned: [`Incomplete::Changed`], with what was found. An earlier reason
+    /// stays, unless it is an error, which is most likely due to the change.
+    pub fn changed(self) -> Verdict {
+        match self {
+            Verdict::Incomplete { ref cause, .. }
+                if !matches!(cause, Incomplete::EngineError { .. }) =>
+            {
+                self
+            }
+            verdict => Verdict::Incomplete {
+                cause: Incomplete::Changed,
+                so_far: verdict.detections().to_vec(),
+            },
         }
     }
 }

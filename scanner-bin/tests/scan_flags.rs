@@ -196,7 +196,6 @@ fn what_is_printed_and_the_exit_status_are_clamscans() {
 fn flags_that_change_what_is_examined_are_refused_and_others_ignored_with_a_warning() {
     let scene = Scene::new();
     for flag in [
-        "--remove",
         "--scan-archive=no",
         "--cvdcertsdir=/etc",
         "--follow-dir-symlinks=2",
@@ -904,7 +903,7 @@ fn the_short_help_fits_a_screen_and_the_long_one_says_what_differs_from_clamscan
     let long = help("--help");
     for said in [
         "PARTIAL",
-        "there is no --remove",
+        "--remove",
         "standard error",
         "Examples:\n",
         "--max-filesize",

@@ -19,6 +19,7 @@ use super::request::Request;
 use super::tmp::ScratchDir;
 use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
+use crate::file_state::{Handle, Watch};
 use crate::prefilter::Prefilter;
 use crate::report::{FileFamily, Incomplete};
 
@@ -247,6 +248,20 @@ impl Engine {
     }
 
     fn scan_file(
+        &self,
+        file: &File,
+        path: &Path,
+        request: &Request<'_>,
+    ) -> Result<EngineScan, ScanError> {
+        let watch = Watch::start(Handle::Lent(file)).map_err(|source| read_error(path, source))?;
+        let scan = self.scan_watched_file(file, path, request)?;
+        Ok(EngineScan {
+            incomplete: watch.end(scan.incomplete),
+            ..scan
+        })
+    }
+
+    fn scan_watched_file(
         &self,
         file: &File,
         path: &Path,

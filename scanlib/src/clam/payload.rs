@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::ScanError;
+use crate::file_state::{Handle, Watch};
 
 /// What is scanned.
 ///
@@ -21,7 +22,9 @@ pub enum Payload<'d> {
     /// Bytes in memory; they are not copied.
     Bytes(&'d [u8]),
     /// An open file, from its beginning to its end wherever its cursor stands. Something that is not a regular
-    /// file (a pipe, a device) is read into memory from where it stands, up to the limit.
+    /// file (a pipe, a device) is read into memory from where it stands, up to the limit. A file that changes meanwhile is
+    /// [`Incomplete::Changed`](crate::Incomplete::Changed); libclamav reads it and does not map it, so one that becomes
+    /// shorter does no harm.
     File {
         /// Opened for reading.
         file: &'d File,
@@ -32,7 +35,7 @@ pub enum Payload<'d> {
     Path(&'d Path),
 }
 
-impl Payload<'_> {
+impl<'d> Payload<'d> {
     /// Length of the object in bytes, as far as it is known before it is read.
     pub(crate) fn len_bytes(&self) -> Result<u64, ScanError> {
         let (metadata, path) = match *self {
@@ -48,20 +51,21 @@ impl Payload<'_> {
             })
     }
 
-    /// The object in memory, or its first `max_bytes` and one more, which tells "too large" from "just fits".
-    pub(crate) fn read(&self, max_bytes: u64) -> Result<Vec<u8>, ScanError> {
-        let (data, path) = match *self {
-            Payload::Bytes(bytes) => return Ok(bytes.to_owned()),
-            Payload::File { file, path } => (read_file(file, max_bytes), path),
-            Payload::Path(path) => {
-                let file = File::open(path);
-                (file.and_then(|file| read_file(&file, max_bytes)), path)
-            }
+    /// The object in memory, or its first `max_bytes` and one more, which tells "too large" from "just fits"; and what tells
+    /// whether the file changed since.
+    pub(crate) fn read(&self, max_bytes: u64) -> Result<(Vec<u8>, Option<Watch<'d>>), ScanError> {
+        let (file, path) = match *self {
+            Payload::Bytes(bytes) => return Ok((bytes.to_owned(), None)),
+            Payload::File { file, path } => (Ok(Handle::Lent(file)), path),
+            Payload::Path(path) => (File::open(path).map(Handle::Owned), path),
         };
-        data.map_err(|source| ScanError::Read {
-            path: path.to_owned(),
-            source,
-        })
+        let read = |watch: Watch<'d>| Ok((read_file(watch.file(), max_bytes)?, Some(watch)));
+        file.and_then(Watch::start)
+            .and_then(read)
+            .map_err(|source| ScanError::Read {
+                path: path.to_owned(),
+                source,
+            })
     }
 }
 

@@ -158,6 +158,7 @@ impl Scanner {
         let request = &request.stop(self.stop.as_ref());
         let detector = &self.detector;
         let held;
+        let mut watched = None;
         let bytes = match (payload, detector.engine()) {
             (Payload::Bytes(bytes), _) => bytes,
             (payload, Some(engine)) if detector.rules().is_none() => {
@@ -169,7 +170,9 @@ impl Scanner {
             (payload, engine) => {
                 let limits = engine.map_or_else(Limits::default, |engine| *engine.limits());
                 let max = limits.max_file_bytes;
-                held = payload.read(max)?;
+                let (read, watch) = payload.read(max)?;
+                held = read;
+                watched = watch;
                 let len = held.len() as u64;
                 if len > max {
                     tally.incomplete = Some(Incomplete::FileTooLarge { len, max });
@@ -184,6 +187,9 @@ impl Scanner {
         let decided = Decided { gate, audit: None };
         self.views
             .look(detector, raw, decided, request, ViewSet::RAW, &mut tally)?;
+        if let Some(watch) = watched {
+            tally.incomplete = watch.end(tally.incomplete);
+        }
         Ok(tally.finish(detector, bytes.len() as u64))
     }
 

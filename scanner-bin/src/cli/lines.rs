@@ -33,6 +33,11 @@ impl LineBatch {
             .map(|(n, line)| (n, &self.bytes[line.range.clone()], line.len))
     }
 
+    /// What the lines took of the stream, in bytes.
+    pub(super) fn stream_bytes(&self) -> u64 {
+        self.lines.iter().map(|line| line.len + 1).sum()
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
@@ -44,7 +49,10 @@ impl LineBatch {
 pub(super) struct LineBatches<R> {
     reader: R,
     max_line_bytes: usize,
+    longest: u64,
     next: u64,
+    /// To be reported once the lines before it have been.
+    failed: Option<io::Error>,
 }
 
 impl<R: BufRead> LineBatches<R> {
@@ -53,35 +61,48 @@ impl<R: BufRead> LineBatches<R> {
         LineBatches {
             reader,
             max_line_bytes,
+            longest: u64::MAX,
             next: 1,
+            failed: None,
+        }
+    }
+
+    /// Makes a line of more than `bytes` an error, with which the stream ends: a few bytes may unpack to a line without an
+    /// end.
+    pub(super) fn longest(self, bytes: u64) -> LineBatches<R> {
+        LineBatches {
+            longest: bytes,
+            ..self
         }
     }
 
     /// The next batch; `None` at the end.
     ///
     /// # Errors
-    /// The stream cannot be read; the lines before that are lost only if they are of this batch.
+    /// The stream cannot be read. What came before that has been handed out, the beginning of a line included.
     pub(super) fn next_batch(&mut self) -> io::Result<Option<LineBatch>> {
         let mut batch = LineBatch {
             first: self.next,
             bytes: Vec::new(),
             lines: Vec::new(),
         };
-        while batch.lines.len() < BATCH_LINES && batch.bytes.len() < BATCH_BYTES {
-            let Some(line) = self.read_line(&mut batch.bytes)? else {
+        while self.failed.is_none()
+            && batch.lines.len() < BATCH_LINES
+            && batch.bytes.len() < BATCH_BYTES
+        {
+            let Some(line) = self.read_line(&mut batch.bytes) else {
                 break;
             };
             batch.lines.push(line);
         }
         self.next += batch.lines.len() as u64;
-        Ok(if batch.lines.is_empty() {
-            None
-        } else {
-            Some(batch)
-        })
+        if !batch.lines.is_empty() {
+            return Ok(Some(batch));
+        }
+        self.failed.take().map_or(Ok(None), Err)
     }
 
-    fn read_line(&mut self, into: &mut Vec<u8>) -> io::Result<Option<Line>> {
+    fn read_line(&mut self, into: &mut Vec<u8>) -> Option<Line> {
         let start = into.len();
         let mut len = 0u64;
         let mut ended = false;
@@ -89,7 +110,11 @@ impl<R: BufRead> LineBatches<R> {
         while !ended {
             let available = match self.reader.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Ok(available) => available,
             };
             if available.is_empty() {
                 break;
@@ -103,11 +128,18 @@ impl<R: BufRead> LineBatches<R> {
             let used = part.len() + usize::from(end.is_some());
             ended = end.is_some();
             self.reader.consume(used);
+            if len > self.longest {
+                let longest = self.longest;
+                self.failed = Some(io::Error::other(format!(
+                    "a line is longer than {longest} bytes, and what follows was not read: see --max-scansize"
+                )));
+                break;
+            }
         }
-        Ok(seen.then_some(Line {
+        seen.then_some(Line {
             range: start..into.len(),
             len,
-        }))
+        })
     }
 }
 
@@ -137,6 +169,30 @@ mod tests {
     fn an_endless_line_is_cut_and_its_length_kept() {
         let got = split(b"0123456789\nx", 4, 3);
         assert_eq!(got, [(1, b"0123".to_vec(), 10), (2, b"x".to_vec(), 1)]);
+    }
+
+    #[test]
+    fn what_came_before_an_error_is_handed_out_first() {
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let reader = io::BufReader::new(io::Read::chain(&b"one\ntw"[..], Broken));
+        let mut batches = LineBatches::new(reader, 10);
+        let batch = batches.next_batch().expect("lines").expect("a batch");
+        let lines: Vec<_> = batch.iter().map(|(_, line, _)| line.to_vec()).collect();
+        assert_eq!(lines, [b"one".to_vec(), b"tw".to_vec()]);
+        assert!(batches.next_batch().is_err());
+    }
+
+    #[test]
+    fn a_line_past_the_longest_ends_the_stream() {
+        let mut batches = LineBatches::new(&b"one\n0123456789\ntwo\n"[..], 2).longest(5);
+        let batch = batches.next_batch().expect("lines").expect("a batch");
+        assert_eq!(batch.lines.len(), 2);
+        assert!(batches.next_batch().is_err());
     }
 
     #[test]

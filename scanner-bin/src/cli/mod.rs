@@ -14,6 +14,7 @@ pub mod replay;
 pub mod run;
 pub mod scan;
 mod table;
+mod unpack;
 
 use std::fmt;
 use std::io::{self, Write};

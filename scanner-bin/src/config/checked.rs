@@ -358,6 +358,14 @@ impl Profile {
     }
 }
 
+/// Most scanning threads: 64, or 4 for each processor if that is more. A scan keeps a processor busy, so more only take memory.
+pub(crate) fn max_threads() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(4 * processors).map_or(NonZeroUsize::MIN, |most| most.max(LEAST_MAX_THREADS))
+}
+
+const LEAST_MAX_THREADS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
 impl Default for ScanConfig {
     fn default() -> ScanConfig {
         ScanConfig {
@@ -810,11 +818,14 @@ impl Check<'_> {
         let threads = raw
             .threads
             .map_or(Some(default.threads), NonZeroUsize::new)
-            .filter(|n| n.get() <= 1024);
+            .filter(|n| *n <= max_threads());
         self.require(
             threads.is_some(),
             "scan.threads",
-            || "not between 1 and 1024".to_owned(),
+            || {
+                let most = max_threads();
+                format!("not between 1 and {most} (64, or 4 for each CPU if that is more)")
+            },
             "set a number of threads, or leave it out for one per CPU",
         );
         let max_message_bytes = raw

@@ -20,11 +20,11 @@ mod units;
 
 use std::collections::BTreeMap;
 
-pub(crate) use checked::MIN_FETCH_BYTES_PER_PARTITION;
 pub use checked::{
     Compression, Config, Delivery, Emit, GroupProtocol, IsolationMode, KafkaConfig, OpsConfig,
     Profile, ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig,
 };
+pub(crate) use checked::{MIN_FETCH_BYTES_PER_PARTITION, max_threads};
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
 pub use properties::Properties;

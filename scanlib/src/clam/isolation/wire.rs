@@ -260,7 +260,8 @@ impl Reason {
             Incomplete::TemporaryRoom => Reason::TemporaryRoom,
             Incomplete::Malformed { code, log } => Reason::Malformed { code, log },
             Incomplete::EngineError { code, log } => Reason::EngineError { code, log },
-            other @ (Incomplete::DecodedPayloads
+            other @ (Incomplete::Changed
+            | Incomplete::DecodedPayloads
             | Incomplete::DecodeDepth
             | Incomplete::Crashed { .. }) => Reason::OtherLimit(other.to_string()),
         }

@@ -9,6 +9,7 @@ use clap::Args;
 use scanlib::prefilter::TextModel;
 
 use crate::cli::lines::LineBatches;
+use crate::cli::unpack::unpack;
 use crate::cli::{MAX_MESSAGE_BYTES, fail, print, say};
 
 /// What is counted, and where the counts go.
@@ -20,10 +21,10 @@ of many kinds of logs; counts of your own logs make it faster, and never change 
 
 Examples:
   scanner-bin db tune --output my.model /var/log/syslog /var/log/nginx/access.log
-  zcat /var/log/syslog.*.gz | scanner-bin db tune --output my.model -
+  scanner-bin db tune --output my.model /var/log/syslog.*.gz
   scanner-bin db info --database /var/lib/clamav --text-model my.model")]
 pub struct TuneArgs {
-    /// Log files, each line a message; - reads standard input
+    /// Log files, each line a message, or such files as gzip, bzip2, xz or zstd data; - reads standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -53,8 +54,8 @@ fn count(files: &[PathBuf]) -> io::Result<String> {
     let mut lines = 0;
     for path in files {
         let counted = match path.as_os_str().as_encoded_bytes() {
-            b"-" => add(&mut model, io::stdin().lock()),
-            _ => File::open(path).and_then(|file| add(&mut model, file)),
+            b"-" => add(&mut model, io::stdin().lock(), None),
+            _ => File::open(path).and_then(|file| add(&mut model, file, Some(path))),
         };
         lines += counted.map_err(|error| named(path, &error))?;
     }
@@ -72,8 +73,8 @@ fn count(files: &[PathBuf]) -> io::Result<String> {
 }
 
 /// Counts the lines of a stream, and how many there are.
-fn add(model: &mut TextModel, from: impl Read) -> io::Result<u64> {
-    let reader = BufReader::with_capacity(256 << 10, from);
+fn add(model: &mut TextModel, from: impl Read, name: Option<&Path>) -> io::Result<u64> {
+    let reader = unpack(BufReader::with_capacity(256 << 10, from), name)?.reader;
     let mut batches = LineBatches::new(reader, MAX_MESSAGE_BYTES);
     let mut lines = 0;
     while let Some(batch) = batches.next_batch()? {

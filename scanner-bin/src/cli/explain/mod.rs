@@ -17,6 +17,7 @@ use super::MAX_MESSAGE_BYTES;
 use super::engine::EngineArgs;
 use super::format::Format;
 use super::lines::LineBatches;
+use super::unpack::unpack;
 use crate::status::Status;
 use trace::Trace;
 
@@ -100,7 +101,8 @@ type Take<'t> = dyn FnMut(&[u8]) -> Result<(), Box<dyn std::error::Error>> + 't;
 
 /// Hands on each line of standard input.
 fn each_line(take: &mut Take<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let mut batches = LineBatches::new(io::stdin().lock(), MAX_MESSAGE_BYTES);
+    let stream = unpack(io::stdin().lock(), None)?.reader;
+    let mut batches = LineBatches::new(stream, MAX_MESSAGE_BYTES);
     while let Some(batch) = batches.next_batch()? {
         for (_, line, len) in batch.iter() {
             if len > line.len() as u64 {

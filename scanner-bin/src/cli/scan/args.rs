@@ -12,6 +12,7 @@ use scanlib::{Limits, ScanOptions, View, ViewSet};
 use super::super::engine::ProfileArg;
 use super::color::ColorChoice;
 use super::foreign::ForeignFlags;
+use crate::config::max_threads;
 
 /// Scan files, or lines of files, with the engine of the service and no Kafka.
 #[derive(Args, Debug)]
@@ -33,7 +34,10 @@ What differs from clamscan:
   - The summary goes to standard error; with --stdout it follows the results, as clamscan's does.
   - Directories are entered to any depth, unless --max-dir-recursion is given.
   - --file-list adds to the paths of the command line, and may be standard input.
-  - Nothing is ever deleted (there is no --remove); a terminal obeys no name, as all are escaped.
+  - --move, --copy and --remove act on the very file that was scanned, or on none if it changed or
+    another has its name; nothing is overwritten. A terminal obeys no name, as all are escaped.
+  - A file that changes while it is scanned is PARTIAL.
+  - --lines unpacks gzip, bzip2, xz and zstd; what is compressed otherwise is ERROR.
   - Another flag of clamscan is refused if it changes what is examined or done, and ignored with a
     warning if it changes what is shown or kept.
 
@@ -59,6 +63,9 @@ pub struct ScanArgs {
     pub recursive: bool,
 
     /// Treat each line as a message of its own: all views, with rules
+    ///
+    /// Files and standard input that hold gzip, bzip2, xz or zstd data are unpacked, whatever their names. Data that is compressed in
+    /// another way is an error.
     #[arg(long, conflicts_with_all = ["move_to", "copy_to"])]
     pub lines: bool,
 
@@ -104,8 +111,8 @@ pub struct ScanArgs {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub text_model: Option<PathBuf>,
 
-    /// Scanning threads [default: one for each processor]
-    #[arg(long, value_name = "N")]
+    /// Scanning threads, at most 64 or 4 for each processor [default: one for each]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
 
     /// Directory for libclamav's temporary files [default: on memory where there is room]
@@ -188,6 +195,11 @@ pub struct FileArgs {
         hide_short_help = true
     )]
     pub copy_to: Option<PathBuf>,
+
+    /// Remove infected files: there is no way back
+    #[arg(long, value_name = "yes|no", value_parser = yes_no, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "no", default_missing_value = "yes", hide_default_value = true, hide_short_help = true)]
+    pub remove: bool,
 }
 
 /// What is said, and where.
@@ -339,6 +351,18 @@ impl ScanArgs {
         if uses > 1 {
             return Err("standard input can be read only once: name - only once".to_owned());
         }
+        if self.files.remove {
+            let with = [
+                ("--move", self.files.move_to.is_some()),
+                ("--copy", self.files.copy_to.is_some()),
+                ("--lines", self.lines),
+            ];
+            if let Some((with, _)) = with.iter().find(|(_, given)| *given) {
+                return Err(format!(
+                    "--remove cannot be used with {with}: leave one out"
+                ));
+            }
+        }
         if self.format == Format::Jsonl && self.output.stdout {
             return Err(
                 "--stdout would put the summary among the JSON objects: leave it out".to_owned(),
@@ -397,6 +421,17 @@ impl LimitArgs {
             ..default
         }
     }
+}
+
+/// A number of threads that the machine can make use of.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let most = max_threads();
+    text.parse()
+        .ok()
+        .filter(|threads: &NonZeroUsize| *threads <= most)
+        .ok_or_else(|| {
+            format!("it is between 1 and {most}: 64, or 4 for each processor if that is more")
+        })
 }
 
 /// A flag's value as clamscan takes it: `--recursive=yes`.

@@ -68,11 +68,6 @@ const FLAGS: &[Foreign] = &[
         ..ignored("disable-cache")
     },
     refused(
-        "remove",
-        &["no"],
-        "nothing is ever deleted; use --move to put infected files aside",
-    ),
-    refused(
         "cvdcertsdir",
         &[],
         "libclamav takes the certificates' directory from the environment variable CVD_CERTS_DIR, and 1.4 has none",

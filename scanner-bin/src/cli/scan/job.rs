@@ -1,17 +1,18 @@
 //! One file, or one batch of lines, on its way through the pool.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use scanlib::{
-    Detector, Parser, Payload, Report, Request, ScanError, ScanOptions, Scanner, View, Work, Worker,
+    Detector, FileState, Parser, Payload, Report, Request, ScanError, ScanOptions, Scanner, View,
+    Work, Worker,
 };
 
-use super::quarantine::FileId;
-use super::walk::LeftOut;
+use super::quarantine::{self, ScannedFile};
+use super::walk::{LeftOut, Target};
 use crate::cli::lines::LineBatch;
 
 /// What every job needs to know.
@@ -39,12 +40,12 @@ pub(super) struct Job {
 /// What to scan.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A file, by its path.
-    File(Arc<Path>),
+    /// A file.
+    File(Target),
     /// An object that was read from standard input.
     Bytes(Arc<Path>, Vec<u8>),
-    /// Lines of a file.
-    Lines(Arc<Path>, LineBatch),
+    /// Lines of a file, and how many bytes of it they took.
+    Lines(Arc<Path>, LineBatch, u64),
 }
 
 /// The answer to a [`Job`]: a row for the file, or one for each line.
@@ -67,8 +68,8 @@ pub(super) struct Row {
     pub outcome: Outcome,
     /// Its share of the input, in bytes.
     pub bytes: u64,
-    /// Which file was scanned under that path.
-    pub file: Option<FileId>,
+    /// The file that was scanned, as it was after the scan. `None` if it changed meanwhile.
+    pub file: Option<ScannedFile>,
 }
 
 impl Row {
@@ -106,6 +107,8 @@ pub(super) enum Outcome {
     },
     /// A directory that lies too deep to be entered.
     TooDeep,
+    /// The file changed while it was read.
+    Changed,
     /// It could not be scanned.
     Error(String),
     /// It was not to be scanned.
@@ -122,26 +125,29 @@ impl Work for Job {
         match &self.item {
             Item::File(_) => 0,
             Item::Bytes(_, bytes) => bytes.len() as u64,
-            Item::Lines(_, batch) => batch.bytes() as u64,
+            Item::Lines(_, batch, _) => batch.bytes() as u64,
         }
     }
 
     fn receipt(&self) -> Self::Receipt {
-        let (Item::File(path) | Item::Bytes(path, _) | Item::Lines(path, _)) = &self.item;
+        let (Item::File(Target { path, .. }) | Item::Bytes(path, _) | Item::Lines(path, _, _)) =
+            &self.item;
         (self.number, Arc::clone(path))
     }
 
     fn run(self, worker: &mut Worker) -> Answer {
         let settings = &*self.settings;
         let rows = match self.item {
-            Item::File(path) => vec![object(worker, settings, path, None)],
-            Item::Bytes(path, bytes) => vec![object(worker, settings, path, Some(&bytes))],
-            Item::Lines(path, batch) => lines(worker, settings, &batch)
+            Item::File(target) => vec![file(worker, settings, target)],
+            Item::Bytes(path, bytes) => vec![object(worker, settings, path, &bytes)],
+            Item::Lines(path, batch, bytes) => lines(worker, settings, &batch)
                 .into_iter()
                 .zip(batch.iter())
-                .map(|(outcome, (number, _, len))| Row {
+                // The first one stands for all of them.
+                .zip(std::iter::once(bytes).chain(std::iter::repeat(0)))
+                .map(|((outcome, (number, _, _)), bytes)| Row {
                     line: Some(number),
-                    bytes: len + 1,
+                    bytes,
                     ..Row::plain(Arc::clone(&path), outcome)
                 })
                 .collect(),
@@ -161,63 +167,77 @@ impl Work for Job {
     }
 }
 
-/// Scans one file, or what stands for it.
-fn object(worker: &mut Worker, settings: &Settings, path: Arc<Path>, bytes: Option<&[u8]>) -> Row {
-    let (mut len, mut id) = (0, None);
-    let outcome = worker.scan(|scanner| match bytes {
-        Some([]) => Ok(None),
-        Some(bytes) => {
-            len = bytes.len() as u64;
-            whole(scanner, settings, bytes).map(Some)
+/// Scans an object that is in memory.
+fn object(worker: &mut Worker, settings: &Settings, path: Arc<Path>, bytes: &[u8]) -> Row {
+    let outcome = match bytes {
+        [] => Outcome::Empty,
+        bytes => outcome(worker.scan(|scanner| whole(scanner, settings, bytes).map(Some))),
+    };
+    Row {
+        bytes: bytes.len() as u64,
+        ..Row::plain(path, outcome)
+    }
+}
+
+/// Scans a file.
+fn file(worker: &mut Worker, settings: &Settings, target: Target) -> Row {
+    let path = Arc::clone(&target.path);
+    let file = match target.open() {
+        Ok(file) => file,
+        Err(error) => return Row::plain(path, Outcome::Error(error.to_string())),
+    };
+    let before = match FileState::settled(&file) {
+        Ok(state) => state,
+        Err(error) => return Row::plain(path, Outcome::Error(error.to_string())),
+    };
+    let scanned = worker.scan(|scanner| {
+        // Files of /proc and the like have bytes and no length.
+        if before.is_empty() && file.read_at(&mut [0], 0).is_ok_and(|read| read == 0) {
+            return Ok(None);
         }
-        None => {
-            let file = open(&path).map_err(|source| read_error(&path, source))?;
-            let metadata = file
-                .metadata()
-                .map_err(|source| read_error(&path, source))?;
-            (len, id) = (metadata.len(), Some(FileId::of(&metadata)));
-            // Files of /proc and the like have bytes and no length.
-            if len == 0 && file.read_at(&mut [0], 0).is_ok_and(|read| read == 0) {
-                return Ok(None);
-            }
-            self::file(scanner, settings, &path, &file).map(Some)
-        }
+        contents(scanner, settings, &path, &file).map(Some)
     });
-    let outcome = match outcome {
+    let mut outcome = outcome(scanned);
+    let after = FileState::of(&file).ok();
+    if after != Some(before) || target.is_replaced_by(&before) {
+        outcome = outcome.changed();
+    }
+    let is_still = |after: &FileState| quarantine::is_still(&before, after);
+    let file = after
+        .filter(is_still)
+        .map(|state| ScannedFile { target, state });
+    Row {
+        bytes: before.len(),
+        file,
+        ..Row::plain(path, outcome)
+    }
+}
+
+fn outcome(scanned: Result<Option<Report>, ScanError>) -> Outcome {
+    match scanned {
         Ok(Some(report)) => Outcome::Scanned(report),
         Ok(None) => Outcome::Empty,
         // The row names the file already.
         Err(ScanError::Read { source, .. }) => Outcome::Error(source.to_string()),
         Err(error) => Outcome::Error(error.to_string()),
-    };
-    Row {
-        bytes: len,
-        file: id,
-        ..Row::plain(path, outcome)
     }
 }
 
-/// Opens a regular file. What has become a FIFO since it was found must not keep the thread waiting for a writer.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::other("is not a regular file any more"))
+impl Outcome {
+    /// What becomes of a file that changed meanwhile.
+    fn changed(self) -> Outcome {
+        match self {
+            Outcome::Scanned(mut report) => {
+                report.verdict = report.verdict.changed();
+                Outcome::Scanned(report)
+            }
+            Outcome::Empty => Outcome::Changed,
+            other => other,
+        }
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> ScanError {
-    ScanError::Read {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn file(
+fn contents(
     scanner: &mut Scanner,
     settings: &Settings,
     path: &Path,
@@ -301,30 +321,5 @@ pub(super) fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u
             path: PathBuf::from(path),
             source,
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[test]
-    fn what_has_become_a_fifo_is_refused_and_not_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("fifo");
-        assert!(
-            Command::new("mkfifo")
-                .arg(&path)
-                .status()
-                .unwrap()
-                .success()
-        );
-        // Nobody will ever write to it.
-        assert!(open(&path).is_err());
-        std::fs::write(dir.path().join("file"), "text").unwrap();
-        assert!(open(&dir.path().join("file")).is_ok());
-        assert!(open(dir.path()).is_err());
     }
 }

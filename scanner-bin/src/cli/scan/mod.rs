@@ -4,6 +4,7 @@
 //! memory does not grow with the input.
 
 mod args;
+mod at;
 mod color;
 mod foreign;
 mod job;
@@ -90,7 +91,8 @@ fn scan(args: &ScanArgs) -> Result<Totals, Box<dyn std::error::Error>> {
                 }
             });
         }
-        let reader = scope.spawn(move || feed(args, list, &detector, pool, tickets, answers));
+        let stop = &done;
+        let reader = scope.spawn(move || feed(args, list, &detector, pool, tickets, answers, stop));
         let printed = {
             // Both are dropped on the way out: that is what stops the reader, and after it the pool.
             let (arriving, mut ordered) = (arriving, ordered);
@@ -189,6 +191,7 @@ fn feed(
     pool: Pool<Job>,
     tickets: Tickets,
     answers: Sender<Answer>,
+    stop: &AtomicBool,
 ) -> PoolStats {
     let settings = Settings {
         options: args.scan_options(),
@@ -202,6 +205,8 @@ fn feed(
         settings: Arc::new(settings),
         lines: args.lines,
         max_object_bytes: job::max_object_bytes(detector),
+        max_line_bytes: args.limits.limits().max_scan_bytes,
+        stop,
     };
     let fed = feed_all(args, list, &mut feeder);
     pool.shutdown(match fed {

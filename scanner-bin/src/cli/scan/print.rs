@@ -9,14 +9,14 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use scanlib::prefilter::Off;
-use scanlib::{Detection, PoolStats, Report, Verdict, headline};
+use scanlib::{Detection, Incomplete, PoolStats, Report, Verdict, headline};
 use serde::Serialize;
 
 use super::args::{Format, ScanArgs, Stats};
 use super::color;
 use super::job::{Outcome, Row};
 use super::progress::Progress;
-use super::quarantine::{Placed, Quarantine};
+use super::quarantine::{Aside, Placed, Quarantine};
 use super::say;
 use super::totals::Totals;
 use super::walk::LeftOut;
@@ -74,16 +74,16 @@ impl Targets {
             ),
         };
         let quarantine = match (&args.files.move_to, &args.files.copy_to) {
-            (None, None) => None,
-            (Some(dir), _) => Some(open_quarantine("--move", dir, false)?),
-            (None, Some(dir)) => Some(open_quarantine("--copy", dir, true)?),
+            (Some(dir), _) => Some(Quarantine::Move(open_aside("--move", dir)?)),
+            (None, Some(dir)) => Some(Quarantine::Copy(open_aside("--copy", dir)?)),
+            (None, None) => args.files.remove.then_some(Quarantine::Remove),
         };
         Ok(Targets { log, quarantine })
     }
 }
 
-fn open_quarantine(flag: &str, dir: &Path, copy: bool) -> Result<Quarantine, String> {
-    Quarantine::open(dir, copy).map_err(|error| {
+fn open_aside(flag: &str, dir: &Path) -> Result<Aside, String> {
+    Aside::open(dir).map_err(|error| {
         format!(
             "{flag} {}: {error}; make the directory first",
             dir.display()
@@ -185,19 +185,23 @@ impl<W: Write> Printer<W> {
         let Some(quarantine) = &self.quarantine else {
             return Ok(());
         };
-        let placed = if row.is_stdin() {
-            Err(io::Error::other("standard input has no file"))
-        } else {
-            quarantine.put(&row.path, row.file)
+        let placed = match &row.file {
+            Some(file) => quarantine.put(file),
+            None if row.is_stdin() => Err(io::Error::other("standard input has no file")),
+            None => Err(io::Error::other("it changed while it was scanned")),
         };
         let target = |path: &Path| Escaped(path.as_os_str().as_bytes()).to_string();
         let (status, text) = match placed {
             Ok(Placed::Already) => return Ok(()),
             Ok(Placed::Moved(path)) => (Status::Threat, format!("moved to '{}'", target(&path))),
             Ok(Placed::Copied(path)) => (Status::Threat, format!("copied to '{}'", target(&path))),
+            Ok(Placed::Removed) => (Status::Threat, "removed".to_owned()),
             Err(error) => {
                 self.totals.count_not_put_aside();
-                (Status::Error, format!("not moved or copied: {error} ERROR"))
+                let what = quarantine.participle();
+                let error = error.to_string();
+                let error = Escaped(error.as_bytes());
+                (Status::Error, format!("not {what}: {error} ERROR"))
             }
         };
         let name = Name(row).to_string();
@@ -327,6 +331,7 @@ fn texts(row: &Row, status: Status) -> Vec<Cow<'static, str>> {
         (Outcome::TooDeep, _) => {
             vec!["not entered, deeper than --max-dir-recursion PARTIAL".into()]
         }
+        (Outcome::Changed, _) => one(format!("{} PARTIAL", Incomplete::Changed)),
         (Outcome::Error(error), _) => one(format!("{} ERROR", Escaped(error.as_bytes()))),
         (Outcome::LeftOut(why), _) => vec![
             match why {
@@ -349,7 +354,7 @@ impl Row {
         match &self.outcome {
             Outcome::Scanned(report) => Status::of(&report.verdict),
             Outcome::Empty | Outcome::LeftOut(_) | Outcome::Directory => Status::Skipped,
-            Outcome::TooLong { .. } | Outcome::TooDeep => Status::Partial,
+            Outcome::TooLong { .. } | Outcome::TooDeep | Outcome::Changed => Status::Partial,
             Outcome::Error(_) => Status::Error,
         }
     }
@@ -363,6 +368,7 @@ impl Row {
             },
             Outcome::TooLong { .. } => Some("max_message_bytes"),
             Outcome::TooDeep => Some("max_dir_recursion"),
+            Outcome::Changed => Some(Incomplete::Changed.reason()),
             Outcome::Error(_) => Some("unreadable"),
             Outcome::Empty | Outcome::LeftOut(_) | Outcome::Directory => None,
         }

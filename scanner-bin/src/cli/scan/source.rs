@@ -1,16 +1,18 @@
 //! Turns what the walk finds into jobs, one at a time.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
-use scanlib::Pool;
+use scanlib::{FileState, Pool};
 
 use super::job::{self, Answer, Item, Job, Outcome, Row, Settings};
 use super::order::Tickets;
-use super::walk::Found;
+use super::walk::{Found, Target};
 use crate::cli::lines::LineBatches;
+use crate::cli::unpack::{Unpacked, unpack};
 
 /// How much of a file is read at once for its lines, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -34,6 +36,37 @@ pub(super) struct Feeder<'a> {
     pub lines: bool,
     /// Most of standard input that is scanned as one object, in bytes.
     pub max_object_bytes: u64,
+    /// Longest line that is read to its end from a compressed file, in bytes.
+    pub max_line_bytes: u64,
+    /// Set when nobody is left to print to: a line that unpacks without an end would never find out.
+    pub stop: &'a AtomicBool,
+}
+
+/// Ends a stream when it is to stop.
+struct Stoppable<'s, R> {
+    reader: R,
+    stop: &'s AtomicBool,
+}
+
+impl<R: BufRead> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Stoppable<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.reader.consume(count);
+    }
 }
 
 impl Feeder<'_> {
@@ -43,7 +76,7 @@ impl Feeder<'_> {
     /// There is no use in going on.
     pub(super) fn feed(&mut self, found: Found<'_>) -> Result<(), PrinterGone> {
         match found {
-            Found::File(path) => self.file(Arc::from(path)),
+            Found::File(target) => self.file(target),
             Found::Stdin => self.stdin(&Arc::from(Path::new("-"))),
             Found::Directory(path) => self.answer(path, Outcome::Directory),
             Found::LeftOut(path, why) => self.answer(path, Outcome::LeftOut(why)),
@@ -52,14 +85,24 @@ impl Feeder<'_> {
         }
     }
 
-    fn file(&mut self, path: Arc<Path>) -> Result<(), PrinterGone> {
+    fn file(&mut self, target: Target) -> Result<(), PrinterGone> {
         if !self.lines {
-            return self.submit(Item::File(path));
+            return self.submit(Item::File(target));
         }
-        match job::open(&path) {
-            Ok(file) => self.line_batches(&path, BufReader::with_capacity(READ_BYTES, file)),
-            Err(error) => self.answer(&path, Outcome::Error(error.to_string())),
+        let path = &Arc::clone(&target.path);
+        let opened = target.open().and_then(|file| {
+            let before = FileState::settled(&file)?;
+            Ok((file, before))
+        });
+        let (file, before) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.answer(path, Outcome::Error(error.to_string())),
+        };
+        self.line_batches(path, &file)?;
+        if FileState::of(&file).ok() != Some(before) || target.is_replaced_by(&before) {
+            self.answer(path, Outcome::Changed)?;
         }
+        Ok(())
     }
 
     fn stdin(&mut self, path: &Arc<Path>) -> Result<(), PrinterGone> {
@@ -73,11 +116,32 @@ impl Feeder<'_> {
         }
     }
 
-    fn line_batches(&mut self, path: &Arc<Path>, reader: impl BufRead) -> Result<(), PrinterGone> {
+    fn line_batches(&mut self, path: &Arc<Path>, stream: impl Read) -> Result<(), PrinterGone> {
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
+        let name = (path.as_os_str() != "-").then_some(&**path);
+        let Unpacked { reader, consumed } = match unpack(stream, name) {
+            Ok(unpacked) => unpacked,
+            Err(error) => return self.answer(path, Outcome::Error(error.to_string())),
+        };
+        let reader = Stoppable {
+            reader,
+            stop: self.stop,
+        };
         let mut batches = LineBatches::new(reader, self.settings.max_message_bytes);
+        if consumed.is_some() {
+            batches = batches.longest(self.max_line_bytes);
+        }
+        let mut counted = 0;
         loop {
             match batches.next_batch() {
-                Ok(Some(batch)) => self.submit(Item::Lines(Arc::clone(path), batch))?,
+                Ok(Some(batch)) => {
+                    let bytes = match &consumed {
+                        None => batch.stream_bytes(),
+                        Some(consumed) => consumed.get() - counted,
+                    };
+                    counted += bytes;
+                    self.submit(Item::Lines(Arc::clone(path), batch, bytes))?;
+                }
                 Ok(None) => return Ok(()),
                 Err(error) => return self.answer(path, Outcome::Error(error.to_string())),
             }

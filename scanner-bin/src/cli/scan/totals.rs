@@ -65,7 +65,7 @@ pub(super) struct Totals {
     partial: u64,
     errors: u64,
     empty: u64,
-    /// Infected files that could not be moved or copied.
+    /// Infected files that could not be moved, copied or removed.
     not_put_aside: u64,
     /// What was not to be examined, by reason.
     left_out: BTreeMap<LeftOut, u64>,
@@ -148,7 +148,11 @@ impl Totals {
                 return;
             }
             Outcome::Scanned(report) => self.bytes += report.input_bytes,
-            Outcome::TooDeep | Outcome::TooLong { .. } | Outcome::Empty | Outcome::Error(_) => {}
+            Outcome::TooDeep
+            | Outcome::TooLong { .. }
+            | Outcome::Changed
+            | Outcome::Empty
+            | Outcome::Error(_) => {}
         }
         match status {
             Status::Clean => self.clean += 1,
@@ -162,7 +166,7 @@ impl Totals {
         }
     }
 
-    /// An infected file could not be moved or copied.
+    /// An infected file could not be moved, copied or removed.
     pub(super) fn count_not_put_aside(&mut self) {
         self.not_put_aside += 1;
     }
@@ -317,7 +321,7 @@ impl fmt::Display for Totals {
             writeln!(f, "Left out: {}", reasons.replace('_', " "))?;
         }
         if self.not_put_aside > 0 {
-            writeln!(f, "Not moved or copied: {}", self.not_put_aside)?;
+            writeln!(f, "Not moved, copied or removed: {}", self.not_put_aside)?;
         }
         writeln!(f, "Prefilter: {}", self.looked)?;
         writeln!(f, "Data scanned: {}", Bytes(self.bytes as f64))?;

@@ -1,22 +1,26 @@
 //! Which files the paths of the command line stand for.
 
-use std::ffi::OsStr;
-use std::fs::Metadata;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use regex::bytes::Regex;
-use walkdir::{DirEntry, WalkDir};
+use rustix::fs::{Dir, FileType, OFlags};
+use scanlib::FileState;
 
 use super::args::{FileArgs, ScanArgs};
+use super::at;
 
 /// What a path turned out to be.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
     /// A file to scan.
-    File(&'a Path),
+    File(Target),
     /// Standard input, to be read.
     Stdin,
     /// A directory that was entered.
@@ -134,7 +138,7 @@ impl<'a> Walk<'a> {
         match path.metadata() {
             Err(error) => visit(Found::Refused(path, error.to_string())),
             Ok(metadata) if metadata.is_dir() => self.directory(path, &metadata, visit),
-            Ok(metadata) if metadata.is_file() => self.file(path, visit),
+            Ok(metadata) if metadata.is_file() => self.file(path, None, &metadata, visit),
             Ok(_) => visit(Found::Refused(
                 path,
                 "is neither a file nor a directory".to_owned(),
@@ -145,6 +149,8 @@ impl<'a> Walk<'a> {
     fn file<E>(
         &self,
         path: &Path,
+        root: Option<&Arc<Root>>,
+        metadata: &Metadata,
         visit: &mut impl FnMut(Found<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let FileArgs {
@@ -157,7 +163,11 @@ impl<'a> Walk<'a> {
             path.canonicalize().ok()
         };
         if wanted(real.as_deref().unwrap_or(path), include, exclude) {
-            visit(Found::File(path))
+            visit(Found::File(Target {
+                path: Arc::from(path),
+                root: root.cloned(),
+                listed: FileState::from(metadata),
+            }))
         } else {
             visit(Found::LeftOut(path, LeftOut::Excluded))
         }
@@ -165,69 +175,355 @@ impl<'a> Walk<'a> {
 
     fn directory<E>(
         &self,
-        root: &Path,
+        path: &Path,
         metadata: &Metadata,
         visit: &mut impl FnMut(Found<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let device = metadata.dev();
+        if !self.visit_directory(path, 0, device, device, visit)? {
+            return Ok(());
+        }
         // As clamscan does: symbolic links are followed where they are named, not inside.
-        let mut entries = WalkDir::new(root).follow_root_links(true).into_iter();
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
+        let root = match Root::open(path) {
+            Ok(root) => Arc::new(root),
+            Err(error) => return visit(Found::Refused(path, error.to_string())),
+        };
+        let mut tree = match Tree::new(&root) {
+            Ok(tree) => tree,
+            Err(error) => return visit(Found::Refused(path, error.to_string())),
+        };
+        while let Some(entry) = tree.next() {
+            let at = tree.path.as_path();
+            let (kind, place) = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    let path = error.path().unwrap_or(root);
-                    let what = error
-                        .io_error()
-                        .map_or_else(|| error.to_string(), ToString::to_string);
-                    visit(Found::Refused(path, what))?;
+                    visit(Found::Refused(at, error.to_string()))?;
                     continue;
                 }
             };
-            let (path, kind) = (entry.path(), entry.file_type());
-            // The file type of a root that is a link is the link's.
-            if entry.depth() == 0 || kind.is_dir() {
-                let found = self.enter(&entry, metadata);
-                if !matches!(found, Found::Directory(_)) {
-                    entries.skip_current_dir();
+            match (kind, place) {
+                (Kind::Directory, Some(place)) => {
+                    let depth = tree.depth();
+                    let entered =
+                        self.visit_directory(at, depth, place.metadata.dev(), device, visit)?;
+                    if !entered {
+                        continue;
+                    }
+                    let found = match tree.descend() {
+                        // What is mounted there is mounted when it is opened.
+                        Ok(inside) => match self.crosses(inside, device) {
+                            None => continue,
+                            Some(why) => {
+                                tree.ascend();
+                                Found::LeftOut(&tree.path, why)
+                            }
+                        },
+                        Err(error) => Found::Refused(&tree.path, error.to_string()),
+                    };
+                    visit(found)?;
                 }
-                visit(found)?;
-            } else if kind.is_file() {
-                self.file(path, visit)?;
-            } else if kind.is_symlink() {
-                visit(Found::LeftOut(path, LeftOut::SymbolicLink))?;
-            } else {
-                visit(Found::LeftOut(path, LeftOut::SpecialFile))?;
+                (Kind::File, Some(place)) => {
+                    self.file(at, Some(&root), &place.metadata, visit)?;
+                }
+                (Kind::SymbolicLink, _) => visit(Found::LeftOut(at, LeftOut::SymbolicLink))?,
+                _ => visit(Found::LeftOut(at, LeftOut::SpecialFile))?,
             }
         }
         Ok(())
     }
 
-    /// Whether a directory is entered.
-    fn enter<'e>(&self, entry: &'e DirEntry, root: &Metadata) -> Found<'e> {
-        let path = entry.path();
-        if entry.depth() > 0 && !self.recursive {
+    /// Visits a directory, and says whether it is entered.
+    fn visit_directory<E>(
+        &self,
+        path: &Path,
+        depth: usize,
+        device: u64,
+        root_device: u64,
+        visit: &mut impl FnMut(Found<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let found = self.enter(path, depth, device, root_device);
+        let entered = matches!(found, Found::Directory(_));
+        visit(found)?;
+        Ok(entered)
+    }
+
+    fn enter<'e>(&self, path: &'e Path, depth: usize, device: u64, root_device: u64) -> Found<'e> {
+        if depth > 0 && !self.recursive {
             return Found::LeftOut(path, LeftOut::Subdirectory);
         }
         if !wanted(path, &self.files.include_dir, &self.files.exclude_dir) {
             return Found::LeftOut(path, LeftOut::Excluded);
         }
-        // One that has just vanished says so when it is read.
-        let device = if entry.depth() == 0 {
-            Some(root.dev())
-        } else {
-            entry.metadata().ok().map(|metadata| metadata.dev())
-        };
-        if device.is_some() && device == self.proc_device {
-            return Found::LeftOut(path, LeftOut::Proc);
-        }
-        if !self.files.cross_fs && device.is_some_and(|device| device != root.dev()) {
-            return Found::LeftOut(path, LeftOut::OtherFileSystem);
+        if let Some(why) = self.crosses(device, root_device) {
+            return Found::LeftOut(path, why);
         }
         let deepest = self.files.max_dir_recursion;
-        if deepest.is_some_and(|deepest| entry.depth() >= deepest as usize) {
+        if deepest.is_some_and(|deepest| depth >= deepest as usize) {
             return Found::TooDeep(path);
         }
         Found::Directory(path)
+    }
+
+    /// Why a directory on this device is not entered.
+    fn crosses(&self, device: u64, root_device: u64) -> Option<LeftOut> {
+        if Some(device) == self.proc_device {
+            Some(LeftOut::Proc)
+        } else if !self.files.cross_fs && device != root_device {
+            Some(LeftOut::OtherFileSystem)
+        } else {
+            None
+        }
+    }
+}
+
+/// Directories of one tree that are held open at a time. Those above them are read to their ends.
+const MAX_OPEN: usize = 32;
+
+/// The directory where a walk began. Files in it are found again from here, without following a link that has come since.
+#[derive(Debug)]
+struct Root {
+    dir: File,
+    path: PathBuf,
+}
+
+impl Root {
+    fn open(path: &Path) -> io::Result<Root> {
+        let dir = File::options()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(path)?;
+        let path = path.to_owned();
+        Ok(Root { dir, path })
+    }
+}
+
+/// A file to scan: where it was listed, and what it was then.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The path as it is printed.
+    pub path: Arc<Path>,
+    /// `None` for a file that was named, by a path in which symbolic links are followed.
+    root: Option<Arc<Root>>,
+    listed: FileState,
+}
+
+impl Target {
+    /// Length in bytes when it was listed.
+    pub(super) fn len(&self) -> u64 {
+        self.listed.len()
+    }
+
+    /// Whether this is another file than the one that was listed.
+    pub(super) fn is_replaced_by(&self, state: &FileState) -> bool {
+        !self.listed.is_same_file(state)
+    }
+
+    /// Opens the file for reading.
+    ///
+    /// # Errors
+    /// It is gone, has become something else, or cannot be read.
+    pub(super) fn open(&self) -> io::Result<File> {
+        let file = match self.below() {
+            Some((root, path)) => at::beneath(&root.dir, path, at::TO_READ),
+            None => File::options()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(&self.path),
+        };
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) if self.root.is_some() => {
+                io::Error::other("a symbolic link has taken its place since it was listed")
+            }
+            _ => error,
+        })?;
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(io::Error::other("is not a regular file any more"))
+        }
+    }
+
+    /// The directory that holds the file itself, not a link to it, and its name there.
+    ///
+    /// # Errors
+    /// It is gone, or a link has taken the place of a directory.
+    pub(super) fn parent(&self) -> io::Result<(File, OsString)> {
+        let real;
+        let path = match self.below() {
+            Some((_, path)) => path,
+            None => {
+                real = self.path.canonicalize()?;
+                &real
+            }
+        };
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let above = path.parent().unwrap_or(Path::new(""));
+        let dir = match self.below() {
+            None => at::directory(above)?,
+            Some((root, _)) if above.as_os_str().is_empty() => root.dir.try_clone()?,
+            Some((root, _)) => at::beneath(&root.dir, above, at::DIRECTORY)?,
+        };
+        Ok((dir, name.to_owned()))
+    }
+
+    fn below(&self) -> Option<(&Root, &Path)> {
+        let root = self.root.as_deref()?;
+        Some((root, self.path.strip_prefix(&root.path).ok()?))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    File,
+    Directory,
+    SymbolicLink,
+    Special,
+}
+
+impl Kind {
+    /// `None` if the file system leaves it open.
+    fn listed(kind: FileType) -> Option<Kind> {
+        match kind {
+            FileType::RegularFile => Some(Kind::File),
+            FileType::Directory => Some(Kind::Directory),
+            FileType::Symlink => Some(Kind::SymbolicLink),
+            FileType::Unknown => None,
+            _ => Some(Kind::Special),
+        }
+    }
+
+    fn of(metadata: &Metadata) -> Kind {
+        match metadata.file_type() {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_dir() => Kind::Directory,
+            kind if kind.is_symlink() => Kind::SymbolicLink,
+            _ => Kind::Special,
+        }
+    }
+}
+
+/// What an entry is, other than a link or special file by its directory.
+struct Place {
+    metadata: Metadata,
+}
+
+/// The entries below a directory, each directory before what it holds.
+struct Tree<'r> {
+    root: &'r Root,
+    /// The way down to the directory that is read.
+    levels: VecDeque<Level>,
+    /// Of the entry that came last.
+    path: PathBuf,
+    /// The path ends with the name of an entry, not with that of the directory that is read.
+    at_entry: bool,
+}
+
+enum Level {
+    Open(Dir),
+    /// The rest of the entries of a directory that was closed.
+    Closed(std::vec::IntoIter<io::Result<(OsString, FileType)>>),
+}
+
+impl Level {
+    fn next(&mut self) -> Option<io::Result<(OsString, FileType)>> {
+        match self {
+            Level::Open(dir) => next_entry(dir),
+            Level::Closed(rest) => rest.next(),
+        }
+    }
+}
+
+fn next_entry(dir: &mut Dir) -> Option<io::Result<(OsString, FileType)>> {
+    loop {
+        let entry = match dir.read()? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let name = OsStr::from_bytes(name).to_owned();
+            return Some(Ok((name, entry.file_type())));
+        }
+    }
+}
+
+impl<'r> Tree<'r> {
+    fn new(root: &'r Root) -> io::Result<Tree<'r>> {
+        let dir = Dir::read_from(&root.dir)?;
+        Ok(Tree {
+            root,
+            levels: VecDeque::from([Level::Open(dir)]),
+            path: root.path.clone(),
+            at_entry: false,
+        })
+    }
+
+    /// Directories between the first one and the entry.
+    fn depth(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// The next entry. After an error the path is that of the entry, or of the directory that cannot be read.
+    fn next(&mut self) -> Option<io::Result<(Kind, Option<Place>)>> {
+        loop {
+            if std::mem::take(&mut self.at_entry) {
+                self.path.pop();
+            }
+            match self.levels.back_mut()?.next() {
+                Some(Ok((name, kind))) => {
+                    self.path.push(name);
+                    self.at_entry = true;
+                    return Some(self.examine(kind));
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None => {
+                    self.levels.pop_back();
+                    self.at_entry = true;
+                }
+            }
+        }
+    }
+
+    fn examine(&self, listed: FileType) -> io::Result<(Kind, Option<Place>)> {
+        if let Some(kind @ (Kind::SymbolicLink | Kind::Special)) = Kind::listed(listed) {
+            return Ok((kind, None));
+        }
+        let metadata = self.open(at::PLACE)?.metadata()?;
+        Ok((Kind::of(&metadata), Some(Place { metadata })))
+    }
+
+    /// Opens the entry that came last.
+    fn open(&self, flags: OFlags) -> io::Result<File> {
+        match (self.levels.back(), self.path.file_name()) {
+            (Some(Level::Open(dir)), Some(name)) => at::entry(dir.fd()?, name, flags),
+            _ => {
+                let below = self.path.strip_prefix(&self.root.path);
+                let below = below.map_err(io::Error::other)?;
+                at::beneath(&self.root.dir, below, flags)
+            }
+        }
+    }
+
+    /// Enters the entry that came last, and gives its device.
+    fn descend(&mut self) -> io::Result<u64> {
+        let dir = self.open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let device = dir.metadata()?.dev();
+        if let Some(at) = self.levels.len().checked_sub(MAX_OPEN) {
+            let level = &mut self.levels[at];
+            if let Level::Open(dir) = level {
+                let rest: Vec<_> = std::iter::from_fn(|| next_entry(dir)).collect();
+                *level = Level::Closed(rest.into_iter());
+            }
+        }
+        self.levels.push_back(Level::Open(Dir::new(dir)?));
+        self.at_entry = false;
+        Ok(device)
+    }
+
+    /// Leaves the directory that was just entered.
+    fn ascend(&mut self) {
+        self.levels.pop_back();
+        self.at_entry = true;
     }
 }
 
@@ -238,8 +534,8 @@ pub(super) fn count(args: &ScanArgs, stop: impl Fn() -> bool) -> Option<u64> {
     let mut visit = |found: Found<'_>| match found {
         _ if stop() => Err(()),
         Found::Stdin => Err(()),
-        Found::File(path) => {
-            bytes += path.metadata().map_or(0, |metadata| metadata.len());
+        Found::File(target) => {
+            bytes += target.len();
             Ok(())
         }
         _ => Ok(()),
@@ -284,6 +580,10 @@ fn without_slashes(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
     use super::*;
 
     fn regexes(list: &[&str]) -> Vec<Regex> {
@@ -340,6 +640,67 @@ mod tests {
         visited.unwrap();
         let want: [&[u8]; 4] = [b"/no/a", b"/no/b ", b"/no/\xff", b"/no/c"];
         assert_eq!(seen, want);
+    }
+
+    /// What a walk finds below a directory, before it is changed.
+    fn targets(root: &Path) -> Vec<Target> {
+        let args: FileArgs = parse(&[]);
+        let walk = Walk {
+            files: &args,
+            recursive: true,
+            proc_device: None,
+        };
+        let mut targets = Vec::new();
+        let walked = walk.path(root, &mut |found| -> Result<(), std::convert::Infallible> {
+            if let Found::File(target) = found {
+                targets.push(target);
+            }
+            Ok(())
+        });
+        walked.unwrap();
+        targets.sort_by(|a, b| a.path.cmp(&b.path));
+        targets
+    }
+
+    #[test]
+    fn what_took_the_place_of_an_entry_since_it_was_listed_is_known_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("tree/sub")).unwrap();
+        for name in [
+            "tree/fifo",
+            "tree/file",
+            "tree/link",
+            "tree/same",
+            "tree/sub/in",
+        ] {
+            fs::write(path(name), "text").unwrap();
+        }
+        let found = targets(&path("tree"));
+        let [fifo, file, link, same, inside] = &found[..] else {
+            panic!("{found:?}")
+        };
+        fs::remove_file(path("tree/fifo")).unwrap();
+        let made = Command::new("mkfifo").arg(path("tree/fifo")).status();
+        assert!(made.unwrap().success());
+        fs::write(path("new"), "text").unwrap();
+        fs::rename(path("new"), path("tree/file")).unwrap();
+        fs::rename(path("tree/link"), path("moved")).unwrap();
+        symlink(path("moved"), path("tree/link")).unwrap();
+        fs::rename(path("tree/sub"), path("elsewhere")).unwrap();
+        symlink(path("elsewhere"), path("tree/sub")).unwrap();
+
+        let state = |target: &Target| FileState::of(&target.open().unwrap()).unwrap();
+        assert!(!same.is_replaced_by(&state(same)));
+        assert!(file.is_replaced_by(&state(file)));
+        // Nobody will ever write to it: it is refused, and not waited for.
+        assert!(fifo.open().is_err());
+        let error = link.open().unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        let error = inside.open().unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert!(inside.parent().is_err());
+        assert!(same.parent().is_ok());
     }
 
     fn parse(flags: &[&str]) -> FileArgs {
