@@ -9,7 +9,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use scanlib::prefilter::Off;
-use scanlib::{Detection, PoolStats, Report, Verdict, headline};
+use scanlib::{Detection, Incomplete, PoolStats, Report, Verdict, headline};
 use serde::Serialize;
 
 use super::args::{Format, ScanArgs, Stats};
@@ -377,6 +377,19 @@ fn cause(report: &Report) -> Option<String> {
     }
 }
 
+/// What libclamav reported about the content, if that is malformed.
+fn malformed(row: &Row) -> Option<String> {
+    match &row.outcome {
+        Outcome::Scanned(report) => match &report.verdict {
+            Verdict::Incomplete { cause, .. } if matches!(cause, Incomplete::Malformed { .. }) => {
+                Some(cause.to_string())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// One line of `--format jsonl`.
 #[derive(Serialize)]
 struct Object<'a> {
@@ -393,6 +406,9 @@ struct Object<'a> {
     matches: Vec<Match<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limits: Vec<&'static str>,
+    /// What libclamav reported about malformed content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -429,6 +445,7 @@ impl<'a> Object<'a> {
                 .find(|d| d.is_clamav())
                 .map(|d| d.name.as_str()),
             matches: found.iter().map(Match::of).collect(),
+            reason: malformed(row),
             limits: limits.into_iter().collect(),
             error,
             type_ignored,
