@@ -4,16 +4,17 @@
 
 mod support;
 
+use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use support::announce;
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::scene::{Answer, Scene, assert_answered_once, assert_in_order, line};
+use support::{announce, data};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -151,6 +152,36 @@ fn a_record_beyond_a_limit_is_partial_with_that_limit() {
         assert_eq!(answer.status(), *status, "{:#}", answer.json);
         assert_eq!(limits(answer), limit.as_slice(), "{:#}", answer.json);
     }
+    assert_eq!(scanner.scrape().sum("scanner_dlq_produced_total"), 0.0);
+}
+
+/// Proves: each of the bombs that took up to five minutes is partial.
+#[test]
+fn a_record_that_unpacks_to_much_more_than_itself_is_partial() {
+    let Some(dir) = data("hostile") else {
+        return;
+    };
+    let files = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let bombs = files.filter(|path| path.extension().is_some_and(|end| end == "line"));
+    let mut records: Vec<_> = bombs.map(|path| fs::read(path).unwrap()).collect();
+    assert!(!records.is_empty());
+    for record in &mut records {
+        record.truncate(record.trim_ascii_end().len());
+    }
+    let scene = Scene::new(Broker::shared(), "bombs", 1);
+    let scanner = scene.ready_replica("scanner-0");
+    let sent = records.len();
+    scene.produce(records.into_iter().map(Outgoing::of));
+    scene.wait_until_answered(PATIENCE);
+    let answers = scene.answers();
+    assert_eq!(answers.len(), sent);
+    for answer in &answers {
+        assert_eq!(answer.status(), "partial", "{:#}", answer.json);
+        assert_eq!(limits(answer).len(), 1, "{:#}", answer.json);
+    }
+    assert_eq!(scanner.get("/livez").unwrap().0, 200);
     assert_eq!(scanner.scrape().sum("scanner_dlq_produced_total"), 0.0);
 }
 

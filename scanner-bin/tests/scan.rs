@@ -49,6 +49,21 @@ fn eicar() -> String {
 }
 
 #[test]
+fn malformed_content_is_partial_with_the_words_of_libclamav_and_the_exit_status_is_two() {
+    let dir = directory();
+    let file = dir.path().join("malformed");
+    fs::write(&file, "EGGA the quick brown fox jumps over").unwrap();
+    for lines in [&[][..], &["--lines"]] {
+        let arguments = [lines, &["--format", "jsonl", file.to_str().unwrap()]].concat();
+        let output = scan(&arguments);
+        assert_eq!(code(&output), 2);
+        let row = &rows(&output)[0];
+        assert_eq!(row["status"], "partial", "{row:#}");
+        assert!(row.to_string().contains("cli_egg"), "{row:#}");
+    }
+}
+
+#[test]
 fn a_threat_is_named_as_clamscan_names_it_and_the_exit_status_is_one() {
     let dir = directory();
     let (bad, good) = (dir.path().join("bad"), dir.path().join("good"));

@@ -152,7 +152,7 @@ impl EngineBuilder {
     /// built there.
     ///
     /// The default is `/dev/shm` if that is memory-backed, writable and has at least
-    /// [`Limits::max_scan_bytes`] free, else the system's temporary directory. Each scan makes and removes a
+    /// [`Limits::max_scan_bytes`] free, and 400 MiB in any case, else the system's temporary directory. Each scan makes and removes a
     /// directory there, which costs more than the scan of a small object if it is on a disk. With less than 1 MiB
     /// or 64 files to spare, scans are incomplete.
     pub fn tmp_dir(mut self, dir: impl Into<PathBuf>) -> EngineBuilder {
@@ -499,7 +499,12 @@ impl EngineBuilder {
     fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
         let (base, dir) = match &self.tmp_base {
             Some(base) => (base.clone(), ScratchDir::create(base)),
-            None => ScratchDir::create_default(self.limits.max_scan_bytes),
+            // Several threads scan at a time: low limits are no reason to take a place that is nearly full.
+            None => ScratchDir::create_default(
+                self.limits
+                    .max_scan_bytes
+                    .max(Limits::default().max_scan_bytes),
+            ),
         };
         dir.map_err(|source| LoadError::new(&base, LoadErrorKind::TmpDir(source)))
     }

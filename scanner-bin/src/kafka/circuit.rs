@@ -124,3 +124,84 @@ fn works(worker: &mut Worker) -> bool {
     let works = worker.scan(|scanner| Ok(scanner.detector().engine().is_none_or(|e| e.works())));
     works.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::PathBuf;
+
+    use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Pool, Work};
+
+    use super::*;
+    use crate::ops::health::{Limits, Probe};
+
+    /// Reports a failure to the circuit, with or without a directory for temporary files.
+    struct Report {
+        circuit: Arc<Circuit>,
+        broken: Option<PathBuf>,
+    }
+
+    impl Work for Report {
+        type Output = Fault;
+        type Receipt = ();
+
+        fn cost_bytes(&self) -> u64 {
+            0
+        }
+
+        fn receipt(&self) {}
+
+        fn run(self, worker: &mut Worker) -> Fault {
+            if let Some(tmp) = &self.broken {
+                std::fs::remove_dir(tmp).unwrap();
+            }
+            let fault = self.circuit.failed(worker, "on purpose");
+            if let Some(tmp) = &self.broken {
+                std::fs::create_dir(tmp).unwrap();
+            }
+            fault
+        }
+
+        fn panicked((): (), message: String) -> Fault {
+            panic!("{message}")
+        }
+    }
+
+    #[test]
+    fn only_failures_that_a_trial_scan_confirms_count_and_a_success_ends_the_row() {
+        let base = tempfile::tempdir().unwrap();
+        let engine = EngineBuilder::new(Library::init().unwrap()).unwrap();
+        let engine = engine.builtin_signatures().unwrap().tmp_dir(base.path());
+        let engine = engine.compile().unwrap();
+        let tmp = engine.info().tmp_dir.clone();
+        let detector = Detector::builder().engine(engine).build().unwrap();
+        let health = Arc::new(Health::new(Limits {
+            poll_loop: PAUSE,
+            worker: PAUSE,
+        }));
+        let circuit = Arc::new(Circuit::new(Arc::clone(&health)));
+        let (answers, faults) = crossbeam_channel::unbounded();
+        let pool = Pool::builder(DetectorSlot::new(detector))
+            .workers(NonZeroUsize::MIN)
+            .start(answers)
+            .unwrap();
+        let report = |broken: bool| {
+            let job = Report {
+                circuit: Arc::clone(&circuit),
+                broken: broken.then(|| tmp.clone()),
+            };
+            assert!(pool.submit(job).is_ok());
+            faults.recv().unwrap()
+        };
+        // However many, they are the records' own.
+        assert!((0..20).all(|_| report(false) == Fault::Record));
+        assert!((0..4).all(|_| report(true) == Fault::Environment));
+        assert_eq!(report(false), Fault::Record);
+        assert!((0..4).all(|_| report(true) == Fault::Environment));
+        assert!(!circuit.is_open());
+        assert_eq!(report(true), Fault::Open);
+        assert!(circuit.is_open());
+        let failures = health.answer(Probe::Ready).failures();
+        assert!(failures.contains("scans: 5 records in a row"), "{failures}");
+    }
+}

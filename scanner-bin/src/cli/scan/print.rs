@@ -383,6 +383,19 @@ fn cause(report: &Report) -> Option<String> {
     }
 }
 
+/// What libclamav reported about the content, if that is malformed.
+fn malformed(row: &Row) -> Option<String> {
+    match &row.outcome {
+        Outcome::Scanned(report) => match &report.verdict {
+            Verdict::Incomplete { cause, .. } if matches!(cause, Incomplete::Malformed { .. }) => {
+                Some(cause.to_string())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// One line of `--format jsonl`.
 #[derive(Serialize)]
 struct Object<'a> {
@@ -399,6 +412,9 @@ struct Object<'a> {
     matches: Vec<Match<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     limits: Vec<&'static str>,
+    /// What libclamav reported about malformed content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -435,6 +451,7 @@ impl<'a> Object<'a> {
                 .find(|d| d.is_clamav())
                 .map(|d| d.name.as_str()),
             matches: found.iter().map(Match::of).collect(),
+            reason: malformed(row),
             limits: limits.into_iter().collect(),
             error,
             type_ignored,
