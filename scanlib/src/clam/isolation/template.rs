@@ -25,6 +25,7 @@ use crate::clam::leave_out::LeaveOut;
 use crate::clam::log::{self, Log};
 use crate::clam::names::Names;
 use crate::clam::progress::{BuildStep, Listener};
+use crate::clam::tmp;
 use crate::error::ClamCode;
 
 /// Time between two reports about the progress of a load.
@@ -310,7 +311,7 @@ impl Template {
         let (pid, dir) = self.children.swap_remove(place);
         let how = child::end(pid);
         // What it had no time to remove. A failure shows as a lack of room, if there is one.
-        let _gone = fs::remove_dir_all(dir);
+        let _gone = tmp::remove_tree(&dir);
         how
     }
 }
