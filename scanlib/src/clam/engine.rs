@@ -103,8 +103,9 @@ struct Frozen {
     place: ManuallyDrop<Place>,
     info: EngineInfo,
     limits: Limits,
-    /// Removed on drop, on the thread that drops: it is empty, and a process may end right after.
-    scratch: ScratchDir,
+    /// Removed on drop, on the thread that drops: it is empty, and a process may end right after. That of other processes is removed by
+    /// the reaper once they have ended: until then they may write there.
+    scratch: ManuallyDrop<ScratchDir>,
     prefilter: Prefilter,
     /// Goes when everything else is gone, also the engine's memory: it is the last field.
     alive: Arc<()>,
@@ -127,7 +128,15 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         // SAFETY: taken once, here, and `self` is not used afterwards.
         let place = unsafe { ManuallyDrop::take(&mut self.place) };
-        reaper::free(place, Arc::clone(&self.alive));
+        // SAFETY: as above.
+        let scratch = unsafe { ManuallyDrop::take(&mut self.scratch) };
+        let alive = Arc::clone(&self.alive);
+        match place {
+            Place::Here { .. } => reaper::free(place, alive),
+            // In this order.
+            Place::Apart(_) => return reaper::free((place, scratch), alive),
+        }
+        drop(scratch);
     }
 }
 
@@ -144,7 +153,7 @@ impl Engine {
             alive: Arc::default(),
             info,
             limits,
-            scratch,
+            scratch: ManuallyDrop::new(scratch),
             prefilter,
         }))
     }

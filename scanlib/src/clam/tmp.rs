@@ -5,16 +5,20 @@
 //! It must also be watched: when the file system is full, several of libclamav's unpackers lose what
 //! they write without an error and without a line in the log, and the object is then called clean.
 
+use std::collections::hash_map::RandomState;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, Permissions};
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, Mode, OFlags};
 use tempfile::TempDir;
 
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -28,6 +32,8 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
 const MIN_FREE_BYTES: u64 = 1 << 20;
 /// A scan of an archive makes a few directories and files at a time.
 const MIN_FREE_FILES: u64 = 64;
+/// Names of a directory that are held at a time while it is removed.
+const MAX_NAMES: usize = 1 << 12;
 
 /// A private directory, removed with what is in it on drop.
 #[derive(Debug)]
@@ -153,6 +159,88 @@ impl ScratchDir {
     }
 }
 
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        if let Dir::Own(dir) = &self.dir {
+            // What is left is removed with the directory itself.
+            let _gone = remove_tree(dir.path());
+        }
+    }
+}
+
+/// Removes a directory with what is in it, however deep that is: whoever made it may have been taken over. A recursion could be made to
+/// run out of stack or of descriptors; here what is in a directory moves up until nothing is left.
+///
+/// Nobody may change the directory meanwhile.
+pub(super) fn remove_tree(dir: &Path) -> io::Result<()> {
+    const OPEN: OFlags = OFlags::RDONLY
+        .union(OFlags::DIRECTORY)
+        .union(OFlags::NOFOLLOW)
+        .union(OFlags::CLOEXEC);
+    // No name that is there already.
+    let random = RandomState::new().build_hasher().finish();
+    let mut moved = 0_u64;
+    let top = rustix::fs::open(dir, OPEN, Mode::empty())?;
+    loop {
+        let mut is_empty = true;
+        for entry in names(&top)? {
+            is_empty = false;
+            if unlink(&top, &entry)? {
+                continue;
+            }
+            let inner = rustix::fs::openat(&top, &entry, OPEN, Mode::empty())?;
+            loop {
+                let below = names(&inner)?;
+                if below.is_empty() {
+                    break;
+                }
+                for name in below {
+                    if !unlink(&inner, &name)? {
+                        moved += 1;
+                        let to = format!("moved-{random:x}-{moved}");
+                        rustix::fs::renameat(&inner, &name, &top, to)?;
+                    }
+                }
+            }
+            drop(inner);
+            rustix::fs::unlinkat(&top, &entry, AtFlags::REMOVEDIR)?;
+        }
+        if is_empty {
+            break;
+        }
+    }
+    fs::remove_dir(dir)
+}
+
+/// Some of the names in a directory: there may be very many.
+fn names(dir: &impl AsFd) -> io::Result<Vec<CString>> {
+    let entries = rustix::fs::Dir::read_from(dir)?;
+    let names = entries.filter_map(|entry| match entry {
+        Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+        Ok(entry) => Some(Ok(entry.file_name().to_owned())),
+        Err(error) => Some(Err(error.into())),
+    });
+    names.take(MAX_NAMES).collect()
+}
+
+/// Removes a file or an empty directory; false if it is a directory that is not empty, which can be opened now.
+fn unlink(dir: &impl AsFd, name: &CStr) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => return Ok(true),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {
+            rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty())?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A killed process cannot clean up, and what it left would fill the file system in the end. To fail
 /// here does no harm: either there is room enough, or somebody will be told that there is not.
 fn remove_left_overs(base: &Path) {
@@ -162,7 +250,7 @@ fn remove_left_overs(base: &Path) {
             .as_encoded_bytes()
             .starts_with(PREFIX.as_bytes());
         if ours && is_left_over(&entry.path()).unwrap_or(false) {
-            let _gone = fs::remove_dir_all(entry.path());
+            let _gone = remove_tree(&entry.path());
         }
     }
 }

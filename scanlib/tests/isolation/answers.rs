@@ -160,6 +160,62 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
             corpus.push((format!("{length} bytes with EICAR"), long(length, &eicar)));
         }
     }
+    // What libclamav has the C library convert, which loads a module for each encoding.
+    let wide = |text: &[u8], before: &[u8], width: usize, high: bool| -> Vec<u8> {
+        let units = text.iter().flat_map(|&byte| {
+            let mut unit = vec![0; width];
+            unit[if high { width - 1 } else { 0 }] = byte;
+            unit
+        });
+        before.iter().copied().chain(units).collect()
+    };
+    let page = [b"<html><body><p>", MARKER, b"</p></body></html>"].concat();
+    let document = [
+        b"<?xml version=\"1.0\"?><html><body>",
+        MARKER,
+        b"</body></html>",
+    ]
+    .concat();
+    for (what, text) in [("page", &page), ("document", &document)] {
+        for (order, before, width, high) in [
+            ("UTF-16LE", &b"\xff\xfe"[..], 2, false),
+            ("UTF-16BE", b"\xfe\xff", 2, true),
+            ("UTF-32LE", b"\xff\xfe\0\0", 4, false),
+            ("UTF-32BE", b"\0\0\xfe\xff", 4, true),
+        ] {
+            corpus.push((
+                format!("{what} in {order}"),
+                wide(text, before, width, high),
+            ));
+            corpus.push((
+                format!("{what} in {order}, unmarked"),
+                wide(text, b"", width, high),
+            ));
+        }
+    }
+    for encoding in [
+        "UTF-16",
+        "UTF-16LE",
+        "UTF-32",
+        "UCS-4",
+        "windows-1252",
+        "ISO-8859-1",
+        "Shift_JIS",
+        "GB18030",
+        "EBCDIC-US",
+        "UTF-7",
+        "nothing",
+    ] {
+        let head = format!(
+            "<?xml version=\"1.0\" encoding=\"{encoding}\"?><html><head><meta charset=\"{encoding}\"></head><body>"
+        );
+        let text = [head.as_bytes(), MARKER, b"</body></html>"].concat();
+        corpus.push((format!("a page that says {encoding}"), text.clone()));
+        corpus.push((
+            format!("wide, and says {encoding}"),
+            wide(&text, b"\xff\xfe", 2, false),
+        ));
+    }
     // The seeds of the fuzzers, and records that are known to be hostile.
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
     for folder in fs::read_dir(seeds).into_iter().flatten().flatten() {

@@ -1,11 +1,14 @@
 //! A scanning process that was taken over talks to the main process.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use scanlib::{Incomplete, Isolation, Limits, Payload, Request, eicar};
 
-use crate::processes::{descriptors as descriptors_of, memory};
+use crate::processes::{descriptors as descriptors_of, memory, named, send, wait_until};
+use crate::support::memory_dir;
 use crate::{builder, engine, is_clean, is_eicar, scan, threads};
 
 fn own() -> i32 {
@@ -73,15 +76,49 @@ pub(crate) fn deaf(isolation: &Isolation) {
     let engine = builder.compile().unwrap();
     // Its answers are worth nothing, but they come to an end, and so does the process.
     let object = vec![b'x'; 40_000];
-    let worker = crate::processes::named("scan-worker");
+    let worker = named("scan-worker");
     let first = scan(&engine, b"SHIM deaf");
     println!("measured: {first:?}");
     let mut rounds = 0;
-    while crate::processes::named("scan-worker") == worker {
+    while named("scan-worker") == worker {
         rounds += 1;
         assert!(rounds < 200);
         let _whatever = scan(&engine, &object);
     }
     assert!(is_eicar(&scan(&engine, eicar::text().as_bytes())));
     assert!(fs::exists(&engine.info().tmp_dir).unwrap());
+}
+
+pub(crate) fn directories(isolation: &Isolation) {
+    let base = memory_dir();
+    let builder = || {
+        let builder = builder().isolation(isolation, threads(1));
+        builder.tmp_dir(base.path()).compile().unwrap()
+    };
+    let engine = builder();
+    let found = scan(&engine, b"SHIM plant 2000");
+    let planted = Incomplete::Crashed {
+        how: "exit status 65".to_owned(),
+    };
+    assert_eq!(found.incomplete, Some(planted));
+    assert!(is_clean(&scan(&engine, b"an object after that")));
+    assert!(!engine.isolation().unwrap().is_lost);
+    // That of the present process.
+    assert_eq!(fs::read_dir(&engine.info().tmp_dir).unwrap().count(), 1);
+
+    // Nobody is left to remove it but the main process.
+    thread::scope(|scope| {
+        let hanging = scope.spawn(|| scan(&engine, b"SHIM plant-and-hang 2000"));
+        let is_planted = || {
+            let dirs = fs::read_dir(&engine.info().tmp_dir).unwrap().flatten();
+            dirs.into_iter().any(|it| it.path().join("done").exists())
+        };
+        wait_until("it is planted", is_planted);
+        send(named("scan-template")[0], Signal::KILL);
+        assert!(hanging.join().unwrap().incomplete.is_some());
+    });
+    drop(engine);
+    wait_until("it is removed", || {
+        fs::read_dir(base.path()).unwrap().count() == 0
+    });
 }

@@ -113,6 +113,10 @@ const TESTS: &[(&str, Role)] = &[
         "a_process_that_reads_nothing_does_not_hang_its_callers",
         hostile::deaf,
     ),
+    (
+        "whatever_a_process_leaves_in_its_directory_is_removed",
+        hostile::directories,
+    ),
 ];
 
 /// Processes that tests start besides.

@@ -284,6 +284,37 @@ static void send_descriptors(int lane)
         sendmsg(lane, &message, MSG_NOSIGNAL);
 }
 
+/* Leaves a tree in this process's own directory that is hard to remove: deep, wide, and without rights. */
+static void plant(int depth, int then_hangs)
+{
+    struct stat status;
+    for (int fd = 3; fd < 1024; fd++) {
+        if (fstat(fd, &status) != 0 || !S_ISDIR(status.st_mode))
+            continue;
+        int top = fd;
+        for (int n = 0; n < 5000; n++) {
+            char name[32];
+            snprintf(name, sizeof name, "file-%d", n);
+            close(openat(fd, name, O_WRONLY | O_CREAT, 0));
+        }
+        for (int level = 0; level < depth; level++) {
+            if (mkdirat(fd, "deep", 0700) != 0)
+                _exit(UNKNOWN);
+            mkdirat(fd, "closed", 0);
+            int below = openat(fd, "deep", O_RDONLY | O_DIRECTORY);
+            if (level > 0)
+                close(fd);
+            fd = below;
+        }
+        if (then_hangs) {
+            close(openat(top, "done", O_WRONLY | O_CREAT, 0600));
+            sleep_ms(600000);
+        }
+        _exit(SUCCEEDED);
+    }
+    _exit(FAILED);
+}
+
 static void obey(char *command)
 {
     char *rest = NULL;
@@ -353,6 +384,10 @@ static void obey(char *command)
                 sleep_ms(1);
     } else if (!strcmp(what, "descriptors"))
         send_descriptors(lanes[0]);
+    else if (!strcmp(what, "plant"))
+        plant(atoi(argument), 0);
+    else if (!strcmp(what, "plant-and-hang"))
+        plant(atoi(argument), 1);
     else if (!strcmp(what, "deaf")) {
         /* Answers the next scans before it is asked, and reads nothing any more. */
         for (int n = 0; n < 100; n++)

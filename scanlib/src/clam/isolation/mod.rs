@@ -14,6 +14,7 @@
 //! Every process ends with its parent, however that ends.
 
 mod channel;
+mod charsets;
 mod child;
 mod confine;
 mod processes;

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use thiserror::Error;
 
 use super::channel::Channel;
+use super::charsets;
 use super::child;
 use super::confine;
 use super::remote::RemoteEngine;
@@ -160,6 +161,7 @@ fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
     // SAFETY: this process has one thread, and nothing of it looks at the environment from here on but for what is kept.
     unsafe { child::scrub_environment() };
     confine::give_up_privileges();
+    charsets::load();
     // Should a template be killed, its scanning processes end, too, and become children of this one.
     let _reaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // How templates ended before anybody asked. At most as many as there are engines: each is asked for.

@@ -24,6 +24,7 @@ use crate::clam::leave_out::LeaveOut;
 use crate::clam::log::{self, Log};
 use crate::clam::names::Names;
 use crate::clam::progress::{BuildStep, Listener};
+use crate::clam::tmp;
 use crate::error::ClamCode;
 
 /// Time between two reports about the progress of a load.
@@ -144,7 +145,7 @@ impl Template {
                 let how = self.end(pid);
                 // What it had no time to remove; here, as it may be deep and take many descriptors. A failure shows as a lack of room,
                 // if there is one.
-                let _gone = std::fs::remove_dir_all(path(&tmp_dir));
+                let _gone = tmp::remove_tree(&path(&tmp_dir));
                 self.control.send(&Child::Ended { how }, &[], &[])
             }
         }
