@@ -124,6 +124,7 @@ fn a_partition_moves_while_its_records_wait_for_libclamav() {
     let replica = |name| {
         scene
             .replica(name)
+            .env("SCANNER_KAFKA__SESSION_TIMEOUT", "60s")
             .env("SCANNER_KAFKA__REVOKE_TIMEOUT", "30s")
     };
     let mut first = replica("scanner-0").start();
