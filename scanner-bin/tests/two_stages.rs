@@ -24,7 +24,7 @@ fn bomb() -> Outgoing {
     Outgoing::of(format!("<13>Oct 20 02:44:02 web app: {}", files.join(" ")))
 }
 
-/// How long the records of other partitions may take, which wait for one bomb at the most; before all bombs are through.
+/// How long the records of other partitions may take, which wait for one bomb at the most.
 const SECONDS: Duration = Duration::from_secs(20);
 /// How long everything may take.
 const A_MINUTE_OR_SO: Duration = Duration::from_secs(180);
@@ -89,12 +89,6 @@ fn bombs_on_one_partition_do_not_delay_the_others() {
         .filter(|(partition, _)| *partition != 0);
     wait_for_answers(&scene, &others.collect(), SECONDS);
     assert_healthy(&scanner);
-    let last_bomb = places[BOMBS - 1];
-    let is_last = |answer: &Answer| answer.place() == last_bomb;
-    assert!(
-        !scene.answers().iter().any(is_last),
-        "they overtook the bombs"
-    );
     let places: BTreeSet<Place> = places.into_iter().collect();
     wait_for_answers(&scene, &places, A_MINUTE_OR_SO);
     assert_healthy(&scanner);
@@ -124,6 +118,7 @@ fn a_partition_moves_while_its_records_wait_for_libclamav() {
     let replica = |name| {
         scene
             .replica(name)
+            .env("SCANNER_KAFKA__SESSION_TIMEOUT", "60s")
             .env("SCANNER_KAFKA__REVOKE_TIMEOUT", "30s")
     };
     let mut first = replica("scanner-0").start();

@@ -1,5 +1,6 @@
 //! The first of two stages: what the prefilter and the rules decide without libclamav.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::view_scanner::Decided;
@@ -141,24 +142,26 @@ impl Scanner {
             let is_cleared = gates.iter().all(|gate| *gate == Gate::Cleared)
                 && detector.prefilter().off().is_none()
                 && !is_stopped;
-            // At most 31 views have a bit; the others are not audited.
-            let audits = match is_cleared {
-                true => (0..views.len()).fold(0_u32, |audits, view| {
-                    let is_due = scanner.audit.is_due();
-                    audits | u32::from(is_due).checked_shl(view as u32).unwrap_or(0)
-                }),
-                false => 0,
+            let audit = &mut scanner.audit;
+            let is_due = |_: &usize| audit.is_due();
+            let first_audit = match is_cleared {
+                true => (0..gates.len()).find(is_due),
+                false => None,
             };
-            if !is_cleared || audits != 0 {
+            if !is_cleared || first_audit.is_some() {
                 let view = |(number, gate): (usize, &Gate)| View {
                     gate: *gate,
-                    audit: is_cleared
-                        .then(|| audits.checked_shr(number as u32).unwrap_or(0) & 1 == 1),
+                    audit: first_audit.map(|first| match number.cmp(&first) {
+                        Ordering::Less => false,
+                        Ordering::Equal => true,
+                        Ordering::Greater => scanner.audit.is_due(),
+                    }),
                 };
+                let views = gates.iter().enumerate().map(view).collect();
                 return Screened::Pending(PendingScan {
                     generation: detector.generation(),
-                    views: gates.iter().enumerate().map(view).collect(),
-                    ticket: (audits != 0).then(|| scanner.audit.ticket()),
+                    views,
+                    ticket: first_audit.map(|_| scanner.audit.ticket()),
                     screened,
                 });
             }

@@ -19,7 +19,7 @@ pub(super) const RESULT_BYTES: u64 = 96 << 20;
 pub struct Memory {
     /// Records fetched and not yet taken, if as many partitions are owned as are planned for.
     pub fetched: u64,
-    /// Records taken and not yet answered.
+    /// Records taken and not yet answered, those that wait for libclamav among them: as bytes of the record, or of the result made of it.
     pub in_flight: u64,
     /// Results that the broker has not acknowledged.
     pub results: u64,

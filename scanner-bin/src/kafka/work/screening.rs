@@ -82,6 +82,8 @@ impl Work for ScreenBatch {
         processor.wrong.look(worker.detector());
         answers.through(batch.through());
         drop(records);
+        // Whoever waits for the egress thread is not stuck in a record.
+        drop(working);
         let (seq, in_flight) = (batch.seq(), batch.into_in_flight());
         if pending.is_empty() || !is_wanted {
             engine.send(answers.build(seq, is_wanted, in_flight));
@@ -112,7 +114,7 @@ enum Known<'r> {
     /// It is scanned; its message is with the others that are.
     ToScan,
     /// It is not to be scanned.
-    NotScanned(Message<'r>),
+    NotScanned(Box<Message<'r>>),
     /// The engine stage judges it from the start: its parser panicked, or it is suspected of crashes.
     Doubtful,
 }
@@ -126,7 +128,9 @@ impl Screening<'_> {
         let known: Vec<Known<'_>> = records
             .iter()
             .map(|record| match self.processor.parse(record) {
-                Some(message) if !self.processor.is_scanned(record) => Known::NotScanned(message),
+                Some(message) if !self.processor.is_scanned(record) => {
+                    Known::NotScanned(Box::new(message))
+                }
                 Some(message) if !self.is_suspect(record) => {
                     messages.push(message);
                     Known::ToScan
