@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Config, RunFlags};
 use crate::kafka::replay::{self, Point, Span};
-use crate::log;
+use crate::log::{self, DetectionLog};
 use crate::ops::metrics::{Metrics, VerdictLabel};
 use crate::ops::server::Server;
 use crate::reload::Loader;
@@ -80,7 +80,7 @@ fn configure(args: &ReplayArgs) -> Result<Config, Failure> {
         // Or it would put the service's own producer out of business.
         prefix.push_str("-replay");
     }
-    let subscriber = log::subscriber(&config.ops.log, std::io::stderr)?;
+    let subscriber = log::subscriber(&config.ops.log, std::io::stderr, config.kafka.secrets())?;
     tracing::subscriber::set_global_default(subscriber)?;
     Ok(config)
 }
@@ -98,6 +98,10 @@ fn serve(config: &Config, args: &ReplayArgs) -> Result<u8, Failure> {
         )?),
         None => None,
     };
+    let _detections = DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     let slot = DetectorSlot::new(Loader::new(&config.scan, &watch).first()?);
     let spans = replay::plan(&config.kafka, args.from, args.to)?;
     tracing::info!(

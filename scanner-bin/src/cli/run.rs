@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scanlib::DetectorSlot;
 
 use crate::config::{self, Config, RunFlags, SaslMechanism};
-use crate::log;
+use crate::log::{self, DetectionLog};
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
 use crate::ops::server::Server;
@@ -22,7 +22,7 @@ pub fn run(flags: &RunFlags) -> ExitCode {
         Ok(config) => config,
         Err(error) => return super::fail(&error),
     };
-    if let Err(error) = log::init(&config.ops.log) {
+    if let Err(error) = log::init(&config.ops.log, config.kafka.secrets()) {
         return super::fail(&*error);
     }
     match serve(&config) {
@@ -62,6 +62,13 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
             "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
         );
     }
+    if let Some(why) = config.kafka.properties.unverified() {
+        tracing::warn!("Brokers are not verified: {why}; use kafka.tls");
+    }
+    let _detections = DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     let loader = Loader::keeping(&config.scan, &watch)?;
     // Before the load: what changes while it goes on is a change.
     let files = reload::watched(&config.scan);

@@ -28,7 +28,7 @@ pub use checked::{
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
 pub use properties::Properties;
-pub use secret::{Secret, SecretSource};
+pub use secret::{Secret, SecretSource, Secrets};
 pub use security::{ClientCertificate, SaslConfig, TlsConfig};
 pub use show::show;
 pub use sources::Origins;

@@ -8,7 +8,9 @@ use config::{ConfigError as LayerError, File, FileFormat, Map, Source, Value, Va
 use super::Environment;
 use super::error::{ConfigError, Problem};
 use super::flags::{RunFlags, SHORT_NAMES};
+use super::properties::{instead_of_flag, is_secret};
 use super::raw::{Raw, known_paths};
+use super::secret::HIDDEN;
 use super::text;
 
 /// Path of a setting → where its value was set.
@@ -259,11 +261,20 @@ fn flag_layer(flags: &RunFlags, problems: &mut Vec<Problem>) -> Layer {
     }
     for property in &flags.properties {
         match property.split_once('=') {
+            Some((name, value)) if !name.is_empty() && is_secret(name, value) => {
+                problems.push(Problem {
+                    subject: format!("{PROPERTIES}.{name}"),
+                    origin: "flag --property".to_owned(),
+                    what: "may hold a secret, and whoever lists the processes of this machine reads its command line".to_owned(),
+                    remedy: instead_of_flag(name),
+                });
+            }
             Some((name, value)) if !name.is_empty() => {
                 layer.set_property(name, "flag --property", value)
             }
             _ => problems.push(Problem {
-                subject: property.clone(),
+                // What was meant to be a value may be a secret.
+                subject: property_name(property),
                 origin: "flag --property".to_owned(),
                 what: "not a property".to_owned(),
                 remedy: "write NAME=VALUE".to_owned(),
@@ -271,6 +282,18 @@ fn flag_layer(flags: &RunFlags, problems: &mut Vec<Problem>) -> Layer {
         }
     }
     layer
+}
+
+/// The beginning of a text that looks like a property's name, as far as it can be shown.
+fn property_name(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let is_name = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    let name: String = text.chars().take_while(is_name).take(LONGEST).collect();
+    match is_secret(text, text) || name.len() < text.len() {
+        true if is_secret(&name, "") => HIDDEN.to_owned(),
+        true => format!("{name}…"),
+        false => name,
+    }
 }
 
 fn long_variable(path: &str) -> String {
