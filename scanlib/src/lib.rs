@@ -54,7 +54,10 @@ pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
 pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
-pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
+pub use pool::{
+    Pool, PoolBuilder, PoolStats, SCAN_STACK_BYTES, Shutdown, SubmitError, TrySubmitError, Work,
+    Worker,
+};
 pub use report::{
     Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
     ThreatType, Verdict, View, headline,
