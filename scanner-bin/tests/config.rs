@@ -1345,6 +1345,40 @@ fn a_secret_on_the_command_line_is_refused_with_the_way_to_give_it_and_is_not_re
 }
 
 #[test]
+fn a_file_that_cannot_be_read_as_a_configuration_is_not_repeated() {
+    for (text, place) in [
+        (
+            "[kafka.properties]\n\"sasl.password\" = swordfish",
+            "line 2, column 19",
+        ),
+        (
+            "[kafka.properties]\n\"ssl.key.pem\" = \"\"\"key\nswordfish\"\"\"x",
+            "line 3",
+        ),
+        (
+            "[kafka]\nproperties = \"sasl.password=swordfish\"",
+            "kafka.properties",
+        ),
+        (
+            "[kafka.properties]\n\"sasl.password\" = [\"swordfish\"]",
+            "kafka.properties.sasl.password",
+        ),
+        (
+            "[kafka.sasl]\npassword = \"swordfish\"",
+            "kafka.sasl.password",
+        ),
+        (
+            "[kafka.tls]\nenabled = \"maybe\"\n[kafka.sasl]\npassword_file = 'a",
+            "line 4",
+        ),
+    ] {
+        let error = given().file(text).error();
+        assert!(error.contains(place), "{error}");
+        assert!(!error.contains("swordfish"), "{error}");
+    }
+}
+
+#[test]
 fn a_property_that_librdkafka_refuses_is_named_without_its_secret() {
     let error = given().flags(&["-X", "no.such.property=1"]).error();
     assert!(

@@ -123,7 +123,7 @@ fn file_layer(
         .collect()
         .map_err(|error| {
             wrong(
-                format!("not TOML: {}", error.to_string().trim_end()),
+                format!("not TOML: {}", without_source(&error.to_string())),
                 "correct the file",
             )
         })?;
@@ -135,6 +135,18 @@ fn file_layer(
         flatten(&name, value, &origin, &known, &mut layer, problems);
     }
     Ok(layer)
+}
+
+/// An error of the parser without the line of the file that it shows, which may hold a secret. Where it is stands in the error.
+fn without_source(error: &str) -> String {
+    let is_said = |line: &&str| {
+        let number = line
+            .trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        !number.trim_start().starts_with('|')
+    };
+    let kept: Vec<&str> = error.trim_end().lines().filter(is_said).collect();
+    kept.join(": ")
 }
 
 fn flatten(
@@ -337,6 +349,11 @@ fn wrong_type(error: LayerError, origins: &Origins) -> Problem {
         other => (None, other.to_string()),
     };
     let subject = key.unwrap_or_else(|| "the configuration".to_owned());
+    let what = match subject == PROPERTIES {
+        // The value may hold a secret.
+        true => "not a section of NAME = \"VALUE\"".to_owned(),
+        false => what,
+    };
     // A list's element is `path[0]`, a property `kafka.properties.name`: their origin is the whole's.
     let whole = subject.split('[').next().unwrap_or_default();
     let whole = if whole.starts_with(PROPERTIES) {

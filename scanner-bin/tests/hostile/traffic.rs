@@ -343,7 +343,7 @@ impl Run {
     }
 }
 
-fn name<'k>(kind: Option<&'k Kind>) -> &'k str {
+fn name(kind: Option<&Kind>) -> &str {
     kind.map_or("ordinary", |kind| &kind.name)
 }
 
