@@ -54,10 +54,7 @@ pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
 pub use message::{FieldNames, Message, Parser, ViewBuffers, ViewSet};
-pub use pool::{
-    Pool, PoolBuilder, PoolStats, SCAN_STACK_BYTES, Shutdown, SubmitError, TrySubmitError, Work,
-    Worker,
-};
+pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{
     Detection, DetectionSource, Detections, Generation, Incomplete, Report, Severity, Stage,
     ThreatType, Verdict, View, headline,
@@ -66,3 +63,5 @@ pub use rules::RuleSet;
 pub use scanner::{Scanner, ScannerStats};
 pub use slot::DetectorSlot;
 pub use spool::Spool;
+
+pub use pool::SCAN_STACK_BYTES;

@@ -31,9 +31,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use scanlib::prefilter::{AuditOptions, Off};
-use scanlib::{
-    Detector, DetectorSlot, LoadError, LoadErrorKind, NothingEnabled, RuleSet, SCAN_STACK_BYTES,
-};
+use scanlib::{Detector, DetectorSlot, LoadError, LoadErrorKind, NothingEnabled, RuleSet};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -745,7 +743,7 @@ impl Reloading {
         let state = loader.state.clone();
         let thread = thread::Builder::new()
             .name("reload".to_owned())
-            .stack_size(SCAN_STACK_BYTES)
+            .stack_size(scanlib::SCAN_STACK_BYTES)
             .spawn(move || watch(&loader, &slot, loaded, &hangup, &shutdown))?;
         Ok(Reloading { thread, state })
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Config, RunFlags};
 use crate::kafka::replay::{self, Point, Span};
-use crate::log::{self, DetectionLog};
+use crate::log;
 use crate::ops::metrics::{Metrics, VerdictLabel};
 use crate::ops::server::Server;
 use crate::reload::Loader;
@@ -89,6 +89,10 @@ fn serve(config: &Config, args: &ReplayArgs) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let watch = super::run::watch(config);
+    let _detections = log::DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     // Only if it is asked for: the service on this host has the default address.
     let _server = match &args.run.listen {
         Some(_) => Some(Server::start(
@@ -98,10 +102,6 @@ fn serve(config: &Config, args: &ReplayArgs) -> Result<u8, Failure> {
         )?),
         None => None,
     };
-    let _detections = DetectionLog::limit(
-        config.ops.log_detections_per_second,
-        Arc::clone(&watch.metrics),
-    )?;
     let slot = DetectorSlot::new(Loader::new(&config.scan, &watch).first()?);
     let spans = replay::plan(&config.kafka, args.from, args.to)?;
     tracing::info!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scanlib::DetectorSlot;
 
 use crate::config::{self, Config, RunFlags, SaslMechanism};
-use crate::log::{self, DetectionLog};
+use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
 use crate::ops::server::Server;
@@ -45,6 +45,10 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
         Arc::clone(&watch.health),
         Arc::clone(&watch.metrics),
     )?;
+    let _detections = log::DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         instance = config.ops.instance,
@@ -55,6 +59,9 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
         listen = %server.address(),
         "Scanner starts"
     );
+    if let Some(why) = config.kafka.properties.unverified() {
+        tracing::warn!("Brokers are not verified: {why}; use kafka.tls");
+    }
     if let (Some(sasl), None) = (&config.kafka.sasl, &config.kafka.tls)
         && sasl.mechanism == SaslMechanism::Plain
     {
@@ -62,13 +69,6 @@ fn serve(config: &Config) -> Result<u8, Box<dyn std::error::Error>> {
             "SASL PLAIN without TLS sends the password for everybody to read; enable kafka.tls or use SCRAM"
         );
     }
-    if let Some(why) = config.kafka.properties.unverified() {
-        tracing::warn!("Brokers are not verified: {why}; use kafka.tls");
-    }
-    let _detections = DetectionLog::limit(
-        config.ops.log_detections_per_second,
-        Arc::clone(&watch.metrics),
-    )?;
     let loader = Loader::keeping(&config.scan, &watch)?;
     // Before the load: what changes while it goes on is a change.
     let files = reload::watched(&config.scan);
