@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
+	compare-prefilter memory soak scaling hostile fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -32,6 +32,10 @@ SOAK_SECONDS ?= 300
 MEMORY_SCALE ?= 1
 # For `make scaling`: how long each number of replicas is measured.
 SCALING_SECONDS ?= 20
+# For `make hostile`: how many ordinary records each run has, which kinds of hostile ones (all), and which isolation (both).
+HOSTILE_RECORDS ?= 300000
+HOSTILE_KINDS ?=
+HOSTILE_ISOLATION ?=
 # For `make soundness`: how many messages, which, and how few have to do for each planted fault.
 SOUNDNESS_MESSAGES ?= 2000000
 SOUNDNESS_SEED ?= 20260301
@@ -137,6 +141,11 @@ scaling: ## one, two and three replicas with a fifth of a core each on a real Ap
 	@tests/setup test
 	SCANNER_TEST_SCALING_SECONDS=$(SCALING_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test scaling \
 		-- --exact replicas_share_the_work_and_three_do_almost_three_times_as_much --nocapture
+
+hostile: ## hostile records of every kind among ordinary ones on a real Apache Kafka: each costs its own verdict, nothing else (HOSTILE_RECORDS)
+	@tests/setup test
+	SCANNER_TEST_HOSTILE_RECORDS=$(HOSTILE_RECORDS) SCANNER_TEST_HOSTILE_KINDS='$(HOSTILE_KINDS)' SCANNER_TEST_HOSTILE_ISOLATION=$(HOSTILE_ISOLATION) \
+		$(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test hostile -- --nocapture --test-threads=1
 
 fuzz: ## fuzz each of FUZZ_TARGETS for FUZZ_SECONDS (60) of CPU time; needs a nightly toolchain and cargo-fuzz
 	@tests/setup fuzz

@@ -65,3 +65,5 @@ pub use rules::RuleSet;
 pub use scanner::{PendingScan, Scanner, ScannerStats, Screened};
 pub use slot::DetectorSlot;
 pub use spool::Spool;
+
+pub use pool::SCAN_STACK_BYTES;

@@ -24,6 +24,8 @@ enum Deed {
     ScanAndPanic,
     /// Scans a message.
     Scan(&'static str),
+    /// Takes so many bytes of stack.
+    Deep(usize),
     /// Scans again and again, until the pool cancels a scan.
     ScanForEver,
 }
@@ -57,6 +59,7 @@ impl Work for Job {
         let generation = Some(worker.detector().generation());
         let message = |text: &'static str| Parser::default().parse(text.as_bytes());
         let outcome = match self.deed {
+            Deed::Deep(bytes) => Ok(deep((&raw const message).addr(), bytes)),
             Deed::Wait(go) => go.recv().map(|()| 0).map_err(|error| error.to_string()),
             Deed::PanicInScan => worker
                 .scan(|_| -> Result<usize, ScanError> { panic!("inside") })
@@ -92,6 +95,16 @@ impl Work for Job {
             generation: None,
             outcome: Err(message),
         }
+    }
+}
+
+/// Calls itself until it has taken so many bytes of stack, counted from an address of its first caller.
+#[inline(never)]
+fn deep(from: usize, bytes: usize) -> usize {
+    let frame = std::hint::black_box([1_u8; 4 << 10]);
+    match from.abs_diff(frame.as_ptr().addr()) < bytes {
+        true => deep(from, bytes) + usize::from(frame[bytes % frame.len()]),
+        false => 1,
     }
 }
 
@@ -346,4 +359,15 @@ fn a_worker_without_a_job_does_not_keep_a_detector_that_was_replaced() {
         assert!(Instant::now() < deadline, "the old engine is still in use");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_worker_has_as_much_stack_as_libclamav_is_written_for() {
+    let (answers, answered) = unbounded();
+    let pool = pool(1, 1, 1 << 20, answers);
+    // With the 2 MiB that Rust gives a thread by default this ends the process.
+    pool.submit(job(1, Deed::Deep(scanlib::SCAN_STACK_BYTES - (1 << 20))))
+        .unwrap();
+    let answer = answered.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(answer.outcome.unwrap() > 1);
 }

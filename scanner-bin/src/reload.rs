@@ -778,6 +778,7 @@ impl Reloading {
         let state = loader.state.clone();
         let thread = thread::Builder::new()
             .name("reload".to_owned())
+            .stack_size(scanlib::SCAN_STACK_BYTES)
             .spawn(move || watch(&loader, &slot, loaded, &hangup, &shutdown))?;
         Ok(Reloading { thread, state })
     }

@@ -230,6 +230,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.ops.log.clone(),
     },
     Setting {
+        path: "ops.log_detections_per_second",
+        short: "",
+        values: ["1", "0", ""],
+        read: |c| c.ops.log_detections_per_second.to_string(),
+    },
+    Setting {
         path: "kafka.create_topics",
         short: "create-topics",
         values: ["true", "false", "true"],
@@ -1316,27 +1322,269 @@ fn what_show_prints_is_the_same_configuration_again_with_the_origin_of_each_valu
     }
 }
 
+/// Properties that hold a secret, and whose name can be written as a variable.
+const SECRETS: &[&str] = &[
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.keystore.password",
+    "ssl.key.pem",
+    "ssl.certificate.pem",
+    "ssl.ca.pem",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.config",
+];
+
+fn property_variable(name: &str) -> String {
+    let name = name.replace('.', "_").to_ascii_uppercase();
+    format!("SCANNER_KAFKA__PROPERTIES__{name}")
+}
+
 #[test]
 fn secrets_among_the_properties_are_shown_nowhere() {
     let secret = "correct horse battery staple";
-    for name in [
-        "sasl.password",
-        "ssl.key.password",
-        "ssl.keystore.password",
-        "ssl.key.pem",
-        "sasl.oauthbearer.client.secret",
-        "sasl.oauthbearer.config",
-    ] {
-        let property = format!("{name}={secret}");
-        let flags = ["-X", property.as_str(), "-X", "ssl.key.location=/run/key"];
-        let page = shown(&given(), &flags);
+    for name in SECRETS {
+        let flags = ["-X", "ssl.key.location=/run/key"];
+        let given = given().variable(&property_variable(name), secret);
+        let arguments = CommandLine::try_parse_from(["run"].iter().chain(&flags)).unwrap();
+        if let Err(error) = config::load(&arguments.flags, &given.environment) {
+            // Not every build of librdkafka knows OAuth.
+            let error = error.to_string();
+            assert!(error.contains("not supported in this build"), "{error}");
+            assert!(!error.contains(secret), "{error}");
+            continue;
+        }
+        let page = shown(&given, &flags);
         assert!(page.contains(name) && !page.contains(secret), "{page}");
         assert!(page.contains("/run/key"), "a path is no secret: {page}");
-        let config = given().flags(&flags).load().unwrap();
-        assert_eq!(config.kafka.properties[name], secret);
+        let config = given.flags(&flags).load().unwrap();
+        assert_eq!(config.kafka.properties[*name], secret);
         let debug = format!("{config:?}");
         assert!(debug.contains(name) && !debug.contains(secret), "{debug}");
+        // What librdkafka says of it, whole or in part.
+        let said = config.kafka.secrets();
+        let said = said.hide("Unrecognized value beginning at: battery staple");
+        assert!(!said.contains("staple"), "{said}");
+        assert!(!format!("{:?}", config.kafka.secrets()).contains("staple"));
     }
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_refused_with_the_way_to_give_it_and_is_not_repeated() {
+    let secret = "correct-horse";
+    for name in SECRETS
+        .iter()
+        .copied()
+        .chain(["SASL.PASSWORD", " sasl.password"])
+    {
+        for flag in ["-X", "--property"] {
+            let error = given().flags(&[flag, &format!("{name}={secret}")]).error();
+            let subject = format!("kafka.properties.{name} (flag --property)");
+            assert!(error.contains(&subject), "{error}");
+            assert!(!error.contains(secret), "{error}");
+            let way = match &*name.trim().to_ascii_lowercase() {
+                "sasl.password" => "kafka.sasl.password_file or kafka.sasl.password_variable",
+                "ssl.key.password" => "kafka.tls.key_password_file",
+                "ssl.key.pem" => "kafka.tls.key_file",
+                "ssl.ca.pem" => "kafka.tls.ca_file",
+                "ssl.certificate.pem" => "kafka.tls.certificate_file",
+                "ssl.keystore.password" => "kafka.tls.key_password_file",
+                name => &property_variable(name),
+            };
+            assert!(error.contains(way), "{way} is missing: {error}");
+        }
+    }
+    // A key is one whatever holds it, and so is a password in a URL. What was no property is not repeated either.
+    for property in [
+        "ssl.certificate.location=-----BEGIN PRIVATE KEY-----correct-horse",
+        "sasl.oauthbearer.token.endpoint.url=https://me:correct-horse@issuer.example/token",
+        "sasl.password:correct-horse",
+        "sasl.passwordcorrect-horse",
+        "client.id correct-horse",
+    ] {
+        let error = given().flags(&["-X", property]).error();
+        assert!(!error.contains("horse"), "{error}");
+    }
+    // What only sounds like a secret is passed through.
+    let flags = [
+        "-X",
+        "ssl.key.location=/run/key",
+        "-X",
+        "ssl.keystore.location=/run/store",
+    ];
+    let page = shown(&given(), &flags);
+    for value in ["/run/key", "/run/store"] {
+        assert!(page.contains(value), "{value} is not shown: {page}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_as_a_configuration_is_not_repeated() {
+    for (text, place) in [
+        (
+            "[kafka.properties]\n\"sasl.password\" = swordfish",
+            "line 2, column 19",
+        ),
+        (
+            "[kafka.properties]\n\"ssl.key.pem\" = \"\"\"key\nswordfish\"\"\"x",
+            "line 3",
+        ),
+        (
+            "[kafka]\nproperties = \"sasl.password=swordfish\"",
+            "kafka.properties",
+        ),
+        (
+            "[kafka.properties]\n\"sasl.password\" = [\"swordfish\"]",
+            "kafka.properties.sasl.password",
+        ),
+        (
+            "[kafka.sasl]\npassword = \"swordfish\"",
+            "kafka.sasl.password",
+        ),
+        (
+            "[kafka.tls]\nenabled = \"maybe\"\n[kafka.sasl]\npassword_file = 'a",
+            "line 4",
+        ),
+    ] {
+        let error = given().file(text).error();
+        assert!(error.contains(place), "{error}");
+        assert!(!error.contains("swordfish"), "{error}");
+    }
+}
+
+#[test]
+fn a_property_that_librdkafka_refuses_is_named_without_its_secret() {
+    let error = given().flags(&["-X", "no.such.property=1"]).error();
+    assert!(
+        error.contains("kafka.properties.no.such.property (flag --property)"),
+        "{error}"
+    );
+    let secret = "correct horse";
+    let variable = property_variable("no.such.password");
+    let error = given().variable(&variable, secret).error();
+    assert!(
+        error.contains("kafka.properties.no.such.password") && !error.contains(secret),
+        "{error}"
+    );
+    let error = given()
+        .flags(&["-X", "security.protocol=carrier-pigeon"])
+        .error();
+    assert!(error.contains("carrier-pigeon"), "{error}");
+}
+
+/// Properties of librdkafka that concern encryption or authentication.
+const SECURITY_PROPERTIES: &[&str] = &[
+    "enable.ssl.certificate.verification",
+    "ssl.endpoint.identification.algorithm",
+    "security.protocol",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.curves.list",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "ssl.providers",
+    "ssl.sigalgs.list",
+    "https.ca.location",
+    "https.ca.pem",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.password",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.method",
+    "enable.sasl.oauthbearer.unsecure.jwt",
+];
+
+#[test]
+fn no_property_contradicts_the_sections_for_encryption_and_authentication() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "correct horse").unwrap();
+    let password = format!("{SASL_ON}password_file = {password:?}");
+    let ways = [
+        ("enable.ssl.certificate.verification", "kafka.tls.ca_file"),
+        (
+            "ssl.endpoint.identification.algorithm",
+            "kafka.tls.verify_hostname",
+        ),
+        ("security.protocol", "kafka.tls.enabled"),
+        ("ssl.ca.location", "kafka.tls.ca_file"),
+        ("ssl.certificate.location", "kafka.tls.certificate_file"),
+        ("ssl.key.location", "kafka.tls.key_file"),
+        ("sasl.mechanism", "kafka.sasl.mechanism"),
+        ("sasl.username", "kafka.sasl.username"),
+        ("sasl.password", "kafka.sasl.password_file"),
+    ];
+    for section in [TLS_ON, &password] {
+        for name in SECURITY_PROPERTIES.iter().copied() {
+            let by_file = given().file(&format!("{section}\n[kafka.properties]\n{name:?} = \"x\""));
+            let by_variable = given()
+                .file(section)
+                .variable(&property_variable(name), "x");
+            for given in [by_file, by_variable] {
+                let error = given.error();
+                let line = error.lines().find(|line| {
+                    line.contains(&format!("kafka.properties.{name} "))
+                        && line.contains("are in use")
+                });
+                let line = line.unwrap_or_else(|| panic!("{name} beside {section}: {error}"));
+                if let Some((_, way)) = ways.iter().find(|(property, _)| *property == name) {
+                    assert!(line.contains(way), "{line}");
+                }
+            }
+        }
+    }
+    let error = given()
+        .file(TLS_ON)
+        .flags(&["-X", "enable.ssl.certificate.verification=false"])
+        .error();
+    assert!(
+        error.contains("kafka.properties.enable.ssl.certificate.verification (flag --property)"),
+        "{error}"
+    );
+    // With `topic.` in front librdkafka takes properties of topics too.
+    let error = given().flags(&["-X", "topic.acks=0"]).error();
+    assert!(error.contains("kafka.properties.topic.acks"), "{error}");
+}
+
+#[test]
+fn show_says_that_host_names_are_verified_only_where_the_section_decides_it() {
+    let verified = "verify_hostname = true";
+    assert!(
+        shown(
+            &given().variable("SCANNER_KAFKA__TLS__ENABLED", "true"),
+            &[]
+        )
+        .contains(verified)
+    );
+    for property in [
+        "ssl.endpoint.identification.algorithm=none",
+        "enable.ssl.certificate.verification=false",
+    ] {
+        let page = shown(&given(), &["-X", "security.protocol=ssl", "-X", property]);
+        assert!(!page.contains(verified), "{page}");
+        let given = given().flags(&["-X", "security.protocol=ssl", "-X", property]);
+        assert!(
+            given
+                .load()
+                .unwrap()
+                .kafka
+                .properties
+                .unverified()
+                .is_some()
+        );
+    }
+    let given = given().flags(&["-X", "security.protocol=ssl"]);
+    assert_eq!(given.load().unwrap().kafka.properties.unverified(), None);
 }
 
 const TLS_ON: &str = "[kafka.tls]\nenabled = true\n";

@@ -36,6 +36,30 @@ fn text(output: &Output) -> (i32, String, String) {
 }
 
 #[test]
+fn check_says_that_brokers_are_not_verified() {
+    let arguments = [
+        "config",
+        "check",
+        "--listen",
+        "127.0.0.1:0",
+        "--brokers",
+        "127.0.0.1:1",
+    ];
+    let ssl = ["-X", "security.protocol=ssl"];
+    for property in [
+        "enable.ssl.certificate.verification=false",
+        "ssl.endpoint.identification.algorithm=none",
+    ] {
+        let (_, out, _) = text(&scanner(
+            &[&arguments[..], &ssl, &["-X", property]].concat(),
+        ));
+        let name = property.split('=').next().unwrap();
+        let is_note = |line: &str| line.contains("not verified") && line.contains(name);
+        assert!(out.lines().any(is_note), "{out}");
+    }
+}
+
+#[test]
 fn the_sample_is_a_configuration_with_nothing_but_defaults() {
     let (code, sample, _) = text(&scanner(&["config", "sample"]));
     assert_eq!(code, 0);

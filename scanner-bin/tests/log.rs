@@ -7,7 +7,8 @@ mod support;
 use std::io;
 use std::time::{Duration, Instant};
 
-use scanner_bin::log::{self, Throttle};
+use scanner_bin::config::Secrets;
+use scanner_bin::log::{self, DetectionLimit, MAX_KEYS, Suppressed, Throttle};
 use serde_json::Value;
 use support::logs::captured;
 
@@ -66,7 +67,7 @@ fn the_filter_is_a_level_or_one_for_each_target() {
         !ours.contains("of hyper") && ours.contains("of us"),
         "{ours}"
     );
-    assert!(log::subscriber("a=b=c", io::sink).is_err());
+    assert!(log::subscriber("a=b=c", io::sink, Secrets::default()).is_err());
 }
 
 #[test]
@@ -79,4 +80,64 @@ fn a_throttled_warning_passes_once_in_its_interval_and_tells_how_many_it_held_ba
     assert_eq!(at(10), Some(3));
     assert_eq!(at(11), None);
     assert_eq!(at(30), Some(1));
+}
+
+#[test]
+fn a_long_text_is_cut_and_marked() {
+    let long = "é".repeat(log::LONGEST_TEXT + 7);
+    let line = captured("info", || {
+        tracing::warn!(error = %long, name = ?long, "{long}");
+    });
+    let value: Value = serde_json::from_str(&line).unwrap();
+    for field in ["message", "error", "name"] {
+        let text = value[field].as_str().unwrap();
+        let (kept, mark) = text.split_once('…').expect("the cut is marked");
+        assert_eq!(kept.chars().count(), log::LONGEST_TEXT);
+        assert!(mark.ends_with(" bytes more)"), "{mark}");
+    }
+    let whole = "é".repeat(log::LONGEST_TEXT);
+    assert_eq!(log::cut(&whole, log::LONGEST_TEXT), whole);
+}
+
+#[test]
+fn detections_of_one_name_and_source_are_limited_in_each_second_and_those_suppressed_are_counted() {
+    let mut limit = DetectionLimit::new(3);
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut admitted = |name: &str, source: &str, ms| limit.admit(name, source, at(ms));
+    let noisy: Vec<bool> = (0..10).map(|ms| admitted("Eicar", "web-1", ms)).collect();
+    assert_eq!(noisy.iter().filter(|passed| **passed).count(), 3);
+    assert!(noisy[..3].iter().all(|passed| *passed), "the first ones");
+    // Neither another source nor another name waits for it.
+    assert!(admitted("Eicar", "web-2", 20));
+    assert!(admitted("Other", "web-1", 20));
+    assert_eq!(limit.end(Some(at(999))), [], "the second is not over");
+    let ended = limit.end(Some(at(1000)));
+    let expected = Suppressed {
+        of: Some(("Eicar".to_owned(), "web-1".to_owned())),
+        count: 7,
+    };
+    assert_eq!(ended, [expected]);
+    assert_eq!(limit.end(Some(at(5000))), [], "counted once");
+    assert!(limit.admit("Eicar", "web-1", at(5000)), "a new second");
+}
+
+#[test]
+fn sources_that_a_record_makes_up_share_one_count_beyond_a_bound() {
+    let mut limit = DetectionLimit::new(2);
+    let start = Instant::now();
+    let admitted = (0..100_000)
+        .filter(|n| limit.admit("Eicar", &format!("made-up-{n}"), start))
+        .count();
+    assert_eq!(admitted, MAX_KEYS + 2);
+    let ended = limit.end(None);
+    let expected = Suppressed {
+        of: None,
+        count: 100_000 - (MAX_KEYS as u64 + 2),
+    };
+    assert_eq!(ended, [expected]);
+    assert!(
+        (0..100).all(|_| DetectionLimit::new(0).admit("Eicar", "web-1", start)),
+        "0 is no limit"
+    );
 }

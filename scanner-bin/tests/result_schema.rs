@@ -688,6 +688,34 @@ fn the_detection_line_starts_as_it_always_did() {
     assert!(line.contains(r#""source_host":"unknown""#), "{line}");
 }
 
+#[test]
+fn no_text_of_a_record_makes_a_detection_line_long() {
+    let name = "n".repeat(10_000);
+    let verdict = infected(vec![rule(&name, Severity::High, View::Raw, 0..4, 1)]);
+    let parser = Parser::default();
+    let host = "é".repeat(1_000_000);
+    for record in [
+        format!(r#"{{"message":"EVIL","source_host":"{host}"}}"#),
+        format!("<13>Oct 20 02:44:02 {host} app: EVIL"),
+    ] {
+        let message = parser.parse(record.as_bytes());
+        let (_, summary, _) = written_for(&message, scanned(&verdict));
+        let line = captured("info", || {
+            log::threat_detected(&summary, &context(), &message.fields);
+        });
+        assert!(line.len() < 2048, "{} bytes", line.len());
+        let value: Value = serde_json::from_str(&line).unwrap();
+        for field in ["source_host", "threat_name"] {
+            let text = value[field].as_str().unwrap();
+            if text == "unknown" {
+                continue;
+            }
+            let (kept, _) = text.split_once('…').expect("the cut is marked");
+            assert_eq!(kept.chars().count(), log::LONGEST_RECORD_TEXT, "{field}");
+        }
+    }
+}
+
 fn any_verdict() -> impl Strategy<Value = Verdict> {
     let view = prop_oneof![
         Just(View::Raw),

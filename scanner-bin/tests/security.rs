@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use support::broker::Broker;
-use support::process::Launch;
+use support::process::{Launch, Scanner};
 use support::scene::{Scene, assert_answered_once, load};
 use support::wait_for;
 
@@ -173,4 +173,28 @@ fn check_tries_every_mechanism_and_names_a_certificate_that_does_not_fit() {
     let (code, out) = check(&scene, "plain", &other);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("certificate"), "{out}");
+}
+
+/// Proves: where librdkafka repeats a secret in what it reports (of a configuration for OAuth that it cannot parse, the rest), neither the
+/// log nor the probes show it.
+#[test]
+fn no_report_of_librdkafka_shows_a_secret() {
+    let property = |name: &str| format!("SCANNER_KAFKA__PROPERTIES__{name}");
+    let scanner = Scanner::launch("127.0.0.1:1")
+        .env(&property("SECURITY_PROTOCOL"), "sasl_plaintext")
+        .env(&property("SASL_MECHANISM"), "OAUTHBEARER")
+        .env(&property("ENABLE_SASL_OAUTHBEARER_UNSECURE_JWT"), "true")
+        .env(
+            &property("SASL_OAUTHBEARER_CONFIG"),
+            "principal=admin word=swordfish",
+        )
+        .env("SCANNER_LOG", "debug")
+        .start();
+    let line = scanner.wait_for_line(PATIENCE, |line| line.contains("beginning at"));
+    assert!(line.contains("********"), "{line}");
+    scanner.wait_for_line(PATIENCE, |line| line.contains("Not ready"));
+    let (_, body) = wait_for("an answer of /readyz", PATIENCE, || scanner.get("/readyz"));
+    for text in [scanner.output(), body] {
+        assert!(!text.contains("swordfish"), "{text}");
+    }
 }

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use support::broker::Broker;
 use support::client::Outgoing;
-use support::process::Scanner;
+use support::process::{Launch, Scanner};
 use support::scene::{Answer, Place, Scene, assert_answered_once, assert_in_order, line};
 
 /// A bzip2 file of 99 MiB of zeros.
@@ -33,6 +33,14 @@ const A_MINUTE_OR_SO: Duration = Duration::from_secs(180);
 fn html(number: usize) -> Vec<u8> {
     format!("<13>Oct 20 02:44:02 web app: comment {number}: <html><script>x()</script></html>")
         .into_bytes()
+}
+
+/// A replica with limits under which a bomb takes seconds.
+fn patient(scene: &Scene<'_>, instance: &str) -> Launch {
+    scene
+        .replica(instance)
+        .env("SCANNER_SCAN__MAX_FILE_BYTES", "100MiB")
+        .env("SCANNER_SCAN__MAX_SCAN_BYTES", "400MiB")
 }
 
 /// Follows the output topic until all of these records are answered. Fails if that takes longer than `timeout`.
@@ -70,7 +78,8 @@ fn bombs_on_one_partition_do_not_delay_the_others() {
     const PARTITIONS: i32 = 6;
     const BOMBS: usize = 15;
     let scene = Scene::new(Broker::shared(), "bombs", PARTITIONS);
-    let scanner = scene.ready_replica("scanner-0");
+    let mut scanner = patient(&scene, "scanner-0").start();
+    scanner.wait_until_ready(Duration::from_secs(60));
     // The bombs first, and ordinary records behind each of them.
     let bombs = (0..BOMBS).map(|_| bomb().partition(0));
     let mut places = scene.produce(bombs);
@@ -116,8 +125,7 @@ fn a_partition_moves_while_its_records_wait_for_libclamav() {
     let scene = Scene::new(Broker::shared(), "bombs-move", PARTITIONS);
     // A record that libclamav has in hand is finished.
     let replica = |name| {
-        scene
-            .replica(name)
+        patient(&scene, name)
             .env("SCANNER_KAFKA__SESSION_TIMEOUT", "60s")
             .env("SCANNER_KAFKA__REVOKE_TIMEOUT", "30s")
     };

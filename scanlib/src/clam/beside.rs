@@ -3,6 +3,8 @@
 use std::panic;
 use std::thread;
 
+use crate::pool::SCAN_STACK_BYTES;
+
 /// Runs `work` on a thread of its own while `meanwhile` runs here; both have ended when this returns. A panic of either goes on here.
 /// Where no thread is to be had, `work` runs here afterwards.
 pub(super) fn beside<A: Send, B>(
@@ -10,7 +12,9 @@ pub(super) fn beside<A: Send, B>(
     meanwhile: impl FnOnce() -> B,
 ) -> (A, B) {
     thread::scope(|scope| {
-        let started = thread::Builder::new().spawn_scoped(scope, &work);
+        let started = thread::Builder::new()
+            .stack_size(SCAN_STACK_BYTES)
+            .spawn_scoped(scope, &work);
         let here = meanwhile();
         let there = match started {
             Ok(thread) => thread

@@ -26,6 +26,10 @@ use crate::slot::DetectorSlot;
 use queue::Queue;
 use stats::Counters;
 
+/// Stack of a thread that calls libclamav, in bytes. Its parsers recurse, and are written for the 8 MiB of a process's first thread, four
+/// times what Rust gives a thread by default.
+pub const SCAN_STACK_BYTES: usize = 8 << 20;
+
 /// What a pool's workers do with one job.
 pub trait Work: Send + Sized + 'static {
     /// What a job is answered with.
@@ -123,6 +127,7 @@ impl<W: Work> PoolBuilder<W> {
             // On an error the pool is dropped here, which stops the threads before this one.
             let thread = std::thread::Builder::new()
                 .name(format!("{}-{index}", self.name))
+                .stack_size(SCAN_STACK_BYTES)
                 .spawn(move || worker::work(&queue, &counters, &slot, &stop, &answer))?;
             pool.workers.push(thread);
         }

@@ -192,6 +192,12 @@ fn memory(config: &Config, engine: u64, free: Option<u64>, found: &mut Findings)
 
 fn brokers(config: &Config, found: &mut Findings) {
     let kafka = &config.kafka;
+    if let Some(why) = kafka.properties.unverified() {
+        found.note(
+            "brokers",
+            format_args!("not verified: {why}; use kafka.tls"),
+        );
+    }
     let survey = match topics::survey(kafka, PATIENCE) {
         Ok(survey) => survey,
         Err(reason) => {

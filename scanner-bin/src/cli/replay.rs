@@ -86,7 +86,7 @@ fn configure(args: &ReplayArgs) -> Result<Config, Failure> {
         // Or it would put the service's own producer out of business.
         prefix.push_str("-replay");
     }
-    let subscriber = log::subscriber(&config.ops.log, std::io::stderr)?;
+    let subscriber = log::subscriber(&config.ops.log, std::io::stderr, config.kafka.secrets())?;
     tracing::subscriber::set_global_default(subscriber)?;
     Ok(config)
 }
@@ -95,6 +95,10 @@ fn serve(config: &Config, args: &ReplayArgs, isolation: Option<Isolation>) -> Re
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let watch = super::run::watch(config);
+    let _detections = log::DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     // Only if it is asked for: the service on this host has the default address.
     let _server = match &args.run.listen {
         Some(_) => Some(Server::start(

@@ -25,7 +25,7 @@ pub fn run(flags: &RunFlags) -> ExitCode {
         Ok(config) => config,
         Err(error) => return super::fail(&error),
     };
-    if let Err(error) = log::init(&config.ops.log) {
+    if let Err(error) = log::init(&config.ops.log, config.kafka.secrets()) {
         return super::fail(&*error);
     }
     let isolation = match wanted(isolation, &config) {
@@ -66,6 +66,10 @@ fn serve(config: &Config, isolation: Option<Isolation>) -> Result<u8, Box<dyn st
         Arc::clone(&watch.health),
         Arc::clone(&watch.metrics),
     )?;
+    let _detections = log::DetectionLog::limit(
+        config.ops.log_detections_per_second,
+        Arc::clone(&watch.metrics),
+    )?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         instance = config.ops.instance,
@@ -76,6 +80,9 @@ fn serve(config: &Config, isolation: Option<Isolation>) -> Result<u8, Box<dyn st
         listen = %server.address(),
         "Scanner starts"
     );
+    if let Some(why) = config.kafka.properties.unverified() {
+        tracing::warn!("Brokers are not verified: {why}; use kafka.tls");
+    }
     if let (Some(sasl), None) = (&config.kafka.sasl, &config.kafka.tls)
         && sasl.mechanism == SaslMechanism::Plain
     {

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Environment;
 use super::error::{ConfigError, Problem};
-use super::properties::{Properties, protected};
+use super::properties::{Properties, protected, refused};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawScan};
+use super::secret::{Secret, Secrets};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 use crate::kafka::quota;
@@ -278,6 +279,15 @@ impl KafkaConfig {
         self.delivery == Delivery::ExactlyOnce
     }
 
+    /// What must not be shown of this.
+    pub fn secrets(&self) -> Secrets {
+        let key = self.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let key = key.and_then(|client| client.key_password.as_ref());
+        let password = self.sasl.as_ref().map(|sasl| &sasl.password);
+        let own = key.into_iter().chain(password).map(Secret::expose);
+        Secrets::new(own.chain(self.properties.secrets()))
+    }
+
     /// The name under which the broker knows this replica as a writer, and its predecessor.
     pub fn transactional_id(&self, instance: &str) -> String {
         let prefix = self.transactional_id_prefix.as_ref();
@@ -418,6 +428,8 @@ pub struct OpsConfig {
     pub instance: String,
     /// Log level, or one for each target, as `tracing` filters are written.
     pub log: String,
+    /// Log lines about detections of one name from one source in a second; 0 for no limit.
+    pub log_detections_per_second: u32,
 }
 
 impl Default for OpsConfig {
@@ -427,6 +439,7 @@ impl Default for OpsConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 9090)),
             instance: host_name(),
             log: "info".to_owned(),
+            log_detections_per_second: 10,
         }
     }
 }
@@ -636,14 +649,23 @@ impl Check<'_> {
             || format!("{} is more than all", kafka.dead_letter_limits.percent),
             "set 0 (no limit) to 100",
         );
-        for name in kafka.properties.keys() {
+        for (name, value) in kafka.properties.iter() {
             self.require(
                 !name.is_empty(),
                 "kafka.properties",
                 || "a property has no name".to_owned(),
                 "name it as librdkafka does, for example socket.keepalive.enable",
             );
-            if let Some(remedy) = protected(name) {
+            let remedy = protected(name);
+            if let (None, false, Some(why)) = (remedy, name.is_empty(), refused(name, value)) {
+                self.require(
+                    false,
+                    &format!("kafka.properties.{name}"),
+                    || format!("librdkafka does not take it: {why}"),
+                    "correct it, or leave it out",
+                );
+            }
+            if let Some(remedy) = remedy {
                 let origin = self
                     .origins
                     .get(&format!("kafka.properties.{name}"))
@@ -1071,6 +1093,9 @@ impl Check<'_> {
             listen: listen.unwrap_or(default.listen),
             instance,
             log,
+            log_detections_per_second: raw
+                .log_detections_per_second
+                .unwrap_or(default.log_detections_per_second),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use checked::{MIN_FETCH_BYTES_PER_PARTITION, max_threads};
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
 pub use properties::Properties;
-pub use secret::{Secret, SecretSource};
+pub use secret::{Secret, SecretSource, Secrets};
 pub use security::{ClientCertificate, SaslConfig, TlsConfig};
 pub use show::show;
 pub use sources::Origins;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use rdkafka::error::KafkaError;
+
 use super::secret::HIDDEN;
 
 /// Properties by name. What may hold a secret is not shown when they are printed.
@@ -34,26 +36,180 @@ impl Properties {
     /// Names and values as they may be shown.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.iter().map(|(name, value)| {
-            let hidden = is_secret(name);
+            let hidden = is_secret(name, value);
             (name.as_str(), if hidden { HIDDEN } else { value.as_str() })
         })
     }
+
+    /// The values that may not be shown. librdkafka reports the rest of a `sasl.oauthbearer.config` that it cannot parse, so the
+    /// words of a value count by themselves too.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.iter()
+            .filter(|(name, value)| is_secret(name, value))
+            .flat_map(|(_, value)| std::iter::once(value.as_str()).chain(value.split_whitespace()))
+    }
+
+    /// Whether these switch off the verification of the brokers' certificates, which is then the only thing that `[kafka.tls]` would
+    /// have kept. Where that section is in use, they cannot.
+    pub fn unverified(&self) -> Option<&'static str> {
+        let is = |name: &str, values: &[&str]| {
+            let value = self.get(name).map(|value| value.to_ascii_lowercase());
+            value.is_some_and(|value| values.contains(&value.as_str()))
+        };
+        if !is("security.protocol", &["ssl", "sasl_ssl"]) {
+            None
+        } else if is(VERIFICATION, &["false", "f", "0"]) {
+            Some(
+                "enable.ssl.certificate.verification is false: the service would talk to anybody who answers in a broker's place",
+            )
+        } else if is(IDENTIFICATION, &["none"]) {
+            Some(
+                "ssl.endpoint.identification.algorithm is none: any certificate of a trusted authority is taken for a broker's",
+            )
+        } else {
+            None
+        }
+    }
 }
 
-/// Whether a property may hold a password, a key or a token. A name that only sounds like it is hidden
-/// too.
-fn is_secret(name: &str) -> bool {
+/// Whether a property may hold a password, a key or a token. A name that only sounds like it is hidden too. A certificate may stand in
+/// one PEM text with its key, and a URL may hold a password.
+pub(super) fn is_secret(name: &str, value: &str) -> bool {
     const PARTS: &[&str] = &[
         "password",
+        "passphrase",
         "secret",
         ".pem",
         "token",
         "credential",
         "assertion",
+        "ssl_key",
     ];
-    let is_location = name.ends_with(".location") || name.ends_with(".file");
+    /// What names a place or a public property of a secret, and not the secret.
+    const PUBLIC: &[&str] = &[
+        ".location",
+        ".file",
+        ".url",
+        ".id",
+        ".type",
+        ".algorithm",
+        ".aud",
+        ".iss",
+        ".sub",
+        ".seconds",
+        ".include",
+    ];
+    let name = name.trim().to_ascii_lowercase();
+    let is_public = PUBLIC.iter().any(|ending| name.ends_with(ending));
     let sounds = PARTS.iter().any(|part| name.contains(part));
-    name == "sasl.oauthbearer.config" || (sounds && !is_location)
+    let has_user = value.split_once("://").is_some_and(|(_, rest)| {
+        rest.split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+    });
+    name == "sasl.oauthbearer.config"
+        || (sounds && !is_public)
+        || has_user
+        || value.contains("PRIVATE KEY-----")
+}
+
+/// What to do with a secret that stands on the command line.
+pub(super) fn instead_of_flag(name: &str) -> String {
+    match setting(name) {
+        Some(setting) => format!("{setting}, which names the file or the variable that holds it"),
+        None => format!(
+            "write it under [kafka.properties] in a configuration file that only the service can read, or set the variable {}",
+            variable(name)
+        ),
+    }
+}
+
+/// The variable that sets a property.
+fn variable(name: &str) -> String {
+    let name = name.trim().replace('.', "_").to_ascii_uppercase();
+    format!("SCANNER_KAFKA__PROPERTIES__{name}")
+}
+
+const VERIFICATION: &str = "enable.ssl.certificate.verification";
+const IDENTIFICATION: &str = "ssl.endpoint.identification.algorithm";
+
+/// Properties that have a setting in `[kafka.tls]` or `[kafka.sasl]`: `(property, what to do instead)`.
+const SECURITY: &[(&str, &str)] = &[
+    (
+        "security.protocol",
+        "set kafka.tls.enabled and kafka.sasl.mechanism",
+    ),
+    (IDENTIFICATION, "set kafka.tls.verify_hostname"),
+    (
+        VERIFICATION,
+        "leave it out: with kafka.tls.enabled a broker's certificate is always verified; set kafka.tls.ca_file for an authority of \
+         your own",
+    ),
+    ("ssl.ca.location", "set kafka.tls.ca_file"),
+    ("ssl.ca.pem", "set kafka.tls.ca_file"),
+    ("ssl.certificate.location", "set kafka.tls.certificate_file"),
+    ("ssl.certificate.pem", "set kafka.tls.certificate_file"),
+    ("ssl.key.location", "set kafka.tls.key_file"),
+    ("ssl.key.pem", "set kafka.tls.key_file"),
+    (
+        "ssl.keystore.location",
+        "set kafka.tls.certificate_file and kafka.tls.key_file",
+    ),
+    (
+        "ssl.keystore.password",
+        "set kafka.tls.key_password_file or kafka.tls.key_password_variable",
+    ),
+    (
+        "ssl.key.password",
+        "set kafka.tls.key_password_file or kafka.tls.key_password_variable",
+    ),
+    ("sasl.mechanism", "set kafka.sasl.mechanism"),
+    ("sasl.mechanisms", "set kafka.sasl.mechanism"),
+    ("sasl.username", "set kafka.sasl.username"),
+    (
+        "sasl.password",
+        "set kafka.sasl.password_file or kafka.sasl.password_variable",
+    ),
+];
+
+fn setting(name: &str) -> Option<&'static str> {
+    let name = canonical(name.trim());
+    let found = SECURITY
+        .iter()
+        .find(|(property, _)| property.eq_ignore_ascii_case(name));
+    found.map(|(_, setting)| *setting)
+}
+
+/// What to do about a property of encryption or authentication where `[kafka.tls]` or `[kafka.sasl]` is in use: these decide alone.
+/// `None` for other properties.
+pub(super) fn security(name: &str) -> Option<&'static str> {
+    let canonical = canonical(name);
+    let is_ours = ["ssl.", "ssl_", "sasl.", "https."]
+        .iter()
+        .any(|start| canonical.starts_with(start))
+        || [".ssl.", ".sasl."]
+            .iter()
+            .any(|part| canonical.contains(part));
+    setting(name).or(is_ours.then_some("leave it out, or leave those sections out"))
+}
+
+/// librdkafka takes a property of the topic with `topic.` in front too.
+fn canonical(name: &str) -> &str {
+    name.strip_prefix("topic.").unwrap_or(name)
+}
+
+/// Why librdkafka does not take a property; `None` if it does. A value that may be a secret is not repeated.
+pub(super) fn refused(name: &str, value: &str) -> Option<String> {
+    let mut alone = rdkafka::ClientConfig::new();
+    alone.set(name, value);
+    match alone.create_native_config() {
+        Ok(_) => None,
+        Err(KafkaError::ClientConfig(_, why, ..)) if is_secret(name, value) => {
+            Some(why.replace(value, HIDDEN))
+        }
+        Err(KafkaError::ClientConfig(_, why, ..)) => Some(why),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// Properties that would break a promise of the service, or that have a setting of their own:
@@ -139,6 +295,11 @@ const PROTECTED: &[(&str, &str)] = &[
         "plugin.library.paths",
         "leave it out: no foreign code is loaded into the scanner",
     ),
+    (
+        "ssl.engine.location",
+        "leave it out: no foreign code is loaded into the scanner",
+    ),
+    ("allow.auto.create.topics", "set kafka.create_topics"),
     ("opaque", "leave it out: it belongs to the client library"),
     (
         "default_topic_conf",
@@ -152,6 +313,7 @@ const PROTECTED: &[(&str, &str)] = &[
 
 /// Why a property may not be passed through, as the remedy to print; `None` if it may.
 pub(super) fn protected(property: &str) -> Option<&'static str> {
+    let property = canonical(property);
     if property.ends_with("_cb") {
         return Some("leave it out: callbacks belong to the client library");
     }

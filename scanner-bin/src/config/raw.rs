@@ -137,6 +137,7 @@ pub(super) struct RawOps {
     pub(super) listen: Option<String>,
     pub(super) instance: Option<String>,
     pub(super) log: Option<String>,
+    pub(super) log_detections_per_second: Option<u32>,
 }
 
 /// The dotted path of every key, for example `kafka.brokers`.

@@ -1,5 +1,6 @@
 //! What must not be shown: where it comes from, and that it stays hidden.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -64,5 +65,43 @@ impl fmt::Debug for Secret {
             .field("source", &self.source)
             .field("value", &HIDDEN)
             .finish()
+    }
+}
+
+/// Shorter values are not searched for: they stand in every other line.
+const MIN_HIDDEN_BYTES: usize = 4;
+
+/// Values that must not be shown, to be hidden in text that is made elsewhere, such as the errors and log lines of librdkafka.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub(super) fn new<'v>(values: impl IntoIterator<Item = &'v str>) -> Secrets {
+        let mut values: Vec<String> = values
+            .into_iter()
+            .filter(|value| value.len() >= MIN_HIDDEN_BYTES)
+            .map(str::to_owned)
+            .collect();
+        // The longest first: one may be a part of another.
+        values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        values.dedup();
+        Secrets(values)
+    }
+
+    /// The text with every secret in it hidden.
+    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in &self.0 {
+            if memchr::memmem::find(text.as_bytes(), secret.as_bytes()).is_some() {
+                text = Cow::Owned(text.replace(secret.as_str(), HIDDEN));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
     }
 }

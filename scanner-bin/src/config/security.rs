@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Environment;
 use super::checked::{Check, SaslMechanism};
-use super::properties::Properties;
+use super::properties::{Properties, security};
 use super::raw::{RawSasl, RawTls};
 use super::secret::{Secret, SecretSource};
 
@@ -41,9 +41,6 @@ pub struct SaslConfig {
     /// Its password.
     pub password: Secret,
 }
-
-/// What belongs to `[kafka.tls]` and `[kafka.sasl]`, beside all of `sasl.` and `ssl.`.
-const PROTOCOL: &str = "security.protocol";
 
 impl Check<'_> {
     pub(super) fn tls(&mut self, raw: RawTls, environment: &Environment) -> Option<TlsConfig> {
@@ -170,18 +167,18 @@ impl Check<'_> {
 
     /// One decides: the sections here or the properties of librdkafka.
     pub(super) fn undecided(&mut self, is_secured: bool, properties: &Properties) {
-        let ours = |name: &&String| {
-            *name == PROTOCOL
-                || ["sasl.", "ssl."]
-                    .iter()
-                    .any(|start| name.starts_with(start))
-        };
-        for name in properties.keys().filter(ours) {
+        for name in properties.keys() {
+            let Some(remedy) = security(name) else {
+                continue;
+            };
             self.require(
                 !is_secured,
                 &format!("kafka.properties.{name}"),
-                || "kafka.tls and kafka.sasl are in use".to_owned(),
-                "leave it out, or leave those sections out",
+                || {
+                    "kafka.tls and kafka.sasl are in use, and decide alone how brokers are reached"
+                        .to_owned()
+                },
+                remedy,
             );
         }
     }

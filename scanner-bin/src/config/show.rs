@@ -124,9 +124,9 @@ impl From<&KafkaConfig> for RawKafka {
 
 fn raw_tls(tls: Option<&TlsConfig>) -> RawTls {
     let Some(tls) = tls else {
+        // The properties may decide otherwise: nothing is said of what these do not decide.
         return RawTls {
             enabled: Some(false),
-            verify_hostname: Some(true),
             ..RawTls::default()
         };
     };
@@ -220,6 +220,7 @@ impl From<&OpsConfig> for RawOps {
             listen: Some(ops.listen.to_string()),
             instance: Some(ops.instance.clone()),
             log: Some(ops.log.clone()),
+            log_detections_per_second: Some(ops.log_detections_per_second),
         }
     }
 }

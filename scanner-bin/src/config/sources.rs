@@ -8,7 +8,9 @@ use config::{ConfigError as LayerError, File, FileFormat, Map, Source, Value, Va
 use super::Environment;
 use super::error::{ConfigError, Problem};
 use super::flags::{RunFlags, SHORT_NAMES};
+use super::properties::{instead_of_flag, is_secret};
 use super::raw::{Raw, known_paths};
+use super::secret::HIDDEN;
 use super::text;
 
 /// Path of a setting → where its value was set.
@@ -121,7 +123,7 @@ fn file_layer(
         .collect()
         .map_err(|error| {
             wrong(
-                format!("not TOML: {}", error.to_string().trim_end()),
+                format!("not TOML: {}", without_source(&error.to_string())),
                 "correct the file",
             )
         })?;
@@ -133,6 +135,18 @@ fn file_layer(
         flatten(&name, value, &origin, &known, &mut layer, problems);
     }
     Ok(layer)
+}
+
+/// An error of the parser without the line of the file that it shows, which may hold a secret. Where it is stands in the error.
+fn without_source(error: &str) -> String {
+    let is_said = |line: &&str| {
+        let number = line
+            .trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        !number.trim_start().starts_with('|')
+    };
+    let kept: Vec<&str> = error.trim_end().lines().filter(is_said).collect();
+    kept.join(": ")
 }
 
 fn flatten(
@@ -259,11 +273,20 @@ fn flag_layer(flags: &RunFlags, problems: &mut Vec<Problem>) -> Layer {
     }
     for property in &flags.properties {
         match property.split_once('=') {
+            Some((name, value)) if !name.is_empty() && is_secret(name, value) => {
+                problems.push(Problem {
+                    subject: format!("{PROPERTIES}.{name}"),
+                    origin: "flag --property".to_owned(),
+                    what: "may hold a secret, and whoever lists the processes of this machine reads its command line".to_owned(),
+                    remedy: instead_of_flag(name),
+                });
+            }
             Some((name, value)) if !name.is_empty() => {
                 layer.set_property(name, "flag --property", value)
             }
             _ => problems.push(Problem {
-                subject: property.clone(),
+                // What was meant to be a value may be a secret.
+                subject: property_name(property),
                 origin: "flag --property".to_owned(),
                 what: "not a property".to_owned(),
                 remedy: "write NAME=VALUE".to_owned(),
@@ -271,6 +294,18 @@ fn flag_layer(flags: &RunFlags, problems: &mut Vec<Problem>) -> Layer {
         }
     }
     layer
+}
+
+/// The beginning of a text that looks like a property's name, as far as it can be shown.
+fn property_name(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let is_name = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    let name: String = text.chars().take_while(is_name).take(LONGEST).collect();
+    match is_secret(text, text) || name.len() < text.len() {
+        true if is_secret(&name, "") => HIDDEN.to_owned(),
+        true => format!("{name}…"),
+        false => name,
+    }
 }
 
 fn long_variable(path: &str) -> String {
@@ -314,6 +349,11 @@ fn wrong_type(error: LayerError, origins: &Origins) -> Problem {
         other => (None, other.to_string()),
     };
     let subject = key.unwrap_or_else(|| "the configuration".to_owned());
+    let what = match subject == PROPERTIES {
+        // The value may hold a secret.
+        true => "not a section of NAME = \"VALUE\"".to_owned(),
+        false => what,
+    };
     // A list's element is `path[0]`, a property `kafka.properties.name`: their origin is the whole's.
     let whole = subject.split('[').next().unwrap_or_default();
     let whole = if whole.starts_with(PROPERTIES) {

@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client::{self, Role};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, Secrets};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{CodeLabel, Metrics};
 use crate::shutdown::Shutdown;
@@ -46,13 +46,16 @@ struct Asking {
     /// What the client logged last about a connection that failed: a call that fails for want of one
     /// cannot tell why.
     reason: Mutex<Option<String>>,
+    /// What must not be in it: the probes and `config check` show it.
+    secrets: Secrets,
 }
 
 impl Asking {
-    fn new(metrics: &Arc<Metrics>) -> Asking {
+    fn new(config: &KafkaConfig, metrics: &Arc<Metrics>) -> Asking {
         Asking {
             errors: client::Errors::new(Arc::clone(metrics)),
             reason: Mutex::default(),
+            secrets: config.secrets(),
         }
     }
 }
@@ -83,7 +86,8 @@ impl ClientContext for Asking {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == "FAIL" {
             let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-            *reason = Some(connection_error(message).to_owned());
+            let message = self.secrets.hide(connection_error(message));
+            *reason = Some(message.into_owned());
         }
         client::log("metadata", level, facility, message);
     }
@@ -108,7 +112,8 @@ pub fn wait(
 ) -> KafkaResult<Option<Cluster>> {
     let settings = client::config(config, Role::Admin);
     // A consumer without a group: unlike a producer, it never makes a broker create what it asks for.
-    let asking: BaseConsumer<Asking> = settings.create_with_context(Asking::new(metrics))?;
+    let asking: BaseConsumer<Asking> =
+        settings.create_with_context(Asking::new(config, metrics))?;
     let mut said: Option<(String, Instant)> = None;
     while !shutdown.is_requested() {
         // Serves the client's log and errors.
@@ -236,7 +241,7 @@ pub fn survey(config: &KafkaConfig, patience: Duration) -> Result<Survey, String
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let settings = client::config(config, Role::Admin);
     let asking: BaseConsumer<Asking> = settings
-        .create_with_context(Asking::new(&metrics))
+        .create_with_context(Asking::new(config, &metrics))
         .map_err(|error| error.to_string())?;
     let until = Instant::now() + patience;
     let metadata = loop {

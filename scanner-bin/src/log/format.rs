@@ -10,18 +10,22 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::cut::{LONGEST_TEXT, cut};
+use crate::config::Secrets;
 use crate::{json, times};
 
-/// The layer that writes events as JSON lines. Spans are not written: an event says all it knows.
+/// The layer that writes events as JSON lines. Spans are not written: an event says all it knows. No text is longer than
+/// [`LONGEST_TEXT`].
 #[derive(Debug)]
 pub struct JsonLines<W> {
     writer: W,
+    secrets: Secrets,
 }
 
 impl<W> JsonLines<W> {
-    /// Writes lines to this writer, each in one call.
-    pub fn new(writer: W) -> JsonLines<W> {
-        JsonLines { writer }
+    /// Writes lines to this writer, each in one call. The secrets are hidden wherever they stand.
+    pub fn new(writer: W, secrets: Secrets) -> JsonLines<W> {
+        JsonLines { writer, secrets }
     }
 }
 
@@ -31,7 +35,7 @@ where
     W: for<'w> MakeWriter<'w> + 'static,
 {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let line = line(event, OffsetDateTime::now_utc());
+        let line = line(event, OffsetDateTime::now_utc(), &self.secrets);
         // A log that cannot be written cannot be complained about either.
         let _unwritten = self
             .writer
@@ -40,8 +44,9 @@ where
     }
 }
 
-fn line(event: &Event<'_>, now: OffsetDateTime) -> Vec<u8> {
+fn line(event: &Event<'_>, now: OffsetDateTime, secrets: &Secrets) -> Vec<u8> {
     let mut fields = Fields {
+        secrets,
         message: None,
         others: Vec::new(),
     };
@@ -79,12 +84,13 @@ fn push(line: &mut Vec<u8>, name: &str, value: &Value) {
     let _infallible = json::append(line, value);
 }
 
-struct Fields {
+struct Fields<'s> {
+    secrets: &'s Secrets,
     message: Option<Value>,
     others: Vec<(&'static str, Value)>,
 }
 
-impl Fields {
+impl Fields<'_> {
     fn record(&mut self, field: &Field, value: Value) {
         match field.name() {
             "message" => self.message = Some(value),
@@ -95,9 +101,10 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record(field, Value::from(value));
+        let text = self.secrets.hide(value);
+        self.record(field, Value::from(cut(&text, LONGEST_TEXT)));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -117,6 +124,6 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record(field, Value::from(format!("{value:?}")));
+        self.record_str(field, &format!("{value:?}"));
     }
 }

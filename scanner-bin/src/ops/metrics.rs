@@ -223,6 +223,8 @@ catalogue! {
     scans: Family<VerdictLabel, Counter> = plain, "scan_total", ["verdict"];
     /// Detections by engine (clamav or rules) and severity.
     detections: Family<DetectionLabels, Counter> = plain, "detections_total", ["engine,severity"];
+    /// Detections that were not logged because there were more than `ops.log_detections_per_second` of one name and source in a second.
+    detection_lines_suppressed: Counter = plain, "detection_log_lines_suppressed_total", [""];
     /// 1 while the prefilter is on; 0 means that libclamav is asked about every view of every record, and the log says why.
     prefilter_enabled: Enabled = plain, "prefilter_enabled", [""];
     /// Views of records by what the prefilter decided: cleared, or why libclamav had to look.

@@ -5,6 +5,7 @@ use std::thread;
 
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::gettid;
+use scanlib::SCAN_STACK_BYTES;
 
 /// How far behind: a tenth of the weight of a thread that scans, where both want the same processor.
 const NICE: i32 = 10;
@@ -21,7 +22,9 @@ fn behind(nice: i32) -> i32 {
 pub(super) fn aside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let mut work = Some(work);
     let done = thread::scope(|scope| {
-        let thread = thread::Builder::new().name("loader".to_owned());
+        let thread = thread::Builder::new()
+            .name("loader".to_owned())
+            .stack_size(SCAN_STACK_BYTES);
         let work = &mut work;
         let handle = thread.spawn_scoped(scope, move || {
             // Where it is not allowed the work is done all the same.

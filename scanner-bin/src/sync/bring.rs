@@ -148,6 +148,15 @@ impl<'a> Sync<'a> {
     ) -> Result<(), Not> {
         let path = self.home.incoming(name);
         let is_signed = is_signed(&path);
+        if let (Some(digests), None, false) = (&self.wanted.digests, self.demanded(name), is_signed)
+        {
+            let why = format!(
+                "it carries no digital signature, and its digest is not in {} (--sha256); add it there, as sha256sum writes it, once \
+                 the file is known to be good",
+                digests.list().display()
+            );
+            return Err(self.not(name, CheckError::Bad(why), local, None));
+        }
         // Only what proves to be whole is put together from pieces.
         let came = self.fetch(name, local, is_signed)?;
         let taken = match self.take(name, local, &came, sign) {
@@ -183,6 +192,16 @@ impl<'a> Sync<'a> {
         came: &Came,
         sign: &mut Option<Row>,
     ) -> Result<(), Not> {
+        if let Some(demanded) = self.demanded(name)
+            && demanded != came.sha256
+        {
+            let why = format!(
+                "its SHA-256 is {} where {demanded} is demanded (--sha256): the mirror has another file, or the list is of another \
+                 version of it",
+                came.sha256
+            );
+            return Err(self.not(name, CheckError::Bad(why), local, None));
+        }
         if local
             .as_ref()
             .is_some_and(|local| local.sha256 == came.sha256)
@@ -191,7 +210,8 @@ impl<'a> Sync<'a> {
             return Err(Not::New);
         }
         let path = self.home.incoming(name);
-        let container = check::container(&path).map_err(|error| self.not(error, local, None))?;
+        let container =
+            check::container(&path).map_err(|error| self.not(name, error, local, None))?;
         let offered = container.as_ref().map(|container| container.version);
         if let (Some(offered), Some(here)) = (offered, version(local))
             && offered < here
@@ -200,14 +220,14 @@ impl<'a> Sync<'a> {
             let why = format!(
                 "version {offered} is older than version {here}, which is here; --allow-downgrade takes it all the same"
             );
-            return Err(self.not(CheckError::Bad(why), local, Some(offered)));
+            return Err(self.not(name, CheckError::Bad(why), local, Some(offered)));
         }
         let mut beside = None;
         if let (true, Some(version)) = (is_signed(&path), offered) {
             beside = self.sign(name, version, sign)?;
         }
         let verified = check::verify(self.library, &path);
-        verified.map_err(|error| self.not(error, local, offered))?;
+        verified.map_err(|error| self.not(name, error, local, offered))?;
         // First, as libclamav may want it at once; the others last, as it may still want them for the old container.
         if let Some((sign, came)) = &beside {
             self.home.publish(sign)?;
@@ -259,7 +279,7 @@ impl<'a> Sync<'a> {
             match check::sign(&path) {
                 Ok(()) => Ok(came),
                 Err(error) => {
-                    let not = self.not(error, &local, None);
+                    let not = self.not(&name, error, &local, None);
                     if let Not::Good(refusal) = &not {
                         self.remember(&name, &came, Some(refusal.clone()))?;
                     }
@@ -396,10 +416,17 @@ impl<'a> Sync<'a> {
         if self.wanted.force || record.url != url {
             return nothing;
         }
+        let demanded = self.demanded(name);
         match &record.refused {
-            None if here == Some(&record.sha256) => (record.validators.clone(), None),
+            // What is here may be another file than the one that is demanded now.
+            None if here == Some(&record.sha256)
+                && demanded.is_none_or(|demanded| demanded == record.sha256) =>
+            {
+                (record.validators.clone(), None)
+            }
             Some(refusal)
                 if refusal.beside.as_ref() == here
+                    && refusal.demanded.as_deref() == demanded
                     && refusal.library == self.library.version().text
                     && !self.wanted.allow_downgrade =>
             {
@@ -409,7 +436,18 @@ impl<'a> Sync<'a> {
         }
     }
 
-    fn not(&self, error: CheckError, local: &Option<Local>, version: Option<u32>) -> Not {
+    /// The digest that a file must have.
+    fn demanded(&self, name: &str) -> Option<&str> {
+        self.wanted.digests.as_ref()?.of(name)
+    }
+
+    fn not(
+        &self,
+        name: &str,
+        error: CheckError,
+        local: &Option<Local>,
+        version: Option<u32>,
+    ) -> Not {
         match error {
             CheckError::Unknown(why) => Not::Possible(why),
             CheckError::Bad(why) => Not::Good(Refusal {
@@ -417,6 +455,7 @@ impl<'a> Sync<'a> {
                 version,
                 library: self.library.version().text,
                 beside: local.as_ref().map(|local| local.sha256.clone()),
+                demanded: self.demanded(name).map(str::to_owned),
             }),
         }
     }

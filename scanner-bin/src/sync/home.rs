@@ -73,6 +73,9 @@ pub struct Refusal {
     pub library: String,
     /// The file that was there then.
     pub beside: Option<String>,
+    /// The digest that was demanded of it then.
+    #[serde(default)]
+    pub demanded: Option<String>,
 }
 
 /// The directory, for this process alone.

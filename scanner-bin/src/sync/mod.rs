@@ -9,11 +9,12 @@
 //!     incoming/NAME        on its way, with NAME.begun while it can be gone on with
 //! ```
 //!
-//! ask (ETag) → fetch (goes on where it broke) → header, version → digital signature → on the disk → rename
+//! ask (ETag) → fetch (goes on where it broke) → SHA-256, if demanded → header, version → digital signature → on the disk → rename
 
 pub mod answer;
 mod bring;
 pub mod check;
+pub mod digests;
 pub mod fetch;
 pub mod home;
 pub mod mirror;
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use scanlib::Library;
 
+use digests::Digests;
 use fetch::Manner;
 use home::{Home, HomeError};
 use mirror::Mirror;
@@ -44,6 +46,8 @@ pub struct Wanted {
     pub allow_downgrade: bool,
     /// Everything is fetched and examined, whatever is known.
     pub force: bool,
+    /// Digests that files must have: those that carry no digital signature all, others if they are in the list. `None` demands none.
+    pub digests: Option<Digests>,
     /// How it is asked for.
     pub manner: Manner,
 }

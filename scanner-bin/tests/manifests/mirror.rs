@@ -91,8 +91,8 @@ fn the_job_may_reach_its_mirror_and_names_and_nothing_else() {
             ));
         }
     }
-    assert_eq!(ports, [("TCP", 80), ("UDP", 53), ("TCP", 53)]);
-    assert!(from(&template).starts_with("http://"), "port 80");
+    assert_eq!(ports, [("TCP", 443), ("UDP", 53), ("TCP", 53)]);
+    assert!(from(&template).starts_with("https://"), "port 443");
 }
 
 fn from(template: &Value) -> String {

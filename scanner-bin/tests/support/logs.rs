@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use scanner_bin::config::Secrets;
 use scanner_bin::log;
 
 #[derive(Clone, Default)]
@@ -22,7 +23,7 @@ impl Write for Captured {
 pub fn captured(filter: &str, events: impl FnOnce()) -> String {
     let output = Captured::default();
     let writer = output.clone();
-    let subscriber = log::subscriber(filter, move || writer.clone()).unwrap();
+    let subscriber = log::subscriber(filter, move || writer.clone(), Secrets::default()).unwrap();
     tracing::subscriber::with_default(subscriber, events);
     let bytes = output.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()

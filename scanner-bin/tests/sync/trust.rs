@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use crate::support::{announce, free_ports, process, wait_for};
-use crate::{Place, done, signature, sync};
+use crate::{Place, Signed, done, signature, sync};
 
 /// Proves: nothing goes to the public network by mistake. A proxy, which would see it, sees nothing until somebody says --public.
 #[test]
@@ -150,4 +152,115 @@ fn a_mirror_is_believed_by_its_certificate() {
 
     ask(mirror.port, &["--ca-file", &authority("mirror")]).ends(0);
     assert_eq!(place.read("one.ndb"), text.as_bytes());
+}
+
+/// A list as sha256sum writes it.
+fn digests(place: &Place, files: &[(&str, &[u8])]) -> String {
+    let lines: Vec<String> = files
+        .iter()
+        .map(|(name, content)| {
+            let digest: String = Sha256::digest(content)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("{digest}  {name}\n")
+        })
+        .collect();
+    let path = place.dir.path().join("SHA256SUMS");
+    fs::write(&path, lines.concat()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Proves: with a list of digests a file that carries no signature is taken if it is the one in the list; another one, and one that is
+/// not in the list, are refused by name, what was there stays, and a corrected list is enough.
+#[test]
+fn a_file_without_a_signature_is_held_to_its_digest() {
+    let place = Place::new();
+    let (good, bad) = (
+        signature("My.One", "marker-one"),
+        signature("My.One", "marker-bad"),
+    );
+    place.mirror.put("one.ndb", good.clone());
+    let list = digests(&place, &[("one.ndb", good.as_bytes())]);
+    place.sync_with(&["one.ndb"], &["--sha256", &list]).ends(0);
+    assert_eq!(place.read("one.ndb"), good.as_bytes());
+
+    place.mirror.put("one.ndb", bad.clone());
+    for _ in 0..2 {
+        let refused = place.sync_with(&["one.ndb"], &["--sha256", &list]).ends(1);
+        assert_eq!(refused.result("one.ndb"), "refused");
+        refused
+            .says("BAD  one.ndb: its SHA-256 is")
+            .says("--sha256");
+        assert_eq!(place.read("one.ndb"), good.as_bytes());
+    }
+    let list = digests(&place, &[("one.ndb", bad.as_bytes())]);
+    place.sync_with(&["one.ndb"], &["--sha256", &list]).ends(0);
+    assert_eq!(place.read("one.ndb"), bad.as_bytes());
+
+    // What is there and unchanged is no excuse for a list that demands something else.
+    let list = digests(&place, &[("one.ndb", good.as_bytes())]);
+    place
+        .sync_with(&["one.ndb"], &["--sha256", &list])
+        .ends(1)
+        .says("BAD  one.ndb: its SHA-256 is");
+    place.mirror.seen("one.ndb");
+    let list = digests(&place, &[("two.ndb", good.as_bytes())]);
+    place
+        .sync_with(&["one.ndb"], &["--sha256", &list])
+        .ends(1)
+        .says("BAD  one.ndb: it carries no digital signature, and its digest is not in");
+    let asked = place.mirror.seen("one.ndb").len();
+    assert_eq!(asked, 0, "not even asked for");
+    // Without a list nothing of this is remembered against the file.
+    place.sync_with(&["one.ndb"], &[]).ends(0);
+}
+
+/// Proves: a signed container needs no digest, and one that is listed is held to it.
+#[test]
+fn a_signed_container_is_held_to_a_digest_only_where_there_is_one() {
+    let Some(signed) = Signed::new() else { return };
+    let place = Place::new();
+    place.mirror.put("daily.cvd", signed.old.clone());
+    let list = digests(&place, &[("other.ndb", b"")]);
+    place
+        .sync_with(&["daily.cvd"], &["--sha256", &list])
+        .ends(0);
+    place.mirror.put("daily.cvd", signed.new.clone());
+    let list = digests(&place, &[("daily.cvd", &signed.old)]);
+    place
+        .sync_with(&["daily.cvd"], &["--sha256", &list])
+        .ends(1)
+        .says("BAD  daily.cvd: its SHA-256 is");
+    assert_eq!(place.read("daily.cvd"), signed.old);
+}
+
+#[test]
+fn a_list_of_digests_that_cannot_be_used_stops_the_sync_before_it_asks() {
+    let place = Place::new();
+    let list = place.dir.path().join("SHA256SUMS");
+    let path = list.to_str().unwrap();
+    let one = "0".repeat(64);
+    let two = "1".repeat(64);
+    for (text, what) in [
+        (None, "cannot be read"),
+        (
+            Some("SHA256 (one.ndb) = 00".to_owned()),
+            "line 1 is not in the format",
+        ),
+        (
+            Some(format!("\n{one}  one.ndb\n{two}  one.ndb\n")),
+            "line 3 gives one.ndb another digest",
+        ),
+    ] {
+        if let Some(text) = text {
+            fs::write(&list, text).unwrap();
+        }
+        place
+            .sync_with(&["one.ndb"], &["--sha256", path])
+            .ends(2)
+            .says(&format!("--sha256 {path}: "))
+            .says(what);
+        assert_eq!(place.mirror.count(), 0);
+    }
 }

@@ -15,6 +15,7 @@ use crate::cli::format::Format;
 use crate::cli::table::Table;
 use crate::cli::{EXIT_ERROR, fail, print, say};
 use crate::escape::Escaped;
+use crate::sync::digests::Digests;
 use crate::sync::fetch::Manner;
 use crate::sync::mirror::Mirror;
 use crate::sync::row::{Row, What};
@@ -36,8 +37,8 @@ Exit status: 0 if all files are there as the mirror has them, 1 if one was refus
 not be had.
 
 Examples:
-  scanner-bin db sync --from http://mirror.example/clamav/ --to /srv/signatures
-  scanner-bin db sync --from https://mirror.example/ --to /srv/signatures --file own.ndb --format json")]
+  scanner-bin db sync --from https://mirror.example/clamav/ --to /srv/signatures
+  scanner-bin db sync --from https://mirror.example/ --to /srv/signatures --file own.ndb --sha256 SHA256SUMS")]
 pub struct SyncArgs {
     /// URL of a directory on a mirror
     #[arg(long, value_name = "URL")]
@@ -62,6 +63,10 @@ pub struct SyncArgs {
     /// Fetch and examine everything, also what is there and what was refused before
     #[arg(long)]
     pub force: bool,
+
+    /// Digests, as sha256sum writes them, that files must have which carry no digital signature
+    #[arg(long, value_name = "FILE")]
+    pub sha256: Option<PathBuf>,
 
     /// Certificates (PEM) of authorities to trust besides the system's
     #[arg(long, value_name = "PATH")]
@@ -126,7 +131,9 @@ fn wanted(args: &SyncArgs) -> Result<Wanted, Failure> {
         std::fs::File::open(path)
             .map_err(|error| format!("--ca-file {}: {error}", path.display()))?;
     }
+    let digests = args.sha256.as_deref().map(Digests::read).transpose()?;
     Ok(Wanted {
+        digests,
         mirror: Mirror::parse(&args.from, args.public)?,
         files,
         allow_downgrade: args.allow_downgrade,
