@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 pub(crate) use checked::MIN_FETCH_BYTES_PER_PARTITION;
 pub use checked::{
     Compression, Config, Delivery, Emit, GroupProtocol, KafkaConfig, OpsConfig, Profile,
-    ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig,
+    ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig, UnreadableBatch,
 };
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;

@@ -8,6 +8,7 @@
 
 mod handover;
 mod stop;
+mod stuck;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +37,7 @@ use super::partition::Partition;
 use super::rebalance::GroupContext;
 use super::replay::Reading;
 use super::skew::{self, Skew};
+use super::unreadable::Prober;
 use crate::config::{GroupProtocol, KafkaConfig};
 use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
@@ -165,6 +167,9 @@ pub struct PollLoop<S> {
     reading: Reading,
     watch: skew::Watch,
     skew_warning: Throttle,
+    prober: Prober,
+    /// Readiness tells of partitions that cannot be read.
+    tells_of_stuck: bool,
 }
 
 /// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
@@ -206,7 +211,8 @@ impl<S: Scanning> PollLoop<S> {
     ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors, Arc::clone(&wiring.metrics));
-        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
+        let settings = consumer_config(config);
+        let consumer: BaseConsumer<GroupContext> = settings
             .create_with_context(context)
             .map_err(PollError::Create)?;
         if let Reading::Group = reading {
@@ -223,6 +229,8 @@ impl<S: Scanning> PollLoop<S> {
         .map_err(PollError::Thread)?;
         let nudger = Nudger::start(Arc::clone(&consumer), config.input_topic.clone())
             .map_err(PollError::Thread)?;
+        let prober =
+            Prober::start(settings, config.input_topic.clone()).map_err(PollError::Thread)?;
         wiring.bell.listen();
         wiring.budget.set_limit(wiring.min_in_flight);
         let now = Instant::now();
@@ -250,6 +258,8 @@ impl<S: Scanning> PollLoop<S> {
             reading,
             watch: skew::Watch::new(now),
             skew_warning: Throttle::new(WARN_OF_SKEW),
+            prober,
+            tells_of_stuck: false,
         })
     }
 
@@ -307,6 +317,7 @@ impl<S: Scanning> PollLoop<S> {
         let taken = self.serve()?;
         self.rebalance()?;
         self.identify()?;
+        self.unstick()?;
         self.commit();
         self.measure();
         Ok(taken)

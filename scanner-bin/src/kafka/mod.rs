@@ -31,6 +31,7 @@ pub mod skew;
 pub mod topics;
 pub mod transaction;
 mod transactor;
+pub mod unreadable;
 pub mod work;
 
 use crate::ops::metrics::Metrics;

@@ -10,10 +10,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 
 use super::batch::{Batch, BatchBuilder};
+use super::dead_letter::DeadLetter;
 use super::flow::Flow;
 use super::rebalance::{Ends, GroupContext};
 use super::replay::Span;
 use super::skew;
+use super::unreadable;
 use super::{Refused, Scanning};
 use crate::ops::metrics::PartitionMetrics;
 
@@ -37,6 +39,54 @@ pub(super) struct Partition {
     metrics: PartitionMetrics,
     /// What is to be read of it; `None` for all that comes.
     span: Option<Span>,
+    /// Set while a batch cannot be read: nothing is taken.
+    pub stuck: Option<Stuck>,
+    /// Set while fetching fails otherwise.
+    pub failing: Option<Failing>,
+}
+
+/// A batch that cannot be read.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    /// The first offset that is wanted, if it is known.
+    pub offset: Option<i64>,
+    pub why: String,
+    pub since: Instant,
+    /// How often it was looked at, and could not be read.
+    pub times: u32,
+    pub next_look: Instant,
+    pub is_asked: bool,
+    /// The partition was paused.
+    pub is_paused: bool,
+    /// Readiness, log and metrics tell of it.
+    pub is_reported: bool,
+    /// Ends of the process in a row that are laid to it; 0 if an error is.
+    pub ends: u32,
+}
+
+impl Stuck {
+    pub(super) fn new(offset: Option<i64>, why: String) -> Stuck {
+        let now = Instant::now();
+        Stuck {
+            offset,
+            why,
+            since: now,
+            times: 0,
+            next_look: now,
+            is_asked: false,
+            is_paused: false,
+            is_reported: false,
+            ends: 0,
+        }
+    }
+}
+
+/// Errors of a partition that are not about what it holds.
+#[derive(Debug)]
+pub(super) struct Failing {
+    pub error: KafkaError,
+    pub since: Instant,
+    pub times: u32,
 }
 
 /// What a turn came to.
@@ -69,7 +119,14 @@ impl Partition {
             watermark_moved: Instant::now(),
             metrics,
             span,
+            stuck: None,
+            failing: None,
         }
+    }
+
+    /// Offset after the last record that was taken; before the first one the committed offset, if it is known.
+    pub(super) fn position(&self) -> Option<i64> {
+        self.position.or(self.committed)
     }
 
     /// True if everything that is to be read of it has been handed over.
@@ -100,7 +157,7 @@ impl Partition {
             turn.is_full = true;
             return turn;
         }
-        if self.has_ended() {
+        if self.has_ended() || self.stuck.is_some() {
             return turn;
         }
         if !may_take(&self.flow) {
@@ -118,6 +175,7 @@ impl Partition {
                     break;
                 }
                 Some(Ok(message)) => {
+                    self.failing = None;
                     add(
                         &mut self.building,
                         &mut self.ready,
@@ -144,6 +202,7 @@ impl Partition {
                 }
                 // What is missing before the end of a span is no record.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.failing = None;
                     self.span.iter().for_each(Span::end);
                     // Everything before it has been taken: the queue is in order.
                     if let Some(end) = end_met() {
@@ -153,6 +212,7 @@ impl Partition {
                     break;
                 }
                 Some(Err(error)) => {
+                    is_dry = self.failed(&error);
                     turn.error = Some(error);
                     break;
                 }
@@ -171,6 +231,37 @@ impl Partition {
         }
         turn.is_full = !self.submit(scanning);
         turn
+    }
+
+    /// Notes an error of this partition. True if nothing more is taken: what follows a batch that cannot be read must not pass it.
+    fn failed(&mut self, error: &KafkaError) -> bool {
+        if error
+            .rdkafka_error_code()
+            .is_some_and(unreadable::is_unreadable)
+        {
+            self.stuck = Some(Stuck::new(self.position, error.to_string()));
+            return true;
+        }
+        let failing = self.failing.get_or_insert_with(|| Failing {
+            error: error.clone(),
+            since: Instant::now(),
+            times: 0,
+        });
+        failing.error = error.clone();
+        failing.times = failing.times.saturating_add(1);
+        false
+    }
+
+    /// Passes over records that cannot be read, up to `next`; the dead letter tells of them.
+    pub(super) fn skip(&mut self, next: i64, letter: DeadLetter) {
+        self.close_batch();
+        self.position = Some(next);
+        self.ready
+            .push_back(Batch::skipped(&self.flow, self.next_seq, next, letter));
+        self.next_seq += 1;
+        if let Some(span) = self.span.as_ref().filter(|span| next >= span.to) {
+            span.end();
+        }
     }
 
     /// Takes a record that came by the main queue.
@@ -244,12 +335,15 @@ impl Partition {
             self.last_watermark = watermark;
             self.watermark_moved = Instant::now();
         }
+        let unread = self.stuck.as_ref().map(|stuck| stuck.since);
+        let unread = unread.or(self.failing.as_ref().map(|failing| failing.since));
+        let unread = unread.map_or(0.0, |since| since.elapsed().as_secs_f64());
         let blocked = if incomplete == 0 {
             0.0
         } else {
             self.watermark_moved.elapsed().as_secs_f64()
         };
-        self.metrics.watermark_blocked.set(blocked);
+        self.metrics.watermark_blocked.set(blocked.max(unread));
         self.metrics.incomplete_messages.set(incomplete as i64);
         if let Some(offset) = watermark {
             self.metrics.watermark_offset.set(offset);

@@ -205,8 +205,14 @@ catalogue! {
     watermark_offset: Family<PartitionLabel, Gauge> = plain, "watermark_offset", ["partition"];
     /// Records read and not yet acknowledged.
     incomplete_messages: Family<PartitionLabel, Gauge> = plain, "incomplete_messages", ["partition"];
-    /// Age of the oldest record that holds the watermark back, in seconds.
+    /// Age of the oldest record that holds the watermark back, in seconds, or for how long the partition cannot be read.
     watermark_blocked: Family<PartitionLabel, Seconds> = plain, "watermark_blocked_seconds", ["partition"];
+    /// Batches that could not be read, however often they were tried: what they decompress to is too large, or they are damaged.
+    unreadable_batches: Counter = plain, "unreadable_batches_total", [""];
+    /// First offset of the batch that cannot be read and that the partition waits for; only while it waits.
+    unreadable_batch_offset: Family<PartitionLabel, Gauge> = plain, "unreadable_batch_offset", ["partition"];
+    /// Batches that could not be read and were passed over (`kafka.unreadable_batch = "skip"`), each with a dead letter.
+    skipped_batches: Counter = plain, "skipped_batches_total", [""];
     /// Commits by result (ok, retry or error) and mode (async or sync).
     commits: Family<CommitLabels, Counter> = plain, "commits_total", ["result,mode"];
     /// Time from a commit to its answer, in seconds.
@@ -439,6 +445,7 @@ impl Metrics {
         self.watermark_offset.remove(&label);
         self.incomplete_messages.remove(&label);
         self.watermark_blocked.remove(&label);
+        self.unreadable_batch_offset.remove(&label);
     }
 
     /// Everything in the OpenMetrics text format.

@@ -231,6 +231,7 @@ impl<S: Scanning> PollLoop<S> {
 
     fn remove(&mut self, set: &[i32]) -> Result<(), PollError> {
         for id in set {
+            self.resume_before_removal(*id);
             if let Some(partition) = self.partitions.remove(id) {
                 command(
                     &self.wiring.commands,
