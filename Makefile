@@ -5,13 +5,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
+	compare-prefilter memory soak scaling session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
 CARGO_FLAGS ?= --locked
 # For `make demo`: e.g. `make demo ARGS='--brokers broker:9092'`. For `make bench`: which bench, e.g. ARGS='--bench engine'.
 ARGS ?=
+# For `make session`: how long replicas are throttled.
+SESSION_SECONDS ?= 180
 # For `make compare-clamscan`: how many files the tree has.
 TREE_FILES ?= 20000
 # For `make compare-prefilter`: every so manyth line of the logs is compared; 1 is all of them, of windows-events every 20th.
@@ -137,6 +139,10 @@ scaling: ## one, two and three replicas with a fifth of a core each on a real Ap
 	@tests/setup test
 	SCANNER_TEST_SCALING_SECONDS=$(SCALING_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test scaling \
 		-- --exact replicas_share_the_work_and_three_do_almost_three_times_as_much --nocapture
+
+session: ## a replica with a tenth of a core stays in its group for SESSION_SECONDS (180), and a killed one is replaced within 15 s (needs root)
+	@tests/setup test
+	SCANNER_TEST_SESSION_SECONDS=$(SESSION_SECONDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test session -- --nocapture
 
 fuzz: ## fuzz each of FUZZ_TARGETS for FUZZ_SECONDS (60) of CPU time; needs a nightly toolchain and cargo-fuzz
 	@tests/setup fuzz

@@ -116,6 +116,12 @@ impl Batch {
         self.through.clone()
     }
 
+    /// The offset after everything that the batch stands for.
+    pub fn end(&self) -> Option<i64> {
+        let last = self.places.last().map(|place| place.offset + 1);
+        self.through.as_ref().map(|through| through.offset).or(last)
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.places.len()

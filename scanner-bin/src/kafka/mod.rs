@@ -17,6 +17,7 @@ pub mod egress;
 pub mod errors;
 #[cfg(feature = "chaos-faults")]
 mod faults;
+pub mod fetch_notes;
 pub mod flow;
 pub mod membership;
 pub mod memory;

@@ -2,7 +2,7 @@
 //!
 //! librdkafka decompresses a batch as a whole, and fetches the same batch again when that fails: for ever, without a sign but an error of the
 //! partition. A batch may also decompress to more than this process has memory for, which ends the process. In both cases the partition
-//! is paused, and the [`Prober`] fetches the offset with a client of its own: it finds out whether the batch can be read
+//! is paused, and the `Prober` fetches the offset with a client of its own: it finds out whether the batch can be read
 //! by now and, if it is to be skipped, at which offset the next batch begins. Where memory is in doubt it fetches in a child
 //! process whose memory is limited.
 //!
@@ -52,7 +52,6 @@ pub(super) fn is_unreadable(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::InvalidMessage
             | RDKafkaErrorCode::InvalidMessageSize
             | RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::CriticalSystemResource
     )
 }
 
@@ -70,6 +69,8 @@ pub(super) struct Question {
     pub(super) lease: Lease,
     /// The offset that is wanted and cannot be read; `None` for the committed one.
     pub(super) from: Option<i64>,
+    /// The offset of the batch, which counts where nothing is committed.
+    pub(super) base: Option<i64>,
     /// Find out where the next batch begins.
     pub(super) to_skip: bool,
     /// Bytes that a batch may take; `None` if memory is not in doubt.
@@ -145,6 +146,8 @@ impl Prober {
 struct Probe {
     /// Of librdkafka; passwords are among them.
     settings: BTreeMap<String, String>,
+    /// A group that has committed nothing begins at the end.
+    from_end: bool,
     topic: String,
 }
 
@@ -164,6 +167,8 @@ impl Probe {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
+        let reset = settings.get("auto.offset.reset").map(String::as_str);
+        let from_end = matches!(reset, Some("latest" | "largest" | "end"));
         for name in [
             "group.instance.id",
             "group.protocol",
@@ -180,7 +185,11 @@ impl Probe {
             ("fetch.message.max.bytes", "1024"),
         ];
         settings.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        Probe { settings, topic }
+        Probe {
+            settings,
+            from_end,
+            topic,
+        }
     }
 
     fn client(&self) -> Result<BaseConsumer<Reason>, String> {
@@ -196,10 +205,22 @@ impl Probe {
     fn answer(&self, question: &Question) -> Result<Found, String> {
         let partition = question.lease.partition;
         let client = self.client()?;
+        let (start, end) = client
+            .fetch_watermarks(&self.topic, partition, ASK)
+            .map_err(|error| error.to_string())?;
         let from = match question.from {
             Some(from) => from,
-            None => self.committed(&client, partition)?,
+            None => match (self.committed(&client, partition)?, question.base) {
+                (Some(committed), _) => committed,
+                (None, Some(base)) => base,
+                (None, None) if self.from_end => end,
+                (None, None) => start,
+            },
         };
+        if from < start {
+            // Retention has removed it.
+            return Ok(Found::Readable { from: start });
+        }
         let fetch = |offset| match question.memory {
             Some(memory) => self.fetch_in_child(partition, offset, memory),
             None => self.fetch(partition, offset),
@@ -211,9 +232,6 @@ impl Probe {
         let next = match question.to_skip {
             false => None,
             true => {
-                let (_, end) = client
-                    .fetch_watermarks(&self.topic, partition, ASK)
-                    .map_err(|error| error.to_string())?;
                 let is_inside = |offset| match fetch(offset)? {
                     Fetched::Readable => Ok(false),
                     // Another one, further on, is looked at when its turn comes.
@@ -225,19 +243,20 @@ impl Probe {
         Ok(Found::Unreadable { from, next, why })
     }
 
-    /// Where the group goes on in a partition.
-    fn committed(&self, client: &BaseConsumer<Reason>, partition: i32) -> Result<i64, String> {
+    /// What the group has committed of a partition.
+    fn committed(
+        &self,
+        client: &BaseConsumer<Reason>,
+        partition: i32,
+    ) -> Result<Option<i64>, String> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         let text = |error: KafkaError| error.to_string();
         let committed = client.committed_offsets(list, ASK).map_err(text)?;
         let element = committed.find_partition(&self.topic, partition);
         match element.map(|element| element.offset()) {
-            Some(Offset::Offset(offset)) => Ok(offset),
-            _ => Ok(client
-                .fetch_watermarks(&self.topic, partition, ASK)
-                .map_err(text)?
-                .0),
+            Some(Offset::Offset(offset)) => Ok(Some(offset)),
+            _ => Ok(None),
         }
     }
 
@@ -319,7 +338,10 @@ impl Probe {
             // It does not handle memory that it does not get: it aborts.
             Some(libc::SIGABRT | libc::SIGKILL | libc::SIGSEGV) => Ok(Fetched::Unreadable {
                 base: None,
-                why: format!("it decompresses to more than {} MiB", memory >> 20),
+                why: format!(
+                    "it decompresses to more than kafka.fetch_memory_bytes allows ({} MiB)",
+                    memory >> 20
+                ),
             }),
             _ => Err(format!(
                 "the process that fetched offset {offset} ended: {status}"

@@ -165,7 +165,8 @@ catalogue! {
     /// Records that arrived from the brokers, every 5 s. What is thrown away and fetched again counts twice: over some minutes that is what this
     /// grows by beyond `messages_consumed_total`.
     messages_fetched: Counter = plain, "messages_fetched_total", [""];
-    /// The most bytes that records and results may take, by where they are: fetched, in_flight or results.
+    /// Bytes that records and results may take, by where they are: fetched, in_flight or results. A compressed batch may take more than is planned
+    /// for what is fetched, unless the input topic has `compression.type=uncompressed`.
     memory_budget: Family<StageLabel, Gauge> = plain, "memory_budget_bytes", ["stage"];
     /// Bytes of their values.
     bytes_consumed: Family<PartitionLabel, Counter> = plain, "bytes_consumed_total", ["partition"];

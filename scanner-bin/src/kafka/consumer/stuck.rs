@@ -51,12 +51,14 @@ impl<S: Scanning> PollLoop<S> {
             };
             if !stuck.is_paused {
                 stuck.is_paused = true;
-                tracing::warn!(
-                    partition = id,
-                    offset = stuck.offset,
-                    reason = stuck.why,
-                    "A batch could not be read; its partition waits while it is looked at again"
-                );
+                if stuck.ends == 0 {
+                    tracing::warn!(
+                        partition = id,
+                        offset = stuck.offset,
+                        reason = stuck.why,
+                        "A batch could not be read; its partition waits while it is looked at again"
+                    );
+                }
                 // Whatever is fetched behind the batch must wait for it.
                 let list = self.one(id);
                 if let Err(error) = self.consumer.pause(&list) {
@@ -70,6 +72,7 @@ impl<S: Scanning> PollLoop<S> {
                 stuck.is_asked = self.prober.ask(Question {
                     lease,
                     from: stuck.offset,
+                    base: stuck.base,
                     to_skip: to_skip && stuck.times + 1 >= LOOKS,
                     memory: (stuck.ends > 0).then_some(memory),
                 });
@@ -113,20 +116,17 @@ impl<S: Scanning> PollLoop<S> {
                          memory allows"
                     ),
                 };
-                let is_new = stuck.times >= LOOKS && !stuck.is_reported;
+                let is_new = !stuck.is_reported && (stuck.times >= LOOKS || stuck.ends > 0);
                 stuck.is_reported |= is_new;
                 let why = stuck.why.clone();
                 if is_new {
-                    self.wiring.metrics.unreadable_batches.inc();
-                    let label = PartitionLabel { partition: id };
-                    let offset = &self.wiring.metrics.unreadable_batch_offset;
-                    offset.get_or_create(&label).set(from);
+                    self.report_stuck(id, Some(from));
                     if next.is_none() {
                         tracing::error!(
                             partition = id,
                             offset = from,
                             reason = why,
-                            "A batch cannot be read and its partition waits; let the batch expire, or set kafka.unreadable_batch to \"skip\""
+                            "A batch cannot be read and its partition waits; let the batch expire, set kafka.unreadable_batch to \"skip\", or allow more memory"
                         );
                     }
                 }
@@ -135,6 +135,15 @@ impl<S: Scanning> PollLoop<S> {
                 }
             }
         }
+    }
+
+    /// Counts a batch that cannot be read.
+    pub(super) fn report_stuck(&self, id: i32, offset: Option<i64>) {
+        let metrics = &self.wiring.metrics;
+        metrics.unreadable_batches.inc();
+        let label = PartitionLabel { partition: id };
+        let gauge = metrics.unreadable_batch_offset.get_or_create(&label);
+        gauge.set(offset.unwrap_or_default());
     }
 
     /// Passes over a batch. What tells of it is the dead letter; without its acknowledgement no offset passes.
@@ -177,6 +186,9 @@ impl<S: Scanning> PollLoop<S> {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.stuck = None;
         }
+        if let Some(fetches) = &mut self.wiring.left.fetches {
+            fetches.fetch(id);
+        }
         let label = PartitionLabel { partition: id };
         self.wiring.metrics.unreadable_batch_offset.remove(&label);
     }
@@ -204,7 +216,11 @@ impl<S: Scanning> PollLoop<S> {
             let at = |offset: Option<i64>| {
                 offset.map_or_else(String::new, |offset| format!(" at offset {offset}"))
             };
-            if let Some(stuck) = partition.stuck.as_ref().filter(|s| s.is_reported) {
+            if let Some(stuck) = partition
+                .stuck
+                .as_ref()
+                .filter(|stuck| stuck.is_reported || stuck.ends > 0)
+            {
                 let at = at(stuck.offset);
                 reasons.push(format!("partition {id} waits{at}: {}", stuck.why));
             } else if let Some(failing) = &partition.failing
