@@ -5,13 +5,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling hostile fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
+	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
 CARGO_FLAGS ?= --locked
 # For `make demo`: e.g. `make demo ARGS='--brokers broker:9092'`. For `make bench`: which bench, e.g. ARGS='--bench engine'.
 ARGS ?=
+# For `make session`: how long replicas are throttled.
+SESSION_SECONDS ?= 180
 # For `make compare-clamscan`: how many files the tree has.
 TREE_FILES ?= 20000
 # For `make compare-prefilter`: every so manyth line of the logs is compared; 1 is all of them, of windows-events every 20th.
@@ -146,6 +148,10 @@ hostile: ## hostile records of every kind among ordinary ones on a real Apache K
 	@tests/setup test
 	SCANNER_TEST_HOSTILE_RECORDS=$(HOSTILE_RECORDS) SCANNER_TEST_HOSTILE_KINDS='$(HOSTILE_KINDS)' SCANNER_TEST_HOSTILE_ISOLATION=$(HOSTILE_ISOLATION) \
 		$(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test hostile -- --nocapture --test-threads=1
+
+session: ## a replica with a tenth of a core stays in its group for SESSION_SECONDS (180), and a killed one is replaced within 15 s (needs root)
+	@tests/setup test
+	SCANNER_TEST_SESSION_SECONDS=$(SESSION_SECONDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test session -- --nocapture
 
 fuzz: ## fuzz each of FUZZ_TARGETS for FUZZ_SECONDS (60) of CPU time; needs a nightly toolchain and cargo-fuzz
 	@tests/setup fuzz

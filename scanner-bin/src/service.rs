@@ -24,9 +24,10 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::kafka::batch::MAX_RECORDS;
 use crate::kafka::circuit::Circuit;
-use crate::kafka::consumer::{Left, PollError, PollLoop, Wiring};
+use crate::kafka::consumer::{CrashNotes, Left, PollError, PollLoop, Wiring};
 use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::egress::{Command, Egress, EgressError};
+use crate::kafka::fetch_notes::FetchNotes;
 use crate::kafka::flow::Budget;
 use crate::kafka::membership::Bell;
 use crate::kafka::memory::Memory;
@@ -152,6 +153,7 @@ fn read(
     announce(&Memory::of(kafka), watch);
     let threads = config.scan.threads;
     let guard = guard(config, &cluster.id, is_replay);
+    let left = crash_notes(guard.as_ref(), config.scan.crash_limit);
     let processor = Arc::new(RecordProcessor {
         instance: config.ops.instance.clone(),
         is_replay,
@@ -202,6 +204,7 @@ fn read(
         budget: Arc::new(Budget::default()),
         bell,
         min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
+        left,
         metrics: Arc::clone(&watch.metrics),
         health: Arc::clone(&watch.health),
         shutdown: shutdown.clone(),
@@ -274,7 +277,8 @@ fn announce(memory: &Memory, watch: &Watch) {
         in_flight = memory.in_flight,
         results = memory.results,
         total = memory.total(),
-        "Memory for records and results, at most, in bytes"
+        "Memory for records and results in bytes; a compressed batch may take more than is planned for what is fetched, unless the topic has \
+         compression.type=uncompressed"
     );
 }
 
@@ -300,6 +304,33 @@ fn guard(config: &Config, cluster: &str, is_replay: bool) -> Option<CrashGuard> 
             None
         }
     }
+}
+
+/// What the last processes noted before they ended.
+fn crash_notes(guard: Option<&CrashGuard>, limit: u32) -> CrashNotes {
+    let Some(guard) = guard else {
+        return CrashNotes::default();
+    };
+    let careful = guard.careful();
+    for (partition, range) in &careful {
+        tracing::warn!(
+            partition,
+            first = range.start(),
+            last = range.end(),
+            "The last process ended while it scanned; these records are scanned one at a time, each committed before the next"
+        );
+    }
+    let path = guard.path().with_extension("fetch");
+    let fetches = FetchNotes::open(&path, limit)
+        .inspect_err(|error| {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "No notes of what is being fetched: a batch that takes more memory than there is would end each process without a sign"
+            );
+        })
+        .ok();
+    CrashNotes { careful, fetches }
 }
 
 enum Ended<T, E> {

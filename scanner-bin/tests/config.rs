@@ -260,6 +260,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| seconds(c.kafka.session_timeout),
     },
     Setting {
+        path: "kafka.unreadable_batch",
+        short: "",
+        values: ["wait", "skip", ""],
+        read: |c| c.kafka.unreadable_batch.to_string(),
+    },
+    Setting {
         path: "kafka.max_poll_interval",
         short: "",
         values: ["100s", "200s", ""],
@@ -998,7 +1004,10 @@ fn everything_that_is_wrong_is_said_at_once() {
 #[test]
 fn values_that_cannot_work_together_are_refused() {
     for (text, subject) in [
-        ("[kafka]\nrevoke_timeout = \"23s\"", "kafka.revoke_timeout"),
+        (
+            "[kafka]\nrevoke_timeout = \"5001ms\"",
+            "kafka.revoke_timeout",
+        ),
         ("[kafka]\ndrain_timeout = \"300s\"", "kafka.drain_timeout"),
         (
             "[kafka]\ntransactional_id_prefix = \"\"",
@@ -1091,7 +1100,7 @@ fn values_that_cannot_work_together_are_refused() {
         assert!(all_explained, "{error}");
     }
     // The limits themselves are fine.
-    let edge = "[kafka]\nrevoke_timeout = \"22500ms\"\ndrain_timeout = \"299s\"\ndelivery = \"exactly-once\"\ntransaction_interval = \"5s\"\n\
+    let edge = "[kafka]\nrevoke_timeout = \"5s\"\ndrain_timeout = \"299s\"\ndelivery = \"exactly-once\"\ntransaction_interval = \"5s\"\n\
                 transaction_timeout = \"10s\"\nlinger = \"9s\"\n[kafka.properties]\n\"socket.timeout.ms\" = \"10100\"";
     given().file(edge).load().unwrap();
 }

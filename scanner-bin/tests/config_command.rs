@@ -122,6 +122,7 @@ fn check_says_ok_to_a_service_that_could_start() {
         "ok   prefilter on",
         "ok   brokers",
         &format!("{}: 3 partitions", scene.input),
+        "compression.type",
         "ok   listen",
     ] {
         assert!(out.contains(wanted), "{wanted} is missing: {out}");

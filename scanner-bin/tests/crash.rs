@@ -5,11 +5,13 @@
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::broker::Broker;
 use support::client::Outgoing;
-use support::scene::{Scene, assert_answered_once, line};
+use support::scene::{Scene, assert_all_answered, assert_answered_once, line};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -84,4 +86,78 @@ fn a_record_under_way_in_two_ends_in_a_row_is_a_dead_letter_and_the_rest_is_scan
         letters[0].headers
     );
     assert_eq!(scanner.scrape().sum("scanner_dlq_produced_total"), 1.0);
+}
+
+/// What a scan looks for in the buffer that it is given: whoever has it preloaded crashes on it, as on a fault of libclamav.
+const MARKER: &str = "crash-of-libclamav";
+
+/// A library that crashes the process that scans [`MARKER`].
+fn crashing_library(scene: &Scene<'_>) -> PathBuf {
+    let source = scene.tmp().join("crash.c");
+    let library = scene.tmp().join("crash.so");
+    let text = format!(
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <signal.h>\n#include <string.h>\n\
+         typedef void *open_memory(const void *, size_t);\n\
+         void *cl_fmap_open_memory(const void *start, size_t length) {{\n\
+         if (memmem(start, length, \"{MARKER}\", {length})) {{ signal(SIGSEGV, SIG_DFL); raise(SIGSEGV); }}\n\
+         open_memory *next = (open_memory *)dlsym(RTLD_NEXT, \"cl_fmap_open_memory\");\n\
+         return next(start, length);\n}}\n",
+        length = MARKER.len()
+    );
+    fs::write(&source, text).unwrap();
+    let compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .status();
+    assert!(compiler.unwrap().success());
+    library
+}
+
+/// Proves: after an end, what was being scanned is scanned by itself: the answers of records that share a batch with others that crash the process
+/// are committed before the next crash.
+#[test]
+fn what_a_crash_left_is_committed_before_the_next_record_can_crash() {
+    let scene = Scene::new(Broker::shared(), "careful", 1);
+    let crashing = [5, 6, 100];
+    let record = |number: usize| {
+        let mut text = line(number);
+        if crashing.contains(&number) {
+            text.extend_from_slice(MARKER.as_bytes());
+        }
+        Outgoing::of(text)
+    };
+    let places = scene.produce((0..150).map(record));
+    let library = crashing_library(&scene);
+    let start = || {
+        let replica = scene.replica("scanner-0");
+        replica
+            .env("LD_PRELOAD", &library)
+            .env("SCANNER_SCAN__PREFILTER", "false")
+            .start()
+    };
+    // Two ends for each record that crashes.
+    let mut committed = Vec::new();
+    for _ in 0..6 {
+        let mut scanner = start();
+        let status = scanner.wait(PATIENCE);
+        assert_eq!(status.code(), None, "{status}: {}", scanner.output());
+        committed.push(scene.committed()[&0]);
+    }
+    // At the third start the first is not scanned, and committed before the second can end the process.
+    assert!(committed[2] >= 6, "{committed:?}");
+    assert!(committed[4] >= 7, "{committed:?}");
+    let mut scanner = start();
+    scene.wait_until_committed(PATIENCE);
+    let answers = scene.answers();
+    assert_all_answered(&answers, &places.into_iter().collect());
+    for (number, answer) in answers.iter().map(|answer| (answer.place().1, answer)) {
+        let crashes = crashing.contains(&usize::try_from(number).unwrap());
+        let status = if crashes { "error" } else { "clean" };
+        assert_eq!(answer.status(), status, "{number}");
+    }
+    let letters = scene.broker.read_all(&scene.dead_letters);
+    assert_eq!(letters.len(), crashing.len(), "each once");
+    scanner.kill();
 }

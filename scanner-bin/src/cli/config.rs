@@ -211,6 +211,10 @@ fn brokers(config: &Config, found: &mut Findings) {
             kafka.brokers, survey.id, survey.brokers
         ),
     );
+    let is_there = survey
+        .topics
+        .first()
+        .is_some_and(|(_, state)| state.is_ok());
     for (topic, state) in survey.topics {
         match state {
             Ok(partitions) => {
@@ -225,5 +229,30 @@ fn brokers(config: &Config, found: &mut Findings) {
                 format_args!("{topic}: {reason}; create it, or set kafka.create_topics"),
             ),
         }
+    }
+    if is_there {
+        compression(&kafka.input_topic, survey.input_compression, found);
+    }
+}
+
+/// Whether the broker knows how much memory a batch of the input topic takes.
+fn compression(topic: &str, setting: Result<String, String>, found: &mut Findings) {
+    const ADVICE: &str = "a batch of some kilobytes may decompress to more than a replica has memory for; with compression.type=uncompressed on \
+         the topic the broker decompresses it first and refuses more than max.message.bytes";
+    match setting {
+        Ok(word) if word == "uncompressed" => found.good(
+            "topic",
+            format_args!(
+                "{topic}: compression.type=uncompressed bounds what a batch takes in memory"
+            ),
+        ),
+        Ok(word) => found.note(
+            "topic",
+            format_args!("{topic}: compression.type={word}: {ADVICE}"),
+        ),
+        Err(reason) => found.note(
+            "topic",
+            format_args!("{topic}: compression.type is not known ({reason}): {ADVICE}"),
+        ),
     }
 }

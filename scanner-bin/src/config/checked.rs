@@ -169,6 +169,13 @@ words! {
         /// The smallest.
         Zstd = "zstd",
     }
+    /// What becomes of a batch that cannot be read.
+    UnreadableBatch {
+        /// Its partition waits, and readiness fails.
+        Wait = "wait",
+        /// It is passed over, and a dead letter says which offsets were.
+        Skip = "skip",
+    }
 }
 
 /// `[kafka]`: where records come from and results go to.
@@ -222,6 +229,8 @@ pub struct KafkaConfig {
     pub inflight_messages_per_partition: usize,
     /// Bytes of records that may be read and not yet answered, all partitions together.
     pub inflight_bytes: u64,
+    /// What becomes of a batch that cannot be read.
+    pub unreadable_batch: UnreadableBatch,
     /// How long a result may wait for others to be sent with it.
     pub linger: Duration,
     /// How results are compressed.
@@ -257,13 +266,14 @@ impl Default for KafkaConfig {
             transaction_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(25),
             revoke_timeout: Duration::from_secs(1),
-            session_timeout: Duration::from_secs(45),
+            session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
             commit_interval: Duration::from_secs(1),
             fetch_memory_bytes: 256 << 20,
             max_partitions: 64,
             inflight_messages_per_partition: 2048,
             inflight_bytes: 64 << 20,
+            unreadable_batch: UnreadableBatch::Wait,
             linger: Duration::from_millis(20),
             compression: Compression::Lz4,
             properties: Properties::default(),
@@ -590,6 +600,7 @@ impl Check<'_> {
             inflight_bytes: raw
                 .inflight_bytes
                 .map_or(default.inflight_bytes, |bytes| bytes.0),
+            unreadable_batch: raw.unreadable_batch.unwrap_or(default.unreadable_batch),
             linger: raw.linger.map_or(default.linger, |span| span.0),
             compression: raw.compression.unwrap_or(default.compression),
             properties: raw.properties.map_or(default.properties, Properties),

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 pub use checked::{
     Compression, Config, Delivery, Emit, GroupProtocol, IsolationMode, KafkaConfig, OpsConfig,
-    Profile, ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig,
+    Profile, ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig, UnreadableBatch,
 };
 pub(crate) use checked::{MIN_FETCH_BYTES_PER_PARTITION, max_threads};
 pub use error::{ConfigError, Problem};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checked::{
     Compression, Delivery, Emit, GroupProtocol, IsolationMode, Profile, ReloadMode, ResultFormat,
-    ResultKey, SaslMechanism,
+    ResultKey, SaslMechanism, UnreadableBatch,
 };
 use super::units::{Bytes, Paths, Span, Views, Words};
 
@@ -50,6 +50,7 @@ pub(super) struct RawKafka {
     pub(super) max_partitions: Option<u32>,
     pub(super) inflight_messages_per_partition: Option<usize>,
     pub(super) inflight_bytes: Option<Bytes>,
+    pub(super) unreadable_batch: Option<UnreadableBatch>,
     pub(super) linger: Option<Span>,
     pub(super) compression: Option<Compression>,
     pub(super) properties: Option<BTreeMap<String, String>>,

@@ -109,6 +109,7 @@ impl From<&KafkaConfig> for RawKafka {
             max_partitions: Some(kafka.max_partitions),
             inflight_messages_per_partition: Some(kafka.inflight_messages_per_partition),
             inflight_bytes: Some(Bytes(kafka.inflight_bytes)),
+            unreadable_batch: Some(kafka.unreadable_batch),
             linger: Some(Span(kafka.linger)),
             compression: Some(kafka.compression),
             tls: raw_tls(kafka.tls.as_ref()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rdkafka::message::{Header, OwnedHeaders};
 
+use super::batch::Through;
 use super::dead_letter::{DeadLetter, Source};
 use super::flow::InFlight;
 use super::sequencer::{Entry, Lease};
@@ -21,7 +22,7 @@ pub struct Answers {
     bytes: Vec<u8>,
     answers: Vec<Answer>,
     /// See [`Batch::through`](super::batch::Batch::through).
-    through: Option<i64>,
+    through: Option<Through>,
     in_flight: InFlight,
 }
 
@@ -33,7 +34,7 @@ struct Answer {
     severity: &'static str,
     key: Option<Range<usize>>,
     result: Option<Range<usize>>,
-    dead_letter: Option<Box<DeadLetter>>,
+    dead_letter: Option<Arc<DeadLetter>>,
 }
 
 /// Answers for a batch being scanned.
@@ -42,7 +43,7 @@ pub struct AnswersBuilder {
     bytes: Vec<u8>,
     /// `None` where the answer is still to come.
     answers: Vec<Option<Answer>>,
-    through: Option<i64>,
+    through: Option<Through>,
 }
 
 impl AnswersBuilder {
@@ -56,8 +57,8 @@ impl AnswersBuilder {
     }
 
     /// Behind the last record there are none before this offset.
-    pub fn through(&mut self, offset: Option<i64>) {
-        self.through = offset;
+    pub fn through(&mut self, through: Option<Through>) {
+        self.through = through;
     }
 
     /// Answers a record with the result that `encode` appends to the buffer. What `encode` returns
@@ -116,7 +117,7 @@ impl AnswersBuilder {
     /// The record answered last also goes to the dead-letter topic.
     pub fn dead_letter(&mut self, letter: DeadLetter) {
         if let Some(answer) = self.last_mut() {
-            answer.dead_letter = Some(Box::new(letter));
+            answer.dead_letter = Some(Arc::new(letter));
         }
     }
 
@@ -137,8 +138,20 @@ impl AnswersBuilder {
 
     /// The answers for `batch`, which stays in flight with them. They end before the first place that was not filled; the batch is not
     /// complete then.
-    pub fn build(self, seq: u64, complete: bool, in_flight: InFlight) -> Answers {
+    pub fn build(mut self, seq: u64, complete: bool, in_flight: InFlight) -> Answers {
         let complete = complete && self.answers.iter().all(Option::is_some);
+        let letter = self.through.as_mut().and_then(|t| t.letter.take());
+        if let (Some(through), Some(letter), true) = (&self.through, letter, complete) {
+            self.answers.push(Some(Answer {
+                offset: through.offset - 1,
+                timestamp_ms: None,
+                status: "error",
+                severity: "clean",
+                key: None,
+                result: None,
+                dead_letter: Some(letter),
+            }));
+        }
         Answers {
             seq,
             complete,
@@ -201,6 +214,15 @@ impl Answers {
                 index,
                 part,
             };
+            let passes = Some(answer.offset + 1);
+            if answer.dead_letter.is_some() && answer.result.is_none() {
+                // What could not be read has no result: the dead letter passes the offset.
+                entries.push(Entry {
+                    next_offset: passes,
+                    item: Some(item(Part::DeadLetter)),
+                });
+                continue;
+            }
             if answer.dead_letter.is_some() {
                 entries.push(Entry {
                     next_offset: None,
@@ -209,12 +231,12 @@ impl Answers {
             }
             let item = answer.result.is_some().then(|| item(Part::Result));
             entries.push(Entry {
-                next_offset: Some(answer.offset + 1),
+                next_offset: passes,
                 item,
             });
         }
-        entries.extend(self.through.map(|offset| Entry {
-            next_offset: Some(offset),
+        entries.extend(self.through.as_ref().map(|through| Entry {
+            next_offset: Some(through.offset),
             item: None,
         }));
         entries
@@ -403,7 +425,10 @@ mod tests {
                 builder.fill(third, answer(3, b"third"));
             }
             builder.fill(first, answer(1, b"first"));
-            builder.through(Some(9));
+            builder.through(Some(Through {
+                offset: 9,
+                letter: None,
+            }));
         };
         let seen = |answers: &Arc<Answers>| -> Vec<(Option<i64>, Option<Vec<u8>>)> {
             let entries = answers.entries();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, OwnedHeaders};
 
+use super::dead_letter::DeadLetter;
 use super::flow::{Flow, InFlight};
 use super::sequencer::Lease;
 
@@ -85,8 +86,17 @@ pub struct Batch {
     seq: u64,
     bytes: Vec<u8>,
     places: Vec<Place>,
-    through: Option<i64>,
+    through: Option<Through>,
     in_flight: InFlight,
+}
+
+/// The offset that may be committed behind a batch, where that is not the one after its last record.
+#[derive(Clone, Debug)]
+pub struct Through {
+    /// The offset.
+    pub offset: i64,
+    /// What has to be acknowledged before: it tells of the records that were passed over.
+    pub letter: Option<Arc<DeadLetter>>,
 }
 
 impl Batch {
@@ -97,9 +107,22 @@ impl Batch {
             seq,
             bytes: Vec::new(),
             places: Vec::new(),
-            through: Some(through),
+            through: Some(Through {
+                offset: through,
+                letter: None,
+            }),
             in_flight: flow.admit(0, 0),
         }
+    }
+
+    /// No records, because those before this offset cannot be read. The offset is passed when the dead letter is acknowledged.
+    pub fn skipped(flow: &Arc<Flow>, seq: u64, through: i64, letter: DeadLetter) -> Batch {
+        let mut batch = Batch::gap(flow, seq, through);
+        batch.through = Some(Through {
+            offset: through,
+            letter: Some(Arc::new(letter)),
+        });
+        batch
     }
 
     /// The lease under which the records were received.
@@ -122,9 +145,15 @@ impl Batch {
         self.flow().is_live()
     }
 
-    /// The offset that may be committed when everything up to this batch is answered, where that is not the one after its last record.
-    pub fn through(&self) -> Option<i64> {
-        self.through
+    /// What follows the batch's last record, if that is not the record after it.
+    pub fn through(&self) -> Option<Through> {
+        self.through.clone()
+    }
+
+    /// The offset after everything that the batch stands for.
+    pub fn end(&self) -> Option<i64> {
+        let last = self.places.last().map(|place| place.offset + 1);
+        self.through.as_ref().map(|through| through.offset).or(last)
     }
 
     /// Number of records.

@@ -8,9 +8,11 @@
 
 mod handover;
 mod stop;
+mod stuck;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -29,6 +31,7 @@ use super::commit::{Committer, Mode};
 use super::egress::Command;
 #[cfg(feature = "chaos-faults")]
 use super::faults::{self, Fault};
+use super::fetch_notes::{FetchNotes, Positions};
 use super::flow::{Budget, Flow, FlowLimits};
 use super::membership::{Bell, Identity};
 use super::memory::Share;
@@ -37,6 +40,7 @@ use super::partition::Partition;
 use super::rebalance::GroupContext;
 use super::replay::Reading;
 use super::skew::{self, Skew};
+use super::unreadable::Prober;
 use crate::config::{GroupProtocol, KafkaConfig};
 use crate::log::Throttle;
 use crate::ops::health::{Check, Health};
@@ -112,6 +116,15 @@ pub struct Left {
     pub committed: bool,
 }
 
+/// What is known of how the last processes ended.
+#[derive(Debug, Default)]
+pub struct CrashNotes {
+    /// Records of each partition that are scanned one at a time, see [`CrashGuard::careful`](super::crash_guard::CrashGuard::careful).
+    pub careful: BTreeMap<i32, RangeInclusive<i64>>,
+    /// What is being fetched, if it is to be noted.
+    pub fetches: Option<FetchNotes>,
+}
+
 /// Parts that the poll thread works with.
 #[derive(Debug)]
 pub struct Wiring<S> {
@@ -127,6 +140,8 @@ pub struct Wiring<S> {
     pub bell: Arc<Bell>,
     /// Records that may be in flight however slow the workers are.
     pub min_in_flight: u64,
+    /// What the ends of the last processes left.
+    pub left: CrashNotes,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Probes.
@@ -147,6 +162,8 @@ pub struct PollLoop<S> {
     first: i32,
     generation: u64,
     handover: Option<handover::Handover>,
+    arrival: Option<handover::Arrival>,
+    positions: Positions,
     committer: Committer,
     nudger: Nudger,
     last_commit: Instant,
@@ -166,6 +183,9 @@ pub struct PollLoop<S> {
     reading: Reading,
     watch: skew::Watch,
     skew_warning: Throttle,
+    prober: Prober,
+    /// Readiness tells of partitions that cannot be read.
+    tells_of_stuck: bool,
 }
 
 /// Makes sure that a consumer is never dropped while a rebalance waits for its answer, a panic of the
@@ -207,7 +227,8 @@ impl<S: Scanning> PollLoop<S> {
     ) -> Result<Self, PollError> {
         let errors = client::Errors::new(Arc::clone(&wiring.metrics));
         let context = GroupContext::new(&config.input_topic, errors, Arc::clone(&wiring.metrics));
-        let consumer: BaseConsumer<GroupContext> = consumer_config(config)
+        let settings = consumer_config(config);
+        let consumer: BaseConsumer<GroupContext> = settings
             .create_with_context(context)
             .map_err(PollError::Create)?;
         if let Reading::Group = reading {
@@ -224,6 +245,10 @@ impl<S: Scanning> PollLoop<S> {
         .map_err(PollError::Thread)?;
         let nudger = Nudger::start(Arc::clone(&consumer), config.input_topic.clone())
             .map_err(PollError::Thread)?;
+        let positions = Positions::start(Arc::clone(&consumer), config.input_topic.clone())
+            .map_err(PollError::Thread)?;
+        let prober =
+            Prober::start(settings, config.input_topic.clone()).map_err(PollError::Thread)?;
         wiring.bell.listen();
         wiring.budget.set_limit(wiring.min_in_flight);
         let now = Instant::now();
@@ -237,6 +262,8 @@ impl<S: Scanning> PollLoop<S> {
             first: 0,
             generation: 0,
             handover: None,
+            arrival: None,
+            positions,
             last_commit: now,
             since_commit: 0,
             last_measure: now,
@@ -251,6 +278,8 @@ impl<S: Scanning> PollLoop<S> {
             reading,
             watch: skew::Watch::new(now),
             skew_warning: Throttle::new(WARN_OF_SKEW),
+            prober,
+            tells_of_stuck: false,
         })
     }
 
@@ -281,7 +310,7 @@ impl<S: Scanning> PollLoop<S> {
             let served = self.round()?;
             let Turns { taken, held_back } = self.turns()?;
             if served + taken == 0 {
-                let soon = self.handover.is_some() || held_back.is_some();
+                let soon = self.handover.is_some() || self.arrival.is_some() || held_back.is_some();
                 thread::park_timeout(if soon { SHORT_PARK } else { PARK });
             }
         }
@@ -308,6 +337,7 @@ impl<S: Scanning> PollLoop<S> {
         let taken = self.serve()?;
         self.rebalance()?;
         self.identify()?;
+        self.unstick()?;
         self.commit();
         self.measure();
         Ok(taken)
@@ -410,7 +440,9 @@ impl<S: Scanning> PollLoop<S> {
                 continue;
             };
             let end_met = || self.consumer.context().end_met();
-            let turn = partition.turn(&self.wiring.scanning, may_take, end_met, &mut self.watch);
+            let error_at = || self.consumer.context().error_at();
+            let scanning = &self.wiring.scanning;
+            let turn = partition.turn(scanning, may_take, end_met, error_at, &mut self.watch);
             self.watch.partition(id, turn.records);
             turns.taken += turn.records;
             errors.extend(turn.error);
@@ -492,7 +524,8 @@ impl<S: Scanning> PollLoop<S> {
 
     fn commit(&mut self) {
         let is_due = self.since_commit >= COMMIT_EVERY
-            || self.last_commit.elapsed() >= self.config.commit_interval;
+            || self.last_commit.elapsed() >= self.config.commit_interval
+            || self.partitions.values().any(Partition::wants_commit);
         if !is_due || !self.committer.is_idle() || self.handover.is_some() {
             return;
         }
@@ -527,6 +560,13 @@ impl<S: Scanning> PollLoop<S> {
         for (id, partition) in &mut self.partitions {
             let one = partition.measure(self.consumer.context().ends(*id));
             lag = lag.zip(one).map(|(sum, one)| sum + one);
+            if let Some(fetches) = &mut self.wiring.left.fetches {
+                if partition.met_end {
+                    fetches.clear(*id);
+                } else if let Some(committed) = partition.committed {
+                    fetches.passed(*id, committed);
+                }
+            }
         }
         self.look_for_skew();
         let elapsed = self.last_report.elapsed();
@@ -595,6 +635,14 @@ fn command(commands: &Sender<Command>, command: Command) -> Result<(), PollError
     commands.send(command).map_err(|_| PollError::Deserted)
 }
 
+/// What one answer of a broker may bring, compressed. librdkafka decompresses all of it before the next.
+fn response_bytes(config: &KafkaConfig, share: Share) -> u64 {
+    let property = |name| config.properties.get(name)?.parse::<u64>().ok();
+    // librdkafka refuses less than the largest message, which means something else to producers.
+    let least = property("message.max.bytes").unwrap_or_default();
+    property("fetch.max.bytes").unwrap_or_else(|| share.response_bytes.max(least))
+}
+
 /// Settings of the consumer. Those that a promise rests on come last and cannot be overridden.
 fn consumer_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = client::config(config, client::Role::Consumer);
@@ -622,6 +670,7 @@ fn consumer_config(config: &KafkaConfig) -> ClientConfig {
         )
         .set("queued.min.messages", share.queued_records.to_string())
         .set("fetch.message.max.bytes", share.fetch_bytes.to_string())
+        .set("fetch.max.bytes", response_bytes(config, share).to_string())
         .set("enable.partition.eof", "true")
         .set("statistics.interval.ms", "5000");
     if config.group_protocol != GroupProtocol::Classic {

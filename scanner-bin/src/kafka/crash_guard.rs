@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -76,6 +77,21 @@ impl CrashGuard {
     /// Where the notes are.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// For each partition the first and the last record that was being scanned when a process ended: between them records are
+    /// scanned one at a time, each committed before the next. Otherwise the answers of those that share a batch with a record that crashes the
+    /// process would be lost with it, again and again.
+    pub fn careful(&self) -> BTreeMap<i32, RangeInclusive<i64>> {
+        let mut ranges = BTreeMap::new();
+        // In order of offsets within a partition.
+        for (partition, offset) in self.ends.keys() {
+            ranges
+                .entry(*partition)
+                .and_modify(|range: &mut RangeInclusive<i64>| *range = *range.start()..=*offset)
+                .or_insert(*offset..=*offset);
+        }
+        ranges
     }
 
     /// Whether scanning this record is what brought the last processes down.
@@ -267,6 +283,17 @@ mod tests {
         );
         assert!(process(dir.path(), &[], (0, 3)), "so is the next one");
         assert!(!process(dir.path(), &[], (0, 1)));
+    }
+
+    #[test]
+    fn records_between_the_first_and_the_last_note_are_to_be_scanned_with_care() {
+        let dir = tempfile::tempdir().unwrap();
+        process(dir.path(), &[(3, 9), (3, 4), (0, 1)], (0, 0));
+        let guard = CrashGuard::open(dir.path(), "t", 4, LIMIT).unwrap();
+        let ranges: Vec<_> = guard.careful().into_iter().collect();
+        assert_eq!(ranges, [(0, 1..=1), (3, 4..=9)]);
+        let fresh = CrashGuard::open(dir.path(), "u", 4, LIMIT).unwrap();
+        assert!(fresh.careful().is_empty());
     }
 
     #[test]

@@ -22,16 +22,19 @@ pub enum Reason {
     CrashSuspect,
     /// The process that scanned it crashed, and a second one that scanned it alone.
     Crash,
+    /// It is in a batch that cannot be read, and there is no original.
+    UnreadableBatch,
 }
 
 impl Reason {
     /// Every one of them.
-    pub const ALL: [Reason; 5] = [
+    pub const ALL: [Reason; 6] = [
         Reason::ScanError,
         Reason::Panic,
         Reason::EngineError,
         Reason::CrashSuspect,
         Reason::Crash,
+        Reason::UnreadableBatch,
     ];
 
     /// The word.
@@ -42,6 +45,7 @@ impl Reason {
             Reason::EngineError => "engine_error",
             Reason::CrashSuspect => "crash_suspect",
             Reason::Crash => "crash",
+            Reason::UnreadableBatch => "unreadable_batch",
         }
     }
 }
@@ -67,6 +71,8 @@ pub struct DeadLetter {
     headers: Option<OwnedHeaders>,
     partition: i32,
     offset: i64,
+    /// Of the last record, where the letter is for several.
+    last_offset: Option<i64>,
 }
 
 impl DeadLetter {
@@ -90,6 +96,22 @@ impl DeadLetter {
             headers: record.headers.cloned(),
             partition,
             offset: record.offset,
+            last_offset: None,
+        }
+    }
+
+    /// For the records from `first` to `last`, which could not be read: offsets, and no payload.
+    pub fn unreadable(partition: i32, first: i64, last: i64, error: &str) -> DeadLetter {
+        let record = Record {
+            offset: first,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: None,
+        };
+        DeadLetter {
+            last_offset: Some(last),
+            ..DeadLetter::new(&record, partition, Reason::UnreadableBatch, error)
         }
     }
 
@@ -108,7 +130,8 @@ impl DeadLetter {
         self.timestamp_ms
     }
 
-    /// The record's own headers, then `reason`, `error`, `source-topic`, `source-partition`, `source-offset` and `source-group`.
+    /// The record's own headers, then `reason`, `error`, `source-topic`, `source-partition`, `source-offset` and `source-group`. A letter for
+    /// several records has `source-last-offset` too.
     pub fn headers(&self, source: Source<'_>) -> OwnedHeaders {
         let text = |key: &'static str, value: &str, headers: OwnedHeaders| {
             headers.insert(Header {
@@ -122,7 +145,11 @@ impl DeadLetter {
         let headers = text("source-topic", source.topic, headers);
         let headers = text("source-partition", &self.partition.to_string(), headers);
         let headers = text("source-offset", &self.offset.to_string(), headers);
-        text("source-group", source.group, headers)
+        let headers = text("source-group", source.group, headers);
+        match self.last_offset {
+            Some(offset) => text("source-last-offset", &offset.to_string(), headers),
+            None => headers,
+        }
     }
 
     /// For a topic that refuses the original's size: the headers, and in place of the payload its

@@ -268,12 +268,20 @@ pub fn markdown() -> String {
             row.why
         );
     }
+    page += CONSUMING;
     page += "\n| remedy | what is done |\n|---|---|\n";
     for (remedy, what) in REMEDIES {
         page += &format!("| **{}** | {what} |\n", remedy.as_str());
     }
     page
 }
+
+/// Errors of a partition that is fetched. They are no answer to a call, so no row of the table can name one.
+const CONSUMING: &str = "\n## While a partition is fetched\n\n| errors | what is done |\n|---|---|\n\
+     | `BadCompression`, `BadMessage`, `InvalidMessage`, `InvalidMessageSize`, `MessageSizeTooLarge`, `NotImplemented` | the batch cannot be read: its partition is paused and the batch is looked at again and again; after three times readiness \
+     fails, or the batch is skipped (`kafka.unreadable_batch`) |\n\
+     | any other error of a partition, three times and for 10 s | readiness fails until a record or the end of the partition arrives |\n\n\
+     ## Remedies\n";
 
 const REMEDIES: &[(Remedy, &str)] = &[
     (

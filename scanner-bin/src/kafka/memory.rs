@@ -1,5 +1,9 @@
 //! What records and results may take in memory, and the limits of librdkafka that keep it so.
 //!
+//! One thing these limits do not bound: librdkafka decompresses a whole batch at once, and of gzip, snappy and lz4 to whatever size (of zstd to
+//! `receive.message.max.bytes`). How many batches that are is bounded by what one answer may bring. How large each is, only the broker can bound,
+//! where the topic has `compression.type=uncompressed`; see [`unreadable`](super::unreadable) for what happens otherwise.
+//!
 //! librdkafka counts the bytes of the records it holds ready, and nothing else: neither the structure that it makes for each, nor
 //! what one more fetch brings, which is compressed until it has arrived. A partition's share therefore has room for all three.
 
@@ -14,7 +18,7 @@ const FETCH_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 20;
 /// Results that wait for the broker.
 pub(super) const RESULT_BYTES: u64 = 96 << 20;
 
-/// The most that the way from Kafka to Kafka may hold, in bytes. Signatures, libclamav's own work and librdkafka's connections come on top.
+/// What the way from Kafka to Kafka is planned to hold, in bytes, and holds unless a batch decompresses to more. Signatures, libclamav's own work and librdkafka's connections come on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Records fetched and not yet taken, if as many partitions are owned as are planned for.
@@ -51,6 +55,8 @@ pub(super) struct Share {
     pub(super) queued_records: u64,
     /// What a fetch may bring, compressed. A larger batch comes alone.
     pub(super) fetch_bytes: u64,
+    /// What the answer to a fetch of many partitions may bring, compressed. The first batch in it is whole, however large.
+    pub(super) response_bytes: u64,
 }
 
 impl Share {
@@ -61,6 +67,7 @@ impl Share {
             queued_bytes: share / 4,
             queued_records: QUEUED_RECORDS,
             fetch_bytes: (share / FETCH_PART).clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end()),
+            response_bytes: (config.fetch_memory_bytes / FETCH_PART).clamp(1 << 20, 50 << 20),
         }
     }
 }

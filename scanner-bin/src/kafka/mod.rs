@@ -18,6 +18,7 @@ pub mod errors;
 pub mod fair_queue;
 #[cfg(feature = "chaos-faults")]
 mod faults;
+pub mod fetch_notes;
 pub mod flow;
 pub mod membership;
 pub mod memory;
@@ -32,6 +33,7 @@ pub mod skew;
 pub mod topics;
 pub mod transaction;
 mod transactor;
+pub mod unreadable;
 pub mod work;
 
 use crate::ops::metrics::Metrics;

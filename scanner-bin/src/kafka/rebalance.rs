@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::client;
+use super::unreadable;
 use crate::ops::metrics::Metrics;
 
 /// What happened to our partitions.
@@ -94,6 +95,8 @@ pub(super) struct GroupContext {
     ends: Mutex<HashMap<i32, Ends>>,
     /// Offset of the end that a poll has just met; negative if unknown.
     end_met: AtomicI64,
+    /// Offset that the last error named; negative if it named none.
+    error_at: AtomicI64,
     /// Records that arrived, by the last statistics.
     received: Mutex<HashMap<i32, u64>>,
     errors: client::Errors,
@@ -109,6 +112,7 @@ impl GroupContext {
             events: Mutex::default(),
             ends: Mutex::default(),
             end_met: AtomicI64::new(-1),
+            error_at: AtomicI64::new(-1),
             received: Mutex::default(),
             errors,
             metrics,
@@ -136,6 +140,11 @@ impl GroupContext {
     /// Where the partition ends whose end the last poll has met.
     pub(super) fn end_met(&self) -> Option<i64> {
         Some(self.end_met.swap(-1, Ordering::Relaxed)).filter(|end| *end >= 0)
+    }
+
+    /// The offset that the error named which a poll has just returned.
+    pub(super) fn error_at(&self) -> Option<i64> {
+        Some(self.error_at.swap(-1, Ordering::Relaxed)).filter(|offset| *offset >= 0)
     }
 
     /// From now on rebalances are answered where they happen. Answers those that wait.
@@ -177,6 +186,8 @@ impl ClientContext for GroupContext {
             self.end_met.store(end, Ordering::Relaxed);
             return;
         }
+        let offset = unreadable::offset_in(reason).unwrap_or(-1);
+        self.error_at.store(offset, Ordering::Relaxed);
         self.errors.note("consumer", &error, reason);
     }
 

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -231,6 +231,8 @@ pub struct Survey {
     pub brokers: usize,
     /// Each of the three topics and its number of partitions, or why it cannot be used.
     pub topics: Vec<(String, Result<usize, String>)>,
+    /// The input topic's `compression.type`, or why it is not known.
+    pub input_compression: Result<String, String>,
 }
 
 /// Asks the brokers once, for up to `patience`.
@@ -275,7 +277,22 @@ pub fn survey(config: &KafkaConfig, patience: Duration) -> Result<Survey, String
         id: asking.client().fetch_cluster_id(ASK).unwrap_or_default(),
         brokers: metadata.map_or(1, |metadata| metadata.brokers().len()),
         topics: names.map(|name| (name.clone(), topic(name))).into(),
+        input_compression: compression(&settings, &config.input_topic),
     })
+}
+
+/// A topic's `compression.type`. Needs the right `DescribeConfigs` on it.
+fn compression(settings: &ClientConfig, topic: &str) -> Result<String, String> {
+    let text = |error: KafkaError| error.to_string();
+    let admin = AdminClient::from_config_and_context(settings, Quiet).map_err(text)?;
+    let options = AdminOptions::new().request_timeout(Some(ASK));
+    let topic = [ResourceSpecifier::Topic(topic)];
+    let found = block_on(admin.describe_configs(&topic, &options)).map_err(text)?;
+    let resource = found.into_iter().next().ok_or("no answer")?;
+    let resource = resource.map_err(|code| code.to_string())?;
+    let entry = resource.get("compression.type");
+    let value = entry.and_then(|entry| entry.value.clone());
+    value.ok_or_else(|| "not there".to_owned())
 }
 
 fn is_unknown(code: RDKafkaErrorCode) -> bool {

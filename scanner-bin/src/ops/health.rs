@@ -34,6 +34,8 @@ pub enum Check {
     Scans,
     /// Not too many records become dead letters.
     DeadLetters,
+    /// Every partition that this replica owns can be read.
+    Batches,
     /// The service is not about to stop.
     Running,
     /// The signatures in use are those of the files; if not, the answer says so and stays ready.
@@ -41,7 +43,7 @@ pub enum Check {
 }
 
 /// Every check: its name in the answer, what it says before anybody passed or failed it.
-const CHECKS: [(Check, &str, Result<(), &str>); 10] = [
+const CHECKS: [(Check, &str, Result<(), &str>); 11] = [
     (
         Check::Engine,
         "engine",
@@ -66,6 +68,7 @@ const CHECKS: [(Check, &str, Result<(), &str>); 10] = [
     (Check::Producer, "producer", Ok(())),
     (Check::Scans, "scans", Ok(())),
     (Check::DeadLetters, "dead_letters", Ok(())),
+    (Check::Batches, "batches", Ok(())),
     (Check::Running, "running", Ok(())),
     (Check::Database, "database", Ok(())),
 ];
@@ -78,6 +81,7 @@ const READY: &[Check] = &[
     Check::Producer,
     Check::Scans,
     Check::DeadLetters,
+    Check::Batches,
     Check::Running,
     Check::Database,
 ];

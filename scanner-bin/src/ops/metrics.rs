@@ -170,7 +170,8 @@ catalogue! {
     /// Records that arrived from the brokers, every 5 s. What is thrown away and fetched again counts twice: over some minutes that is what this
     /// grows by beyond `messages_consumed_total`.
     messages_fetched: Counter = plain, "messages_fetched_total", [""];
-    /// The most bytes that records and results may take, by where they are: fetched, in_flight or results.
+    /// Bytes that records and results may take, by where they are: fetched, in_flight or results. A compressed batch may take more than is planned
+    /// for what is fetched, unless the input topic has `compression.type=uncompressed`.
     memory_budget: Family<StageLabel, Gauge> = plain, "memory_budget_bytes", ["stage"];
     /// Bytes of their values.
     bytes_consumed: Family<PartitionLabel, Counter> = plain, "bytes_consumed_total", ["partition"];
@@ -210,8 +211,14 @@ catalogue! {
     watermark_offset: Family<PartitionLabel, Gauge> = plain, "watermark_offset", ["partition"];
     /// Records read and not yet acknowledged.
     incomplete_messages: Family<PartitionLabel, Gauge> = plain, "incomplete_messages", ["partition"];
-    /// Age of the oldest record that holds the watermark back, in seconds.
+    /// Age of the oldest record that holds the watermark back, in seconds, or for how long the partition cannot be read.
     watermark_blocked: Family<PartitionLabel, Seconds> = plain, "watermark_blocked_seconds", ["partition"];
+    /// Batches that could not be read, however often they were tried: what they decompress to is too large, or they are damaged.
+    unreadable_batches: Counter = plain, "unreadable_batches_total", [""];
+    /// First offset of the batch that cannot be read and that the partition waits for; only while it waits.
+    unreadable_batch_offset: Family<PartitionLabel, Gauge> = plain, "unreadable_batch_offset", ["partition"];
+    /// Batches that could not be read and were passed over (`kafka.unreadable_batch = "skip"`), each with a dead letter.
+    skipped_batches: Counter = plain, "skipped_batches_total", [""];
     /// Commits by result (ok, retry or error) and mode (async or sync).
     commits: Family<CommitLabels, Counter> = plain, "commits_total", ["result,mode"];
     /// Time from a commit to its answer, in seconds.
@@ -503,6 +510,7 @@ impl Metrics {
         self.watermark_offset.remove(&label);
         self.incomplete_messages.remove(&label);
         self.watermark_blocked.remove(&label);
+        self.unreadable_batch_offset.remove(&label);
     }
 
     /// Everything in the OpenMetrics text format.

@@ -109,6 +109,14 @@ impl Broker {
         Self { kind, bootstrap }
     }
 
+    /// Where the real one keeps a partition; `None` for the embedded one.
+    pub fn partition_dir(&self, topic: &str, partition: i32) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Real(real) => Some(real.dir.join("log").join(format!("{topic}-{partition}"))),
+            Kind::Embedded(_) => None,
+        }
+    }
+
     /// For `bootstrap.servers`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap

@@ -156,6 +156,19 @@ impl Broker {
         });
     }
 
+    /// Removes the records of a partition before an offset, as retention does.
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let mut before = TopicPartitionList::new();
+        before
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
+            .unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let deleted = block_on(admin.delete_records(&before, &options)).unwrap();
+        let deleted = deleted.find_partition(topic, partition).unwrap();
+        deleted.error().expect("the records were not deleted");
+    }
+
     /// Produce, wait until every record is acknowledged, and say where each one went, in the order given.
     pub fn produce(
         &self,

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use scanner_bin::config::Config;
 use scanner_bin::kafka::Scanning;
 use scanner_bin::kafka::answers::Answers;
-use scanner_bin::kafka::consumer::{Left, PollLoop, Wiring};
+use scanner_bin::kafka::consumer::{CrashNotes, Left, PollLoop, Wiring};
 use scanner_bin::kafka::egress::{Command, Egress};
 use scanner_bin::kafka::flow::Budget;
 use scanner_bin::kafka::membership::Bell;
@@ -94,6 +94,7 @@ impl Threads {
             budget: Arc::new(Budget::default()),
             bell,
             min_in_flight: in_flight,
+            left: CrashNotes::default(),
             metrics: Arc::clone(metrics),
             health: Arc::clone(health),
             shutdown: shutdown.clone(),

@@ -1,7 +1,8 @@
 //! Rebalances, answered from the poll loop: partitions come, go, or were lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
@@ -13,8 +14,9 @@ use crate::kafka::commit::Mode;
 use crate::kafka::egress::Command;
 #[cfg(feature = "chaos-faults")]
 use crate::kafka::faults::{self, Fault};
+use crate::kafka::fetch_notes::{self, NOTHING};
 use crate::kafka::flow::Flow;
-use crate::kafka::partition::Partition;
+use crate::kafka::partition::{Partition, Stuck};
 use crate::kafka::rebalance::{Event, Kind};
 use crate::kafka::replay::Span;
 use crate::kafka::sequencer::Lease;
@@ -29,6 +31,15 @@ pub(super) struct Handover {
     step: Step,
 }
 
+/// An assignment that waits for what is committed of its partitions.
+pub(super) struct Arrival {
+    event: Event,
+    since: Instant,
+}
+
+/// How long that may take; then the partitions are fetched without a note.
+const ARRIVE: Duration = fetch_notes::ASK.saturating_add(Duration::from_millis(200));
+
 enum Step {
     Drain { until: Instant },
     Commit { until: Instant },
@@ -37,6 +48,7 @@ impl<S: Scanning> PollLoop<S> {
     /// Moves on with what the group wants, one event after the other.
     pub(super) fn rebalance(&mut self) -> Result<(), PollError> {
         if self.handover.is_none()
+            && self.arrival.is_none()
             && let Some(event) = self.consumer.context().next_event()
         {
             self.wiring
@@ -49,6 +61,7 @@ impl<S: Scanning> PollLoop<S> {
             self.wiring.health.pass(Check::Group);
             self.begin(event)?;
         }
+        self.arrive()?;
         self.hand_over()
     }
 
@@ -56,11 +69,13 @@ impl<S: Scanning> PollLoop<S> {
         let since = Instant::now();
         match event.kind {
             Kind::Assign => {
-                for id in event.partitions() {
-                    self.add(id, None)?;
+                let ids = event.partitions();
+                let is_noted = self.wiring.left.fetches.is_some() && !ids.is_empty();
+                if is_noted && self.positions.ask(ids) {
+                    self.arrival = Some(Arrival { event, since });
+                    return Ok(());
                 }
-                // Assignments without partitions follow every cooperative round; they are answered, too.
-                self.answer(&event, since)
+                self.take_over(event, since, &BTreeMap::new())
             }
             Kind::Lost => {
                 let set = event.partitions();
@@ -101,6 +116,70 @@ impl<S: Scanning> PollLoop<S> {
                 Ok(())
             }
         }
+    }
+
+    /// Moves an assignment on: note what is going to be fetched, then let it be fetched.
+    fn arrive(&mut self) -> Result<(), PollError> {
+        let Some(arrival) = self.arrival.take() else {
+            return Ok(());
+        };
+        let committed = match self.positions.answer() {
+            Some(committed) => committed,
+            None if arrival.since.elapsed() >= ARRIVE || self.consumer.assignment_lost() => {
+                BTreeMap::new()
+            }
+            None => {
+                self.arrival = Some(arrival);
+                return Ok(());
+            }
+        };
+        self.take_over(arrival.event, arrival.since, &committed)
+    }
+
+    /// Begins the leases of partitions that were assigned; `committed` has what is known of them.
+    fn take_over(
+        &mut self,
+        mut event: Event,
+        since: Instant,
+        committed: &BTreeMap<i32, i64>,
+    ) -> Result<(), PollError> {
+        for id in event.partitions() {
+            self.add(id, None)?;
+            if let Some(offset) = committed.get(&id) {
+                self.note_fetch(&mut event, id, *offset)?;
+            }
+        }
+        // Assignments without partitions follow every cooperative round; they are answered, too.
+        self.answer(&event, since)
+    }
+
+    /// Notes the first fetch of a partition. One that ended the last processes is held back: it begins at the partition's end, paused.
+    fn note_fetch(&mut self, event: &mut Event, id: i32, offset: i64) -> Result<(), PollError> {
+        let Some(fetches) = &mut self.wiring.left.fetches else {
+            return Ok(());
+        };
+        let Some(ends) = fetches.begin(id, offset) else {
+            return Ok(());
+        };
+        event
+            .list
+            .set_partition_offset(&self.config.input_topic, id, Offset::End)
+            .map_err(|error| PollError::Rebalance {
+                kind: event.kind.as_str(),
+                error,
+            })?;
+        let offset = Some(offset).filter(|offset| *offset != NOTHING);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.stuck = Some(Stuck::suspected(offset, ends));
+        }
+        tracing::warn!(
+            partition = id,
+            offset,
+            ends,
+            "The last processes ended while they fetched from this offset: a batch there may decompress to more than memory allows. It is looked at \
+             in a process with limited memory before it is fetched again"
+        );
+        Ok(())
     }
 
     /// Moves a revocation on: drain, commit, let go.
@@ -214,8 +293,9 @@ impl<S: Scanning> PollLoop<S> {
         let flow = Flow::new(lease, Arc::clone(&self.wiring.budget));
         command(&self.wiring.commands, Command::Assign(Arc::clone(&flow)))?;
         let metrics = self.wiring.metrics.partition(id);
+        let careful = self.wiring.left.careful.get(&id).cloned();
         self.partitions
-            .insert(id, Partition::new(flow, queue, metrics, span));
+            .insert(id, Partition::new(flow, queue, metrics, span, careful));
         self.restart_watch();
         Ok(())
     }
@@ -232,6 +312,10 @@ impl<S: Scanning> PollLoop<S> {
 
     fn remove(&mut self, set: &[i32]) -> Result<(), PollError> {
         for id in set {
+            self.resume_before_removal(*id);
+            if let Some(fetches) = &mut self.wiring.left.fetches {
+                fetches.clear(*id);
+            }
             if let Some(partition) = self.partitions.remove(id) {
                 command(
                     &self.wiring.commands,

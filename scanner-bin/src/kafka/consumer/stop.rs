@@ -35,6 +35,7 @@ impl<S: Scanning> PollLoop<S> {
         // A partition that arrives now is not read: its queue is never polled.
         let is_drained = |this: &Self| {
             this.handover.is_none()
+                && this.arrival.is_none()
                 && owned
                     .iter()
                     .filter_map(|id| this.partitions.get(id))
@@ -61,7 +62,7 @@ impl<S: Scanning> PollLoop<S> {
         let mut next_try = Instant::now();
         let owned: Vec<i32> = self.partitions.keys().copied().collect();
         while Instant::now() < until {
-            if self.committer.is_idle() && self.handover.is_none() {
+            if self.committer.is_idle() && self.handover.is_none() && self.arrival.is_none() {
                 let offsets = self.to_commit(&owned);
                 if offsets.is_empty() {
                     return Ok(true);
@@ -86,6 +87,7 @@ impl<S: Scanning> PollLoop<S> {
             consumer,
             committer,
             nudger,
+            positions,
             partitions,
             ..
         } = self;
@@ -98,6 +100,7 @@ impl<S: Scanning> PollLoop<S> {
             .spawn(move || {
                 committer.stop();
                 nudger.stop();
+                positions.stop();
                 drop(consumer);
                 drop(done);
             });
