@@ -18,7 +18,7 @@ const BYTES: [usize; 3] = [285, 48 << 10, 64 << 10];
 
 fn builder() -> EngineBuilder {
     EngineBuilder::new(Library::init().expect("libclamav"))
-        .and_then(|builder| Ok(builder.builtin_signatures().expect("they ship with it")))
+        .map(|builder| builder.builtin_signatures().expect("they ship with it"))
         .expect("libclamav")
         .tmp_dir(tmp_dir())
 }

@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod engine;
 pub mod escape;
 pub mod generation;

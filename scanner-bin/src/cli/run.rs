@@ -7,6 +7,7 @@ use std::time::Duration;
 use scanlib::{DetectorSlot, Isolation, IsolationError};
 
 use crate::config::{self, Config, IsolationMode, RunFlags, SaslMechanism, ScanConfig};
+use crate::confine;
 use crate::log;
 use crate::ops::health::{Health, Limits};
 use crate::ops::metrics::Metrics;
@@ -32,6 +33,10 @@ pub fn run(flags: &RunFlags) -> ExitCode {
         Ok(isolation) => isolation,
         Err(error) => return super::fail(&error),
     };
+    if isolation.is_some() {
+        let confinement = confine::main_process(&config).to_string();
+        tracing::info!(confinement, "The main process is confined");
+    }
     match serve(&config, isolation) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

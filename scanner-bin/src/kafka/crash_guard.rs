@@ -181,7 +181,7 @@ fn claim(path: PathBuf) -> io::Result<Option<(File, PathBuf)>> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)?;
     // In a directory for all, the name could have been taken by somebody else.
-    let own = Path::new("/proc/self").metadata()?.uid();
+    let own = rustix::process::getuid().as_raw();
     if file.metadata()?.uid() != own {
         return Err(io::Error::other(format!(
             "{} belongs to another user",

@@ -111,10 +111,39 @@ fn restrict(paths: &Paths) -> Result<u32, landlock::RulesetError> {
             AccessFs::from_all(LANDLOCK) & !AccessFs::Execute & !AccessFs::IoctlDev,
         ))?
         .restrict_self()?;
-    Ok(match status.landlock {
-        LandlockStatus::Available { effective_abi, .. } => effective_abi as u32,
+    Ok(version(&status.landlock))
+}
+
+/// Gives up rights that the calling process does not need, for a program that keeps libclamav in processes of its own: afterwards it can
+/// write below these directories only, starts no program that gains rights, leaves no core file, and other processes of the same user
+/// cannot read its memory. It can read every file and connect as before. Returns what holds; of the rest it does without.
+///
+/// This concerns the calling thread and those that it starts later, so call it before there are others. Directories that do not exist
+/// cannot be written to later.
+pub fn confine_process<P: AsRef<Path>>(writable: impl IntoIterator<Item = P>) -> Confinement {
+    let confinement = give_up_privileges();
+    let writable = writable.into_iter().collect::<Vec<_>>();
+    Confinement {
+        landlock: restrict_writes(&writable).unwrap_or(0),
+        ..confinement
+    }
+}
+
+fn restrict_writes<P: AsRef<Path>>(writable: &[P]) -> Result<u32, landlock::RulesetError> {
+    let writes = AccessFs::from_write(LANDLOCK);
+    let status = Ruleset::default()
+        .handle_access(writes)?
+        .create()?
+        .add_rules(path_beneath_rules(writable, writes))?
+        .restrict_self()?;
+    Ok(version(&status.landlock))
+}
+
+fn version(status: &LandlockStatus) -> u32 {
+    match status {
+        LandlockStatus::Available { effective_abi, .. } => *effective_abi as u32,
         _ => 0,
-    })
+    }
 }
 
 /// Limits the private memory of a scanning process, in bytes, and its descriptors. Returns whether the limit on memory holds.
