@@ -218,10 +218,5 @@ fn a_hostile_record_costs_its_own_verdict_and_nothing_else() {
 /// Proves: the same with libclamav in a process of its own, and for records that crash it too.
 #[test]
 fn a_hostile_record_costs_its_own_verdict_where_libclamav_has_its_own_process() {
-    let is_there = scanner_bin::config::settings().contains(&"scan.isolation".to_owned());
-    if !is_there {
-        announce!("left out: isolation process, which this build does not have");
-        return;
-    }
     run(Isolation::Process);
 }
