@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -149,9 +150,19 @@ fn the_same_content_is_an_engine_error_where_nothing_can_be_scanned() {
     assert!(engine.works());
 }
 
+/// Held by tests that start programs: for a moment these keep libclamav's temporary files open, and so the room that they take.
+static STARTS_PROGRAMS: Mutex<()> = Mutex::new(());
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    STARTS_PROGRAMS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
 /// With and without a memory for clean objects, which would spare libclamav the files that the trial is about.
 #[test]
 fn the_trial_needs_the_files_that_an_object_needs_every_time() {
+    let _alone = one_at_a_time();
     let Some(tmpfs) = Mounted::tmpfs("size=8m") else {
         return;
     };
@@ -186,6 +197,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 /// An object that is at fault for the shortage does not look like a broken environment.
 #[test]
 fn an_object_that_needs_more_room_than_there_is_meets_a_limit() {
+    let _alone = one_at_a_time();
     let Some(tmpfs) = Mounted::tmpfs("size=8m") else {
         return;
     };
