@@ -446,6 +446,18 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.scan.reload.as_str().to_owned(),
     },
     Setting {
+        path: "scan.isolation",
+        short: "isolation",
+        values: ["process", "none", "process"],
+        read: |c| c.scan.isolation.as_str().to_owned(),
+    },
+    Setting {
+        path: "scan.isolation_memory_bytes",
+        short: "",
+        values: ["128MiB", "256MiB", ""],
+        read: |c| format!("{}MiB", c.scan.isolation_memory_bytes >> 20),
+    },
+    Setting {
         path: "scan.fields.message",
         short: "",
         values: ["one", "two", ""],
@@ -1057,6 +1069,11 @@ fn values_that_cannot_work_together_are_refused() {
         ("[kafka]\ngroup = \"\"", "kafka.group"),
         ("[scan]\nreload = \"drain\"", "scan.reload"),
         ("[scan]\nstate_dir = \"\"", "scan.state_dir"),
+        ("[scan]\nisolation = \"thread\"", "scan.isolation"),
+        (
+            "[scan]\nisolation_memory_bytes = \"63MiB\"",
+            "scan.isolation_memory_bytes",
+        ),
         ("[kafka]\nbrokers = \"a:1,,b:1\"", "kafka.brokers"),
         (
             "[kafka]\nfetch_memory_bytes = \"1MiB\"",
