@@ -131,6 +131,13 @@ fn isolation_changes_no_verdict_and_shows_what_confines_it() {
         assert_eq!(below(other.pid(), name).len(), 0, "{name}");
     }
 
+    // Whoever is short of memory ends a process that scans, whatever user this is.
+    for pid in below(scanner.pid(), "scan-worker") {
+        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        let score: i32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+        assert!(score >= 800, "{score}");
+    }
+
     // What `config check` prints is what the metrics have.
     let output = Command::new(env!("CARGO_BIN_EXE_scanner-bin"))
         .args(["config", "check", "--isolation", "process"])
