@@ -166,23 +166,29 @@ fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
 
 /// Private writable memory of this process, in bytes: what the limit on data counts.
 pub(super) fn held_bytes() -> Option<u64> {
-    bytes_of(
-        &std::fs::read_to_string("/proc/self/status").ok()?,
-        "VmData:",
-    )
+    own_bytes("VmData:")
 }
 
-/// A size in the text of a `/proc/PID/status`, in bytes.
-pub(super) fn bytes_of(status: &str, name: &str) -> Option<u64> {
+/// Memory of this process that is resident, in bytes.
+pub(super) fn resident_bytes() -> Option<u64> {
+    own_bytes("VmRSS:")
+}
+
+fn own_bytes(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }
 
-/// If the system runs out of memory, it ends a scanning process first: that costs one record its scan. To be called before
-/// [`give_up_privileges`] and [`files`], after which the system does not allow it; forked processes inherit it.
+/// If the system runs out of memory, it ends a scanning process first: that costs one record its scan. To be called before [`files`],
+/// after which the system does not allow it; forked processes inherit it.
 pub(super) fn be_first_to_go() {
+    // What `/proc` has of a process that is not dumpable belongs to the administrator. This process has not read anything yet.
+    let dumpable = rustix::process::set_dumpable_behavior;
+    let _readable = dumpable(DumpableBehavior::Dumpable);
     let _unprivileged = std::fs::write("/proc/self/oom_score_adj", "800");
+    let _not_readable = dumpable(DumpableBehavior::NotDumpable);
 }
 
 /// Allows every thread of this process only the system calls that a scan needs; any other fails with `EPERM`. Returns whether it holds.

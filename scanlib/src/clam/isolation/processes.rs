@@ -196,7 +196,7 @@ impl Processes {
         caches: bool,
     ) -> Result<Processes, Failure> {
         let processes = Processes {
-            engine_bytes: template.held_bytes().unwrap_or_default(),
+            engine_bytes: template.resident_bytes(),
             template: Mutex::new(template),
             state: Mutex::default(),
             freed: Condvar::new(),

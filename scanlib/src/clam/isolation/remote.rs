@@ -11,7 +11,6 @@ use std::time::Duration;
 use clamav_sys as sys;
 
 use super::channel::Channel;
-use super::confine;
 use super::spawner::Isolation;
 use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::log::Log;
@@ -53,6 +52,7 @@ pub(in crate::clam) struct RemoteEngine {
     /// `None` once it has ended.
     control: Option<Channel>,
     buffer: Vec<u8>,
+    resident_bytes: u64,
 }
 
 /// What happens while an order is carried out.
@@ -69,6 +69,7 @@ impl RemoteEngine {
             pid,
             control: Some(control),
             buffer: Vec::new(),
+            resident_bytes: 0,
         }
     }
 
@@ -138,7 +139,8 @@ impl RemoteEngine {
     }
 
     pub(in crate::clam) fn compile(&mut self, watchers: Watchers<'_>) -> Result<(), Failure> {
-        self.carry_out(&Order::Compile, watchers).map(drop)
+        self.resident_bytes = self.carry_out(&Order::Compile, watchers)?;
+        Ok(())
     }
 
     /// Forks a scanning process for these lanes; returns its identifier.
@@ -168,10 +170,9 @@ impl RemoteEngine {
         }
     }
 
-    /// Memory that it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        confine::bytes_of(&status, "VmRSS:")
+    /// Memory that it took once it was compiled, in bytes; 0 if it does not know. Its own word: `/proc` may hide it from others.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.resident_bytes
     }
 
     /// Whether it can still fork.

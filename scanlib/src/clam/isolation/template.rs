@@ -252,7 +252,8 @@ impl Template {
         self.names = None;
         // Every scanning process starts with what this one holds.
         allocator::give_back();
-        self.done(compiled.map(|()| 0), log)
+        let resident = confine::resident_bytes().unwrap_or_default();
+        self.done(compiled.map(|()| resident), log)
     }
 
     /// Forks a scanning process, which answers for itself on its first lane.

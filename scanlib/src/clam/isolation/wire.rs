@@ -91,7 +91,7 @@ pub(super) enum Event {
         line: String,
         error: bool,
     },
-    /// The last one: the code, and a number of signatures.
+    /// The last one: the code, and the number of signatures of a load. Of [`Order::Compile`] the memory that is resident, in bytes.
     Done {
         code: u32,
         signatures: u64,
