@@ -350,7 +350,7 @@ impl<'a> Judged<'a> {
         }
         match verdict {
             Verdict::Incomplete {
-                cause: cause @ Incomplete::EngineError { .. },
+                cause: cause @ (Incomplete::EngineError { .. } | Incomplete::Crashed { .. }),
                 ..
             } => {
                 self.clamav_failed = true;

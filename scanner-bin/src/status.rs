@@ -37,7 +37,7 @@ impl Status {
             Verdict::Clean => Status::Clean,
             verdict if !verdict.detections().is_empty() => Status::Threat,
             Verdict::Incomplete {
-                cause: Incomplete::EngineError { .. },
+                cause: Incomplete::EngineError { .. } | Incomplete::Crashed { .. },
                 ..
             } => Status::Error,
             // Also what a later version of the library may add: not clean before it is known here.

@@ -285,7 +285,7 @@ fn a_wrong_configuration_ends_with_a_sentence() {
             "0",
             &[
                 "scan.threads",
-                "not between 1 and 1024",
+                "not between 1 and ",
                 "SCANNER_SCAN__THREADS",
             ][..],
         ),

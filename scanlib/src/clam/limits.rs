@@ -98,8 +98,10 @@ impl Limits {
             |name, field, value: u32| Setting::new(name, field, value.into(), u32::MAX.into());
         let millis = |name, field, time: Duration, more: Duration| {
             let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            let value = millis(time).saturating_add(millis(more));
-            Setting::new(name, field, value, u32::MAX.into())
+            let (time, max) = (millis(time), u64::from(u32::MAX));
+            // What is out of range by itself stays so.
+            let value = time.max((time.saturating_add(millis(more))).min(max));
+            Setting::new(name, field, value, max as i64)
         };
         [
             Setting::new(

@@ -26,6 +26,7 @@ pub struct Worker {
     /// What of the scanner's work has been counted.
     counted: ScannerStats,
     counters: Arc<Counters>,
+    slot: DetectorSlot,
     /// Cancelled by a shutdown that does not wait for scans.
     stop: CancelToken,
 }
@@ -55,6 +56,16 @@ impl Worker {
     /// The detector that this job is scanned with.
     pub fn detector(&self) -> &Detector {
         self.scanner.detector()
+    }
+
+    /// Takes up the detector that is in the slot now, if there is one. A worker does so by itself before each job; this is for a job that
+    /// waits until scanning works again.
+    pub fn refresh(&mut self) {
+        if let Some(current) = self.slot.load_now()
+            && current.generation() != self.detector().generation()
+        {
+            self.renew(current);
+        }
     }
 
     /// Cancelled by [`super::Shutdown::CancelRunning`]. Scans obey it by themselves; it is for jobs that do something
@@ -89,6 +100,7 @@ pub(super) fn work<W: Work>(
         scanner: detector.scanner().stop_with(stop.clone()),
         counted: ScannerStats::default(),
         counters: Arc::clone(counters),
+        slot: slot.clone(),
         stop: stop.clone(),
     };
     let mut worker = equip(&slot.load());

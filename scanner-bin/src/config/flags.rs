@@ -69,7 +69,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "on|off")]
     pub prefilter: Option<String>,
     /// Where libclamav runs: in this process (none), or confined in its own (process) [default: none]
-    #[arg(long, value_name = "none|process")]
+    #[arg(long, value_name = "none|process", hide_short_help = true)]
     pub isolation: Option<String>,
     /// Address for probes and metrics; port 0 takes a free one [default: 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR:PORT")]

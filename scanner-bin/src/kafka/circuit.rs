@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use scanlib::Worker;
+use scanlib::{Engine, Worker};
 
 use crate::ops::health::{Check, Health};
 
@@ -75,10 +75,18 @@ impl Circuit {
             return Fault::Record;
         }
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        if in_a_row >= IN_A_ROW && !self.is_open.swap(true, Ordering::AcqRel) {
-            let reason = format!(
-                "{in_a_row} records in a row could not be scanned, reading waits until a trial scan succeeds: {error}"
-            );
+        // An engine whose process has ended scans nothing until it is built anew, which is under way.
+        let isolation = worker.detector().engine().and_then(Engine::isolation);
+        let is_lost = isolation.is_some_and(|status| status.is_lost);
+        if (in_a_row >= IN_A_ROW || is_lost) && !self.is_open.swap(true, Ordering::AcqRel) {
+            let reason = match is_lost {
+                true => format!(
+                    "the process that holds the signatures has ended, reading waits until they are loaded again: {error}"
+                ),
+                false => format!(
+                    "{in_a_row} records in a row could not be scanned, reading waits until a trial scan succeeds: {error}"
+                ),
+            };
             tracing::error!("Not ready: {reason}");
             self.health.fail(Check::Scans, reason);
         }
@@ -99,6 +107,8 @@ impl Circuit {
             if let Ok(mut last) = self.last_trial.try_lock()
                 && last.elapsed() >= PAUSE
             {
+                // Other signatures may have come meanwhile, or the same anew.
+                worker.refresh();
                 let works = works(worker);
                 *last = Instant::now();
                 if works {
