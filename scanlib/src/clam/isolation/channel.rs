@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -136,6 +136,18 @@ impl Channel {
         match self.receive(buffer, false)? {
             None => Ok(None),
             Some(packet) => Ok(Some(packet.parse()?.0)),
+        }
+    }
+
+    /// Looks for a packet again and again for so long at the most, and lets other threads run meanwhile. Who sleeps instead is woken by the
+    /// kernel, which takes longer than the scan of a short message.
+    pub(in crate::clam) fn expect(&self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
+        let started = Instant::now();
+        while !self.is_readable() && started.elapsed() < time {
+            std::thread::yield_now();
         }
     }
 

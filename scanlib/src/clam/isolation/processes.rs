@@ -32,6 +32,8 @@ use crate::clam::limits::Limits;
 use crate::clam::request::Request;
 use crate::report::{FileFamily, Incomplete};
 
+/// A scan that takes no longer is waited for without sleeping.
+const SHORT_SCAN: Duration = Duration::from_micros(100);
 /// How often a waiting caller looks whether its scan is still wanted.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a cancelled scan may go on before its process is killed.
@@ -163,6 +165,8 @@ struct Lane {
     number: u64,
     channel: Channel,
     buffer: Vec<u8>,
+    /// What the last scan took.
+    last: Duration,
 }
 
 /// Why a scanning process is of no use any more.
@@ -461,6 +465,7 @@ impl Processes {
             number,
             channel,
             buffer: Vec::new(),
+            last: Duration::ZERO,
         };
         Ok(ours.into_iter().map(lane).collect())
     }
@@ -497,6 +502,12 @@ impl Processes {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Unusable,
             Err(_) => return Outcome::Ended,
         }
+        // Where the last scan was short this one may be, too, and is over before this thread could be woken.
+        let expected = match lane.last {
+            last if last <= SHORT_SCAN => last + SHORT_SCAN,
+            _ => Duration::ZERO,
+        };
+        lane.channel.expect(expected);
         let limit = self.limits.max_scan_time;
         // libclamav looks at its limit between two steps, and a step may be long.
         let latest = started + limit + limit / 2;
@@ -538,6 +549,7 @@ impl Processes {
                     type_ignored,
                     failed_in,
                 })) => {
+                    lane.last = started.elapsed();
                     let scan = EngineScan {
                         names,
                         incomplete: incomplete.map(Incomplete::from),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::child;
@@ -28,6 +28,9 @@ use crate::report::Incomplete;
 
 /// Stack of each thread, in bytes: some of libclamav's parsers recurse.
 const STACK_BYTES: usize = 8 << 20;
+
+/// How long a thread stays awake for the next object.
+const NEXT_OBJECT: Duration = Duration::from_micros(50);
 
 /// What a scanning process is forked with.
 pub(super) struct Equipment<'t> {
@@ -100,7 +103,10 @@ impl Bench<'_> {
     /// Scans what arrives on a lane, until its other end is gone.
     fn serve(&self, lane: &Channel) -> io::Result<()> {
         let mut buffer = Vec::new();
-        while let Some(mut packet) = lane.receive(&mut buffer, true)? {
+        loop {
+            let Some(mut packet) = lane.receive(&mut buffer, true)? else {
+                return Ok(());
+            };
             let object = packet.descriptors.pop().map(File::from);
             let (task, body): (Task<'_>, _) = packet.parse()?;
             let Task::Scan {
@@ -131,8 +137,9 @@ impl Bench<'_> {
                     lane.send(&Answer::Panicked(wire::cut(text)), &[], &[])?;
                 }
             }
+            // The next object often follows at once.
+            lane.expect(NEXT_OBJECT);
         }
-        Ok(())
     }
 
     fn scan(
