@@ -101,7 +101,43 @@ enum Room {
     ShortElsewhere,
 }
 
+/// libclamav's codes for files that it could not open, create, read, write or map, and for a lack of memory: `CL_EOPEN` to `CL_EMEM`.
+const RESOURCE_CODES: std::ops::RangeInclusive<i32> = sys::CL_EOPEN as i32..=sys::CL_EMEM as i32;
+
+/// What libclamav's lines about files, memory and room contain, in lower case. A line about content may contain one as well: then a trial
+/// is made in vain.
+const RESOURCE_WORDS: [&str; 15] = [
+    "alloc",
+    "creat",
+    "descriptor",
+    "director",
+    "dup",
+    "errno",
+    "map",
+    "memory",
+    "open",
+    "permission",
+    "room",
+    "space",
+    "temp",
+    "tmp",
+    "writ",
+];
+
 impl Failure {
+    /// Whether a code or a line is about something that the environment lacks. If none is, a damaged object is what libclamav
+    /// reports, and a look at the directory for temporary files is enough to be sure.
+    fn may_be_environment(&self) -> bool {
+        let is_about_resources = |line: &String| {
+            let line = line.to_ascii_lowercase();
+            RESOURCE_WORDS.iter().any(|word| line.contains(word))
+        };
+        self.room != Room::Enough
+            || self.log.is_empty()
+            || self.code.is_some_and(|code| RESOURCE_CODES.contains(&code))
+            || self.log.iter().any(is_about_resources)
+    }
+
     /// The object is at fault.
     fn content(self) -> Incomplete {
         let Failure { code, log, .. } = self;
@@ -128,7 +164,12 @@ pub(super) fn examine(
         let Some(failure) = failure else {
             return scan;
         };
-        let incomplete = if !works(with) {
+        // A trial costs more than the scan of most objects, and whoever writes these decides how many there are.
+        let has_all_it_needs = match failure.may_be_environment() {
+            true => works(with),
+            false => with.scratch.check().is_ok(),
+        };
+        let incomplete = if !has_all_it_needs {
             failure.environment()
         } else {
             match failure.room {
