@@ -1,0 +1,30 @@
+//! What needs a broker: an Apache Kafka, or librdkafka's embedded one. `make check` leaves these tests out.
+
+mod broker_harness;
+mod config_command;
+mod crash;
+mod demo;
+mod detections;
+mod end_to_end;
+mod errors;
+mod exactly_once;
+mod foreign;
+mod hostile_records;
+mod isolation;
+mod kill;
+mod lifecycle;
+mod memory;
+mod mock_cluster;
+mod probes;
+mod records;
+mod reload;
+mod replay;
+mod replicas;
+mod security;
+mod skew;
+mod slow_scan;
+mod soak;
+mod sync;
+mod topics;
+mod two_stages;
+mod unreadable;
