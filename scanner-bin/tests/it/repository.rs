@@ -64,6 +64,52 @@ fn what_the_documents_link_to_is_there() {
     assert!(wrong.is_empty(), "links that lead nowhere: {wrong:#?}");
 }
 
+/// `autotests` is off, so a file that is named nowhere would not even be compiled.
+#[test]
+fn every_test_file_is_compiled() {
+    let Some(files) = tracked_files() else { return };
+    let mut forgotten = Vec::new();
+    for package in ["clamav-sys", "scanlib", "scanner-bin"] {
+        let manifest = read(&format!("{package}/Cargo.toml"));
+        assert!(manifest.contains("autotests = false"), "{package}");
+        for file in files.iter().filter(|file| file.ends_with(".rs")) {
+            let Some(name) = file.strip_prefix(&format!("{package}/tests/")) else {
+                continue;
+            };
+            let mut folders: Vec<&str> = name.trim_end_matches(".rs").split('/').collect();
+            // The file of a folder stands for the folder.
+            let is_program = folders.len() == 1 || folders == [folders[0], "main"];
+            if matches!(*folders.last().unwrap(), "main" | "mod") {
+                folders.pop();
+            }
+            let last = folders.pop().unwrap();
+            let is_compiled = if is_program {
+                manifest.contains(&format!("[[test]]\nname = \"{last}\"\n"))
+            } else {
+                let folder = format!("{package}/tests/{}", folders.join("/"));
+                let declares = |parent: &str| {
+                    let source = read(&format!("{folder}/{parent}"));
+                    source.lines().any(|line| {
+                        let line = line.trim_start_matches("pub ");
+                        line == format!("mod {last};")
+                    })
+                };
+                // What several programs share is declared by path.
+                let is_shared = ["support", "corpus", "scaling"].contains(&last)
+                    || folders.first() == Some(&"support");
+                is_shared || declares("main.rs") || declares("mod.rs")
+            };
+            if !is_compiled {
+                forgotten.push(file);
+            }
+        }
+    }
+    assert!(
+        forgotten.is_empty(),
+        "no `mod` or `[[test]]` names {forgotten:#?}; see tests/it of each package"
+    );
+}
+
 /// A build that asks a registry by name cannot be pointed at a mirror; and names of hosts grow old.
 #[test]
 fn no_tracked_file_names_a_registry_host() {
