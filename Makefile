@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
+.PHONY: help build demo check test test-all test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
 	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
@@ -80,18 +80,25 @@ k8s-demo: ## one pod becomes three on a real Kubernetes, beside a real Apache Ka
 	@tests/setup pod
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/k8s-demo
 
-test: ## all tests, on a real Apache Kafka
+check: lint ## lint, unit tests and integration tests without a broker: for while you work
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite check
+
+test: ## everything that a change must pass, on a real Apache Kafka
 	@tests/setup test
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite
 
+test-all: ## test and the long forms, one after the other: hours (TEST_ALL names some)
+	@tests/setup test
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' MAKE='$(MAKE)' tests/all $(TEST_ALL)
+
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
-	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test kill -- --nocapture
+	SCANNER_TEST_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test it kafka::kill:: -- --nocapture
 
 chaos: ## replicas and the broker killed, stopped and frozen at random on a real Apache Kafka: SEEDS (20) of 45 s, goes on where it ended
 	@tests/setup test
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) SCANNER_TEST_CHAOS_SEEDS=$(SEEDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test chaos -- --nocapture --test-threads=1
-	SCANNER_TEST_AWAY_SECONDS=60 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test topics -- --nocapture
+	SCANNER_TEST_AWAY_SECONDS=60 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test it kafka::topics:: -- --nocapture
 
 chaos-mutants: ## build six faults into the scanner and see that seeds of the same schedule find each
 	@tests/setup test
@@ -101,7 +108,7 @@ chaos-mutants: ## build six faults into the scanner and see that seeds of the sa
 compare-delivery: ## throughput of exactly-once and at-least-once delivery on a real Apache Kafka (DELIVERY_RECORDS): at least 0.85
 	@tests/setup test
 	SCANNER_TEST_DELIVERY_RECORDS=$(DELIVERY_RECORDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin \
-		--test exactly_once exactly_once_delivery_costs -- --nocapture
+		--test it kafka::exactly_once::exactly_once_delivery_costs -- --nocapture
 
 compare-plumbing: ## throughput of the service without scanning and of a bare relay on a real Apache Kafka (PLUMBING_RECORDS): at least 0.8
 	@tests/setup test
@@ -119,17 +126,17 @@ soundness-mutants: ## put faults into the prefilter, one after the other, and se
 
 compare: ## every finding of clamscan in 33,392 real messages, name for name (needs the test data)
 	@tests/setup test
-	SCANNER_TEST_FULL=1 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan every_finding -- --nocapture
+	SCANNER_TEST_FULL=1 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test it scan::every_finding -- --nocapture
 
 compare-clamscan: build ## TREE_FILES files (20,000) by clamscan and by scanner-bin: same verdicts, and faster
 	@tests/setup test
 	SCANNER_TEST_TREE_FILES=$(TREE_FILES) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
-		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test scan_compare -- --nocapture
+		$(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test it scan_compare:: -- --nocapture
 
 compare-prefilter: build ## real log lines with and without the prefilter: the same verdicts (PREFILTER_NTH; needs the test data)
 	@tests/setup test
 	SCANNER_TEST_PREFILTER_NTH=$(PREFILTER_NTH) SCANNER_TEST_PROGRAM=$(CURDIR)/target/release/scanner-bin \
-		$(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test prefilter_compare -- --nocapture --test-threads=1
+		$(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test it prefilter_compare:: -- --nocapture --test-threads=1
 
 memory: ## what a replica takes with a set of the official size, all of it, the part for logs and none, beside clamd and Python (MEMORY_SCALE)
 	@tests/setup memory
@@ -137,7 +144,7 @@ memory: ## what a replica takes with a set of the official size, all of it, the 
 
 soak: ## five minutes at full rate on a real Apache Kafka, with reloads and bad records: nothing grows (SOAK_SECONDS)
 	@tests/setup test
-	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test soak -- --nocapture
+	SCANNER_TEST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release $(CARGO_FLAGS) --package scanner-bin --test it kafka::soak:: -- --nocapture
 
 scaling: ## one, two and three replicas with a fifth of a core each on a real Apache Kafka: three do at least 2.8 times as much (SCALING_SECONDS)
 	@tests/setup test

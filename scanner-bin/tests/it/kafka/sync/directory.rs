@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::mirror::Act;
+use super::{Place, Signed, done, signature, sync};
 use crate::support::broker::Broker;
 use crate::support::client::Outgoing;
 use crate::support::scene::Scene;
 use crate::support::wait_for;
-use super::{Place, Signed, done, signature, sync};
 
 /// Proves: the three that everybody wants come without being named, with what goes with them, readable by everybody.
 #[test]

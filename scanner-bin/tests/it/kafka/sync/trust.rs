@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::support::{announce, free_ports, process, wait_for};
 use super::{Place, Signed, done, signature, sync};
+use crate::support::{announce, free_ports, process, wait_for};
 
 /// Proves: nothing goes to the public network by mistake. A proxy, which would see it, sees nothing until somebody says --public.
 #[test]
