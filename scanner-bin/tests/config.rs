@@ -374,6 +374,12 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.scan.decode_limits.payloads.to_string(),
     },
     Setting {
+        path: "scan.verdict_cache_entries",
+        short: "",
+        values: ["0", "100", ""],
+        read: |c| c.scan.verdict_cache_entries.to_string(),
+    },
+    Setting {
         path: "scan.tmp_dir",
         short: "",
         values: ["/one", "/two", ""],
@@ -1101,6 +1107,10 @@ fn values_that_cannot_work_together_are_refused() {
         (
             "[scan]\nmax_decoded_payloads = 65",
             "scan.max_decoded_payloads",
+        ),
+        (
+            "[scan]\nverdict_cache_entries = 1048577",
+            "scan.verdict_cache_entries",
         ),
         ("[ops]\ninstance = \"\"", "ops.instance"),
         ("[ops]\nlog = \"loud\"", "ops.log"),

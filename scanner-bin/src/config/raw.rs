@@ -94,6 +94,7 @@ pub(super) struct RawScan {
     pub(super) max_record_time: Option<Span>,
     pub(super) decode_depth: Option<u32>,
     pub(super) max_decoded_payloads: Option<u32>,
+    pub(super) verdict_cache_entries: Option<usize>,
     pub(super) views: Option<Views>,
     pub(super) rules: Option<bool>,
     pub(super) tmp_dir: Option<String>,

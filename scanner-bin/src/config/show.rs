@@ -181,6 +181,7 @@ impl From<&ScanConfig> for RawScan {
             max_record_time: Some(Span(scan.max_record_time)),
             decode_depth: Some(scan.decode_limits.depth),
             max_decoded_payloads: Some(scan.decode_limits.payloads),
+            verdict_cache_entries: Some(scan.verdict_cache_entries),
             views: Some(Views(scan.views)),
             rules: Some(scan.rules),
             tmp_dir: scan.tmp_dir.as_deref().map(text),
