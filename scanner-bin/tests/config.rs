@@ -84,6 +84,15 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.brokers.clone(),
     },
     Setting {
+        path: "kafka.broker_ports",
+        short: "",
+        values: ["9093", "9093,19092", ""],
+        read: |c| {
+            let ports = c.kafka.broker_ports.iter().map(u16::to_string);
+            ports.collect::<Vec<_>>().join(",")
+        },
+    },
+    Setting {
         path: "kafka.group",
         short: "group",
         values: ["one", "two", "three"],
@@ -1112,6 +1121,9 @@ fn values_that_cannot_work_together_are_refused() {
             "[scan]\nverdict_cache_entries = 1048577",
             "scan.verdict_cache_entries",
         ),
+        ("[kafka]\nbroker_ports = [0]", "kafka.broker_ports"),
+        ("[kafka]\nbroker_ports = [65536]", "kafka.broker_ports"),
+        ("[kafka]\nbroker_ports = \"kafka\"", "kafka.broker_ports"),
         ("[ops]\ninstance = \"\"", "ops.instance"),
         ("[ops]\nlog = \"loud\"", "ops.log"),
     ] {

@@ -185,6 +185,8 @@ words! {
 pub struct KafkaConfig {
     /// Brokers to start from, `HOST:PORT` separated by commas.
     pub brokers: String,
+    /// TCP ports of brokers besides those in `brokers`. If there are any, the confined main process connects to no others.
+    pub broker_ports: Vec<u16>,
     /// Consumer group.
     pub group: String,
     /// Topic to read.
@@ -249,6 +251,7 @@ impl Default for KafkaConfig {
     fn default() -> KafkaConfig {
         KafkaConfig {
             brokers: "localhost:9092".to_owned(),
+            broker_ports: Vec::new(),
             group: "syslog-scanner-group".to_owned(),
             input_topic: "syslog-raw".to_owned(),
             output_topic: "scan-results".to_owned(),
@@ -553,6 +556,9 @@ impl Check<'_> {
         let default = KafkaConfig::default();
         let kafka = KafkaConfig {
             brokers: raw.brokers.unwrap_or(default.brokers),
+            broker_ports: raw
+                .broker_ports
+                .map_or(default.broker_ports, |ports| ports.0),
             group: raw.group.unwrap_or(default.group),
             input_topic: raw.input_topic.unwrap_or(default.input_topic),
             output_topic: raw.output_topic.unwrap_or(default.output_topic),

@@ -10,7 +10,7 @@ use super::checked::{
     Compression, Delivery, Emit, GroupProtocol, IsolationMode, Profile, ReloadMode, ResultFormat,
     ResultKey, SaslMechanism, UnreadableBatch,
 };
-use super::units::{Bytes, Paths, Span, Views, Words};
+use super::units::{Bytes, Paths, Ports, Span, Views, Words};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +26,7 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawKafka {
     pub(super) brokers: Option<String>,
+    pub(super) broker_ports: Option<Ports>,
     pub(super) group: Option<String>,
     pub(super) input_topic: Option<String>,
     pub(super) output_topic: Option<String>,
