@@ -87,7 +87,7 @@ pub struct EngineScan {
 }
 
 impl EngineScan {
-    pub(super) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
+    pub(crate) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
         EngineScan {
             names: Vec::new(),
             incomplete,
@@ -183,6 +183,14 @@ impl Engine {
         match &*self.0.place {
             Place::Here { engine, caches } => call::works(self.surroundings(engine, *caches)),
             Place::Apart(processes) => processes.works(),
+        }
+    }
+
+    /// How many processes have scanned for it so far; 0 if it is in this process.
+    pub(crate) fn scanning_processes(&self) -> u64 {
+        match &*self.0.place {
+            Place::Here { .. } => 0,
+            Place::Apart(processes) => processes.started(),
         }
     }
 

@@ -3,11 +3,13 @@
 mod ahead;
 mod screen;
 mod tally;
+mod verdict_cache;
 mod view_scanner;
 
 use std::time::{Duration, Instant};
 
 pub use screen::{PendingScan, Screened};
+pub(crate) use verdict_cache::VerdictCache;
 
 use crate::clam::{CancelToken, Limits, Payload, Request};
 use crate::detector::Detector;
@@ -47,6 +49,8 @@ pub struct ScannerStats {
     pub cleared: u64,
     /// Cleared buffers that libclamav was asked about all the same.
     pub audits: u64,
+    /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
+    pub cached: u64,
     /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
     pub causes: [u64; Cause::ALL.len()],
     /// Verdicts that are [`Verdict::Infected`].
@@ -77,6 +81,7 @@ impl Scanner {
         ScannerStats {
             cleared: self.views.cleared,
             audits: self.views.audits,
+            cached: self.views.cached,
             causes: self.views.causes,
             ..self.stats
         }

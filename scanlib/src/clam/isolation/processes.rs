@@ -214,6 +214,11 @@ impl Processes {
         Ok(processes)
     }
 
+    /// Scanning processes that were started.
+    pub(in crate::clam) fn started(&self) -> u64 {
+        self.counters.started.load(Relaxed)
+    }
+
     pub(in crate::clam) fn status(&self) -> IsolationStatus {
         let counters = &self.counters;
         let time = |micros: &AtomicU64| Duration::from_micros(micros.load(Relaxed));

@@ -38,7 +38,11 @@ fn infected() -> Vec<u8> {
 }
 
 fn isolated(scene: &Scene<'_>, instance: &str) -> Launch {
-    scene.replica(instance).flag("--isolation", "process")
+    scene
+        .replica(instance)
+        .flag("--isolation", "process")
+        // No broker has it: the main process connects to those that it was given, and to no other port.
+        .env("SCANNER_KAFKA__BROKER_PORTS", "1")
 }
 
 /// The processes below this one that have this name, and are no zombies.
