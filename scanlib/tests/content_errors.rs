@@ -245,7 +245,7 @@ fn a_beginning_of_any_file_type_is_never_an_engine_error() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(64)))]
     #[test]
     fn no_bytes_behind_the_beginning_of_a_file_are_an_engine_error(
         magic in prop::sample::select(MAGICS.to_vec()),

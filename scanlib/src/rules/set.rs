@@ -406,7 +406,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1024))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1024)))]
 
         #[test]
         fn the_gate_loses_no_match_of_the_builtin_rules(data in text_near(&RuleSet::builtin())) {

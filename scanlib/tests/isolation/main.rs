@@ -145,7 +145,12 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // As libtest has it.
+    let threads = std::env::var("RUST_TEST_THREADS").ok();
+    arguments.test_threads = arguments
+        .test_threads
+        .or_else(|| threads.and_then(|number| number.parse().ok()));
     let dir = tempfile::tempdir().unwrap();
     let shim = match arguments.list {
         true => None,

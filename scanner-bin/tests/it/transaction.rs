@@ -838,7 +838,7 @@ fn world() -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(300)))]
 
     #[test]
     fn whatever_fails_each_record_counts_once_and_the_end_is_reached(events in prop::collection::vec(event(), 1..300)) {

@@ -262,7 +262,7 @@ fn matched() -> impl Strategy<Value = (String, Vec<Vec<u8>>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2000)))]
 
     #[test]
     fn what_matches_has_what_it_needs((pattern, messages) in matched()) {
