@@ -100,7 +100,7 @@ chaos: ## replicas and the broker killed, stopped and frozen at random on a real
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) SCANNER_TEST_CHAOS_SEEDS=$(SEEDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test chaos -- --nocapture --test-threads=1
 	SCANNER_TEST_AWAY_SECONDS=60 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test it kafka::topics:: -- --nocapture
 
-chaos-mutants: ## build six faults into the scanner and see that seeds of the same schedule find each
+chaos-mutants: ## build seven faults into the scanner and see that seeds of the same schedule find each
 	@tests/setup test
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --features chaos-faults --test chaos \
 		each_deliberate_fault -- --nocapture
