@@ -20,6 +20,8 @@ use support::scene::{
 use support::{announce, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Several processes end before a batch is recognised, and each look at it decompresses it as far as memory allows.
+const RECOGNITION: Duration = Duration::from_secs(400);
 /// Records before a batch that cannot be read, in it, and behind it.
 const BEFORE: i64 = 10;
 const INSIDE: i64 = 120;
@@ -385,7 +387,7 @@ fn gzip_bomb<'b>(broker: &'b Broker, name: &str) -> Scene<'b> {
 
 /// As a supervisor does: starts it again whenever it ends, until it stays. Returns it, and how often it ended.
 fn supervise(start: impl Fn() -> Scanner, stays: impl Fn(&Scanner) -> bool) -> (Scanner, u32) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RECOGNITION;
     for ends in 0.. {
         let mut scanner = start();
         while scanner.try_wait().is_none() {
