@@ -13,10 +13,12 @@ use super::channel::Channel;
 use super::charsets;
 use super::child;
 use super::confine;
+use super::mapped;
 use super::remote::RemoteEngine;
 use super::template;
 use super::wire::{Child, Nursery};
 use crate::clam::Library;
+use crate::clam::allocator;
 use crate::error::InitError;
 
 /// How long the spawner may take for an answer: it forks a small process, or waits for the end of a large one.
@@ -162,6 +164,9 @@ fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
     unsafe { child::scrub_environment() };
     confine::give_up_privileges();
     charsets::load();
+    // Every process that is forked from this one starts with what it holds.
+    allocator::give_back();
+    mapped::give_back();
     // Should a template be killed, its scanning processes end, too, and become children of this one.
     let _reaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // How templates ended before anybody asked. At most as many as there are engines: each is asked for.

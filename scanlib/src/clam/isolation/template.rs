@@ -15,6 +15,7 @@ use rustix::process::Pid;
 use super::channel::{Channel, Packet};
 use super::child;
 use super::confine;
+use super::mapped;
 use super::scanning::{self, Equipment};
 use super::wire::{Bounds, Child, Event, Order};
 use crate::clam::Library;
@@ -252,6 +253,7 @@ impl Template {
         self.names = None;
         // Every scanning process starts with what this one holds.
         allocator::give_back();
+        mapped::give_back();
         let resident = confine::resident_bytes().unwrap_or_default();
         self.done(compiled.map(|()| resident), log)
     }
