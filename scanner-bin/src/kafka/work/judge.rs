@@ -193,6 +193,8 @@ impl RecordProcessor {
             if !self.quota.wait(|| context.is_wanted()) {
                 return None;
             }
+            // The engine may have been loaded anew meanwhile.
+            worker.refresh();
             let again = scan.map(|scan| self.try_scan(context, scan, worker));
             if let Some(Ok(report)) = again {
                 return Some(Judged::Scanned(report));
