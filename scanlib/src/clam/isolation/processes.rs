@@ -177,6 +177,8 @@ struct Lane {
 enum End {
     Late,
     Crashed,
+    /// It still runs.
+    Unusable,
     NoDirectory,
 }
 
@@ -283,8 +285,13 @@ impl Processes {
                 self.retire(lane, End::Late);
                 EngineScan::nothing(Some(incomplete))
             }
-            Outcome::Ended | Outcome::Unusable => {
+            Outcome::Ended => {
                 self.retire(lane, End::Crashed);
+                self.counters.repeated.fetch_add(1, Relaxed);
+                self.scan_alone(object, name, request)
+            }
+            Outcome::Unusable => {
+                self.retire(lane, End::Unusable);
                 self.counters.repeated.fetch_add(1, Relaxed);
                 self.scan_alone(object, name, request)
             }
@@ -385,10 +392,14 @@ impl Processes {
         }
         match end {
             End::Late => self.counters.killed.fetch_add(1, Relaxed),
-            End::Crashed => self.counters.crashed.fetch_add(1, Relaxed),
+            End::Crashed | End::Unusable => self.counters.crashed.fetch_add(1, Relaxed),
             End::NoDirectory => 0,
         };
         drop(retired);
+        if matches!(end, End::Crashed) {
+            // First of all: others wait for the next process, and nobody for what is left of this one.
+            let _tried_again_by_the_next_scan = self.renew();
+        }
         self.end(pid, number);
     }
 
