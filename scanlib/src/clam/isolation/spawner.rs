@@ -84,7 +84,7 @@ impl Isolation {
             None => return Err(io::Error::other("/proc is not mounted").into()),
         }
         let (control, other) = Channel::pair()?;
-        control.receive_at_most_for(PATIENCE)?;
+        control.receive_at_most_for(Some(PATIENCE))?;
         // SAFETY: this process has one thread: it was counted.
         let pid = unsafe { child::fork(c"scan-spawner", move || spawn(&other, library)) }?;
         Ok(Isolation(Arc::new(Spawner {
@@ -105,7 +105,7 @@ impl Isolation {
         match self.0.ask(&Nursery::Start, &[other.descriptor()])? {
             Child::Started { pid } => Ok(RemoteEngine::new(self.clone(), pid, control)),
             Child::NotStarted { error } => Err(io::Error::other(error)),
-            Child::Ended { .. } => Err(io::Error::other("an answer of the wrong kind")),
+            _ => Err(io::Error::other("an answer of the wrong kind")),
         }
     }
 
