@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-all test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
+.PHONY: help build demo check test test-all test-isolated test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
 	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
 
 CARGO ?= cargo
@@ -90,6 +90,10 @@ test: ## everything that a change must pass, on a real Apache Kafka
 test-all: ## test and the long forms, one after the other: hours (TEST_ALL names some)
 	@tests/setup test
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' MAKE='$(MAKE)' tests/all $(TEST_ALL)
+
+test-isolated: ## all tests with libclamav in processes of its own, on a real Apache Kafka
+	@tests/setup test
+	@TEST_ISOLATION=process CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite
 
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test

@@ -1,6 +1,5 @@
 //! Processes that tests start: none of them outlives the test program, and the real binary has a wrapper of its own.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -301,28 +300,8 @@ impl Lines {
 
 /// The processes below this one that have this name, and are no zombies.
 pub fn below(main: u32, name: &str) -> Vec<Pid> {
-    let mut children: BTreeMap<i32, Vec<(i32, bool)>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // PID (NAME) STATE PARENT …, and a name may hold anything.
-        let (head, rest) = stat.rsplit_once(')').unwrap();
-        let (pid, comm) = head.split_once(" (").unwrap();
-        let mut rest = rest.split_whitespace();
-        let is_dead = rest.next() == Some("Z");
-        let parent: i32 = rest.next().unwrap().parse().unwrap();
-        let is_wanted = comm == name && !is_dead;
-        let child = (pid.parse().unwrap(), is_wanted);
-        children.entry(parent).or_default().push(child);
-    }
-    let mut found = Vec::new();
-    let mut parents = vec![i32::try_from(main).unwrap()];
-    while let Some(parent) = parents.pop() {
-        for (pid, is_wanted) in children.remove(&parent).unwrap_or_default() {
-            found.extend(Pid::from_raw(pid).filter(|_| is_wanted));
-            parents.push(pid);
-        }
-    }
-    found
+    let found = super::footprint::family(main).into_iter();
+    let found = found.filter(|(pid, process)| *pid != main && process == name);
+    let pids = found.filter_map(|(pid, _)| Pid::from_raw(i32::try_from(pid).unwrap()));
+    pids.collect()
 }

@@ -17,6 +17,7 @@ mod channel;
 mod charsets;
 mod child;
 mod confine;
+mod mapped;
 mod processes;
 mod remote;
 mod scanning;

@@ -136,6 +136,31 @@ impl RecordProcessor {
         }
     }
 
+    /// What becomes of a record over which this program's own code panicked, outside of its scan. The defect may concern every record, so the
+    /// quota of dead letters applies. `None` if the lease ended first.
+    pub(super) fn give_up_after_panic(
+        &self,
+        context: &BatchContext<'_>,
+        offset: i64,
+        worker: &mut Worker,
+        message: &str,
+    ) -> Option<Judged> {
+        self.metrics.worker_panics.inc();
+        tracing::error!(
+            partition = context.flow.lease().partition,
+            offset,
+            message,
+            "The engine stage panicked over a record; the record gets an error result"
+        );
+        let failure = Failure {
+            reason: Reason::Panic,
+            error: format!("the engine stage panicked: {message}"),
+            is_at_fault: false,
+            report: None,
+        };
+        self.give_up(context, None, worker, Box::new(failure))
+    }
+
     /// Scans a message, again if that fails. `None` if the lease ended first.
     fn scan(
         &self,
@@ -195,6 +220,8 @@ impl RecordProcessor {
             if !self.quota.wait(|| context.is_wanted()) {
                 return None;
             }
+            // The engine may have been loaded anew meanwhile.
+            worker.refresh();
             let again = scan.map(|scan| self.try_scan(context, scan, worker));
             if let Some(Ok(report)) = again {
                 return Some(Judged::Scanned(report));

@@ -266,8 +266,9 @@ impl Fragile {
         let mut launch = scene
             .replica("scanner-0")
             .env("SCANNER_SCAN__TMP_DIR", &base)
-            // Else most records were clean by proof, whatever libclamav could do.
-            .env("SCANNER_SCAN__PREFILTER", "false");
+            // Else most records were clean by proof, or known, whatever libclamav could do.
+            .env("SCANNER_SCAN__PREFILTER", "false")
+            .env("SCANNER_SCAN__VERDICT_CACHE_ENTRIES", "0");
         for (name, value) in settings {
             launch = launch.env(&format!("SCANNER_{name}"), value);
         }
