@@ -18,7 +18,7 @@ use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
 use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
-use crate::prefilter::{Prefilter, Reading, TextModel};
+use clamav_prefilter::{Prefilter, Reading, ScanLimits, TextModel};
 use clamav_sys as sys;
 
 /// Which signatures of a database are used. The defaults are `clamscan`'s.
@@ -325,7 +325,7 @@ impl EngineBuilder {
         let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
             let mut reading = reading.unwrap_or_else(|| read(builtin, files, &names.leave_out));
             let started = Instant::now();
-            reading.compare(names);
+            reading.compare(&names.loaded);
             reading.took += started.elapsed();
             reading
         });
@@ -383,7 +383,11 @@ impl EngineBuilder {
                     .text_model
                     .as_ref()
                     .unwrap_or_else(|| TextModel::built_in());
-                Prefilter::build(reading, &self.limits, &library.text, model)
+                let limits = ScanLimits {
+                    max_file_bytes: self.limits.max_file_bytes,
+                    max_scan_bytes: self.limits.max_scan_bytes,
+                };
+                Prefilter::build(reading, &limits, &library.text, model)
             }
             None => Prefilter::disabled(),
         };
@@ -394,7 +398,7 @@ impl EngineBuilder {
         before.iter().for_each(|source| digest.add_digest(source));
         let (left_out, not_there) = match names {
             Some(names) => {
-                let loaded = names.signatures.iter().map(|named| &*named.name);
+                let loaded = names.loaded.signatures.iter().map(|named| &*named.name);
                 (names.leave_out.names(), names.leave_out.not_there(loaded))
             }
             None => (Vec::new(), Vec::new()),
@@ -611,7 +615,7 @@ fn to_c_path(path: &Path) -> Result<CString, LoadError> {
 fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
     let started = Instant::now();
     let mut reading = Reading::new();
-    reading.leave_out(leave_out);
+    reading.leave_out(leave_out.kept_out());
     if builtin {
         reading.text(database::BUILTIN_NAME, database::builtin_text());
     }

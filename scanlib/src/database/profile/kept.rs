@@ -12,7 +12,7 @@ use super::lines;
 use super::outside::Outside;
 use crate::database::{Container, Source};
 use crate::error::{LoadError, LoadErrorKind};
-use crate::prefilter::formats::{Format, visit};
+use clamav_prefilter::formats::{Format, visit};
 
 /// One call of libclamav's loader.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! Logical signatures: a name, attributes, an expression and its subsignatures.
 
 use super::{number, split_once};
-use crate::prefilter::logic;
-use crate::prefilter::need::Need;
-use crate::prefilter::pattern::{self, Modifiers, Offset, Target};
-use crate::prefilter::signature::{Kind, Signature, SizeRange};
+use crate::logic;
+use crate::need::Need;
+use crate::pattern::{self, Modifiers, Offset, Target};
+use crate::signature::{Kind, Signature, SizeRange};
 
 /// As the trigger of a regular expression it means "always": libclamav's own constant.
 const ALWAYS: &[u8] = b"7374756c747a676574737265676578";
 
 /// A line of an `.ldb` or `.ldu` file, or the second one of a `.cbc` file; `None` if it cannot concern a plain
 /// message.
-pub(crate) fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
+pub fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
     let fields = split(line, b';', 2);
     let name = fields.first().copied().unwrap_or_default();
     let signature = |size, need| Some(Signature::read(name, kind, size, need));
@@ -31,7 +31,7 @@ pub(crate) fn name(line: &[u8]) -> &[u8] {
 }
 
 /// The type of file a line is for, by libclamav's number, and the sizes; `None` if its attributes are not understood.
-pub(crate) fn reach(line: &[u8]) -> Option<(u32, SizeRange)> {
+pub fn reach(line: &[u8]) -> Option<(u32, SizeRange)> {
     let (mut target, mut sizes) = (None, None);
     for attribute in line
         .split(|byte| *byte == b';')
@@ -244,7 +244,7 @@ fn split(line: &[u8], delimiter: u8, from: usize) -> Vec<&[u8]> {
 mod tests {
     use super::super::judge;
     use super::*;
-    use crate::prefilter::need::Atom;
+    use crate::need::Atom;
 
     fn hex(text: &str) -> String {
         text.bytes().map(|b| format!("{b:02x}")).collect()

@@ -25,7 +25,7 @@ impl Default for AuditOptions {
 
 /// Draws the messages of one scanner.
 #[derive(Debug)]
-pub(crate) struct Audit {
+pub struct Audit {
     options: AuditOptions,
     /// So many cleared messages until the next.
     left: u32,
@@ -60,11 +60,11 @@ impl Elsewhere {
 
 /// An audit that one scanner drew and another makes: it counts against the time of the first.
 #[derive(Debug)]
-pub(crate) struct AuditTicket(Arc<Elsewhere>);
+pub struct AuditTicket(Arc<Elsewhere>);
 
 impl AuditTicket {
     /// Notes what the audit took.
-    pub(crate) fn charge(&self, took: Duration) {
+    pub fn charge(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0.last_nanos.store(nanos, Ordering::Relaxed);
         self.0.spent_nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -78,7 +78,8 @@ impl Drop for AuditTicket {
 }
 
 impl Audit {
-    pub(crate) fn new(options: AuditOptions, seed: u64) -> Audit {
+    /// Scanners with the same seed draw the same messages.
+    pub fn new(options: AuditOptions, seed: u64) -> Audit {
         let mut audit = Audit {
             options,
             left: 0,
@@ -94,7 +95,7 @@ impl Audit {
 
     /// Whether this cleared message is one of them.
     #[inline]
-    pub(crate) fn is_due(&mut self) -> bool {
+    pub fn is_due(&mut self) -> bool {
         if self.left > 1 {
             self.left -= 1;
             return false;
@@ -112,13 +113,13 @@ impl Audit {
     }
 
     /// For an audit that was drawn here and is made by another scanner. It counts as waiting until the ticket is dropped.
-    pub(crate) fn ticket(&self) -> AuditTicket {
+    pub fn ticket(&self) -> AuditTicket {
         self.elsewhere.waiting.fetch_add(1, Ordering::Relaxed);
         AuditTicket(Arc::clone(&self.elsewhere))
     }
 
     /// Notes down how long the scanner has worked on a message, of which so much was an audit.
-    pub(crate) fn worked(&mut self, all: Duration, audit: Duration) {
+    pub fn worked(&mut self, all: Duration, audit: Duration) {
         self.worked += all;
         self.spent += audit;
     }

@@ -7,10 +7,10 @@
 use std::io::{self, BufRead, Read as _};
 
 /// Bytes of a line, its line feed among them, in most formats.
-pub(crate) const SHORT: usize = 8191;
+pub const SHORT: usize = 8191;
 
 /// Bytes of a line of logical signatures.
-pub(crate) const LONG: usize = 32768;
+pub const LONG: usize = 32768;
 
 /// Is handed one line: its number, from 1, and what is in it or why it cannot be told.
 pub(crate) type Taker<'t> = dyn FnMut(u64, Result<&[u8], &'static str>) + 't;
@@ -44,7 +44,7 @@ pub(crate) fn each(content: &mut dyn BufRead, most: usize, take: &mut Taker<'_>)
 }
 
 /// Without the line feeds and carriage returns at its end, however many.
-pub(crate) fn chomp(mut line: &[u8]) -> &[u8] {
+pub fn chomp(mut line: &[u8]) -> &[u8] {
     while let [rest @ .., b'\n' | b'\r'] = line {
         line = rest;
     }

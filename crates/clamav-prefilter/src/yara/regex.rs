@@ -6,8 +6,8 @@
 
 use super::class::{self, Escape};
 use super::literal;
-use crate::prefilter::need::Need;
-use crate::prefilter::text::{self, ByteSet, Normal};
+use crate::need::Need;
+use crate::text::{self, ByteSet, Normal};
 
 /// The need of a regular expression, or why there is none.
 pub(super) fn need(pattern: &[u8]) -> Result<Need, &'static str> {

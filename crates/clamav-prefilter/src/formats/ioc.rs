@@ -10,7 +10,7 @@
 //! understood.
 
 use super::hash;
-use crate::prefilter::hashes::{Builder, HashKind};
+use crate::hashes::{Builder, HashKind};
 
 /// Bytes of a file; real ones have some thousands.
 pub(crate) const MOST: u64 = 64 << 20;
@@ -84,7 +84,7 @@ mod tests {
 
     use super::super::judge;
     use super::*;
-    use crate::prefilter::hashes::Hashes;
+    use crate::hashes::Hashes;
 
     const MESSAGE: &[u8] = b"a message whose hash is known";
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::expression::{BlockCount, Compare, Count, Expression, Operator};
-use crate::prefilter::need::Need;
+use crate::need::Need;
 
 /// The need of an expression, where `sub` says what each subsignature needs to match once.
 pub(crate) fn need(expression: &Expression, sub: &impl Fn(usize) -> Need) -> Need {
@@ -96,7 +96,7 @@ mod tests {
 
     use super::super::read;
     use super::*;
-    use crate::prefilter::need::Atom;
+    use crate::need::Atom;
 
     fn sub(id: usize) -> Need {
         Need::Has(Atom::Length(id as u32))

@@ -3,14 +3,14 @@
 //! The functionality levels at the end are not looked at: they only keep libclamav from loading.
 
 use super::hex_digit;
-use crate::prefilter::hashes::{HashKind, Start};
+use crate::hashes::{HashKind, Start};
 
 /// One such line, as far as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HashLine {
+pub struct HashLine {
     pub(crate) kind: HashKind,
     /// Bytes of the file; `None` is any number.
-    pub(crate) size: Option<u32>,
+    pub size: Option<u32>,
     /// How the digest starts.
     pub(crate) start: Start,
 }
@@ -18,7 +18,7 @@ pub(crate) struct HashLine {
 /// # Errors
 ///
 /// Why the line is not understood.
-pub(crate) fn parse(line: &[u8]) -> Result<HashLine, &'static str> {
+pub fn parse(line: &[u8]) -> Result<HashLine, &'static str> {
     let mut fields = line.split(|&byte| byte == b':');
     let (Some(digits), Some(size), Some(_name)) = (fields.next(), fields.next(), fields.next())
     else {
@@ -69,7 +69,7 @@ mod tests {
 
     use super::super::judge;
     use super::*;
-    use crate::prefilter::hashes::Builder;
+    use crate::hashes::Builder;
 
     const MESSAGE: &[u8] = b"a message whose hash is known";
 

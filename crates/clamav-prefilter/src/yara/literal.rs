@@ -1,7 +1,7 @@
 //! Bytes that a match holds one after the other, in whatever case.
 
-use crate::prefilter::need::{Atom, Need};
-use crate::prefilter::text::{self, ByteSet};
+use crate::need::{Atom, Need};
+use crate::text::{self, ByteSet};
 
 /// Normalised, they stand in the normalised message; `by` this position, if they stand there in the
 /// message, for normalising moves nothing to the right.

@@ -6,9 +6,9 @@ mod needs;
 mod regexes;
 
 use super::*;
-use crate::prefilter::need::Atom;
-use crate::prefilter::text;
-use crate::{EngineBuilder, Library, Payload, Request, ScanOptions};
+use crate::need::Atom;
+use crate::text;
+use scanlib::{EngineBuilder, Library, Payload, Request, ScanOptions};
 
 /// Knows of body patterns only the bytes that stand in them as they are.
 fn body(pattern: &str, _: BodyOptions) -> Result<Need, String> {

@@ -4,7 +4,7 @@ use super::Body;
 use super::cursor::Cursor;
 use super::lexer::Token;
 use super::strings::{Modifiers, Value};
-use crate::prefilter::need::Need;
+use crate::need::Need;
 
 /// A rule, read but not understood.
 pub(super) struct Rule<'r, 't> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::formats::{Format, body, hash, ioc, lines, logical, visit, whole};
 use super::hashes;
+use super::names::{LoadedNames, Named, NamedKind};
 use super::need::Need;
 use super::pattern::{self, Modifiers, Offset, Target};
 use super::signature::{Kind, Signature, SizeRange};
 use super::types::Types;
 use super::yara;
-use crate::clam::{LeaveOut, Named, NamedKind, Names};
 
 /// Bytes of a file of YARA rules; the largest collections have some ten million.
 const LARGEST_YARA: u64 = 256 << 20;
@@ -52,7 +52,7 @@ impl std::fmt::Display for Doubt {
 
 /// All that was read.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub struct Reading {
     pub(crate) signatures: Vec<Signature>,
     /// Rules that are there only if libclamav names them.
     if_named: Vec<(Signature, Place)>,
@@ -69,7 +69,7 @@ pub(crate) struct Reading {
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) doubts_not_told: u64,
     /// How long the reading took.
-    pub(crate) took: Duration,
+    pub took: Duration,
 }
 
 /// Signatures of one name and kind that libclamav was told to pass over.
@@ -89,8 +89,15 @@ struct Place {
     line: Option<u64>,
 }
 
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading::new()
+    }
+}
+
 impl Reading {
-    pub(crate) fn new() -> Reading {
+    /// Nothing but the file types that are built into libclamav.
+    pub fn new() -> Reading {
         Reading {
             signatures: Vec::new(),
             if_named: Vec::new(),
@@ -108,8 +115,11 @@ impl Reading {
     }
 
     /// What libclamav passed over when it loaded, to be passed over here as well.
-    pub(crate) fn leave_out(&mut self, names: &LeaveOut) {
-        for (kind, name, by_libclamav) in names.kept_out() {
+    pub fn leave_out<'n>(
+        &mut self,
+        kept_out: impl Iterator<Item = (Option<NamedKind>, &'n [u8], u64)>,
+    ) {
+        for (kind, name, by_libclamav) in kept_out {
             // What has no kind is not read here.
             self.left_out
                 .entry(name.into())
@@ -142,7 +152,7 @@ impl Reading {
     }
 
     /// Reads a file that libclamav loads. What goes wrong becomes a doubt.
-    pub(crate) fn file(&mut self, path: &Path) {
+    pub fn file(&mut self, path: &Path) {
         let name = path.file_name().unwrap_or_default();
         let read = File::open(path)
             .map(|file| BufReader::with_capacity(64 << 10, file))
@@ -151,7 +161,7 @@ impl Reading {
     }
 
     /// Reads what libclamav loads as a file of this name.
-    pub(crate) fn text(&mut self, name: &str, text: impl AsRef<[u8]>) {
+    pub fn text(&mut self, name: &str, text: impl AsRef<[u8]>) {
         let read = self.content(name.as_bytes(), &mut text.as_ref());
         self.is_read(name, read);
     }
@@ -365,7 +375,7 @@ impl Reading {
 
     /// Holds what was read to what libclamav says that it loaded. It names no signature that was not read, or not all
     /// was understood; and of rules that may be left out, those it does not name are.
-    pub(crate) fn compare(&mut self, names: &Names) {
+    pub fn compare(&mut self, names: &LoadedNames) {
         let everything = Place {
             file: "the signatures".to_owned(),
             line: None,

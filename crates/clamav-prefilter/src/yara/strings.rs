@@ -2,7 +2,7 @@
 
 use super::lexer::Literal;
 use super::{Body, BodyOptions, regex};
-use crate::prefilter::need::Need;
+use crate::need::Need;
 
 /// How a string is written.
 pub(super) enum Value<'t> {

@@ -3,16 +3,17 @@
 //! The functionality levels at the end are not looked at: they only keep libclamav from loading.
 
 use super::{number, split_once};
-use crate::prefilter::pattern::{self, Modifiers, Offset, Target};
-use crate::prefilter::signature::{Kind, Signature, SizeRange};
+use crate::pattern::{self, Modifiers, Offset, Target};
+use crate::signature::{Kind, Signature, SizeRange};
 
 /// One such line, cut up; the pattern is as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Body<'l> {
+pub struct Body<'l> {
     pub(crate) name: &'l [u8],
     /// The type of file it is for; libclamav passes over those it does not know.
-    pub(crate) target: u32,
-    pub(crate) offset: Offset,
+    pub target: u32,
+    /// Where the pattern must start.
+    pub offset: Offset,
     pub(crate) hex: &'l [u8],
 }
 
@@ -21,7 +22,7 @@ pub(crate) struct Body<'l> {
 /// # Errors
 ///
 /// Why it is not understood.
-pub(crate) fn parse(line: &[u8]) -> Result<Body<'_>, &'static str> {
+pub fn parse(line: &[u8]) -> Result<Body<'_>, &'static str> {
     let mut fields = line.split(|&byte| byte == b':');
     let (Some(name), Some(target), Some(offset), Some(hex)) =
         (fields.next(), fields.next(), fields.next(), fields.next())
@@ -73,7 +74,7 @@ pub(crate) fn name_plain(line: &[u8]) -> &[u8] {
 
 impl Body<'_> {
     /// What it needs to match a plain message; `None` if it never looks at one.
-    pub(crate) fn signature(&self) -> Option<Signature> {
+    pub fn signature(&self) -> Option<Signature> {
         let target = Target::of(self.target)?;
         let need = pattern::need(self.hex, target, self.offset, Modifiers::default());
         Some(Signature::read(self.name, Kind::Body, SizeRange::ANY, need))

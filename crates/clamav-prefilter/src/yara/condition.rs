@@ -6,8 +6,8 @@
 use super::cursor::{Cursor, is_keyword};
 use super::lexer::{Compare, Number, Token};
 use super::literal;
-use crate::prefilter::need::{Atom, Need};
-use crate::prefilter::text;
+use crate::need::{Atom, Need};
+use crate::text;
 
 /// What a string of the rule is called and needs.
 pub(super) struct StringNeed<'t> {

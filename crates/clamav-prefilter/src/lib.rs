@@ -8,46 +8,28 @@
 //! that could match either is read here, too, and becomes a condition that a message must fulfil to be matched at all; the rarest
 //! texts of these conditions are searched in one pass. The path of the data: `formats` (files and lines) → `pattern`, `logic`, `yara`
 //! (to what a signature needs) → `cover` (which texts to look for, by `frequency`) → `plan` (automata and tables) → `gate` (the decision).
-//!
-//! A gate that looks for less than it must is a hole, not a faster gate. This one knows a signature's text and forgets that libclamav also
-//! looks at the message in lower case:
-//!
-//! ```
-//! use scanlib::{EngineBuilder, Library, Payload, Request};
-//! use scanlib::prefilter::{Gate, Scratch};
-//!
-//! let dir = tempfile::tempdir()?;
-//! std::fs::write(dir.path().join("my.ndb"), "My.Needle:0:*:6e6565646c65\n")?; // "needle"
-//! let engine = EngineBuilder::new(Library::init()?)?.database(dir.path())?.compile()?;
-//! let message = b"a NEEDLE in a haystack";
-//!
-//! let wrong_gate = |message: &[u8]| !message.windows(6).any(|text| text == b"needle");
-//! assert!(wrong_gate(message), "cleared");
-//! assert_eq!(engine.scan(Payload::Bytes(message), &Request::new())?.names, ["My.Needle.UNOFFICIAL"]);
-//!
-//! let mut scratch = Scratch::default();
-//! assert!(matches!(engine.prefilter().check(message, &mut scratch), Gate::MustScan(_)));
-//! assert_eq!(engine.prefilter().check(b"only hay", &mut scratch), Gate::Cleared);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
 
 mod audit;
 mod cover;
 mod digests;
 mod explain;
-pub(crate) mod formats;
+pub mod formats;
 mod frequency;
 mod gate;
 mod hashes;
 mod logic;
 mod md5;
+pub mod names;
 mod need;
 mod normaliser;
-pub(crate) mod pattern;
+pub mod pattern;
 mod plan;
 mod quick;
 mod read;
-pub(crate) mod signature;
+pub mod signature;
 mod summary;
 mod text;
 mod types;
@@ -57,17 +39,34 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::clam::Limits;
-
-pub use audit::AuditOptions;
-pub(crate) use audit::{Audit, AuditTicket};
+pub use audit::{Audit, AuditOptions, AuditTicket};
 pub use explain::{Explanation, Proposed};
 pub use frequency::TextModel;
 pub use gate::Scratch;
 use plan::{Plan, Refusal};
-pub use read::Doubt;
-pub(crate) use read::Reading;
+pub use read::{Doubt, Reading};
 pub use summary::{Kinds, Summary};
+
+/// libclamav does not look at an object of this length or less: no signature is that short. Such an object is clean.
+pub const NOT_LOOKED_AT_BYTES: u64 = 5;
+
+/// The limits of libclamav that bound how long a message may be for a decision without it. The defaults are libclamav's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanLimits {
+    /// Bytes of one object (`MaxFileSize`).
+    pub max_file_bytes: u64,
+    /// Bytes that are examined for one object, with what is extracted from it (`MaxScanSize`).
+    pub max_scan_bytes: u64,
+}
+
+impl Default for ScanLimits {
+    fn default() -> ScanLimits {
+        ScanLimits {
+            max_file_bytes: 100 << 20,
+            max_scan_bytes: 400 << 20,
+        }
+    }
+}
 
 /// Decides for one generation of signatures. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -103,7 +102,7 @@ pub enum Off {
         more: u64,
     },
     /// Signatures that may match any message at all: a negated condition, for example. Who can do without them
-    /// has them left out: [`crate::EngineBuilder::leave_out`].
+    /// has them left out: the exclusion of signatures.
     Anything {
         /// Their names.
         signatures: Vec<String>,
@@ -259,13 +258,18 @@ impl Prefilter {
     pub fn unproven(name: &str, content: &[u8]) -> Prefilter {
         let mut reading = Reading::new();
         reading.text(name, content);
-        Prefilter::build(reading, &Limits::default(), "1.4.0", TextModel::built_in())
+        Prefilter::build(
+            reading,
+            &ScanLimits::default(),
+            "1.4.0",
+            TextModel::built_in(),
+        )
     }
 
     /// From what was read and held to what libclamav said.
-    pub(crate) fn build(
+    pub fn build(
         reading: Reading,
-        limits: &Limits,
+        limits: &ScanLimits,
         library: &str,
         model: &TextModel,
     ) -> Prefilter {
@@ -282,7 +286,7 @@ impl Prefilter {
 
     fn plan(
         reading: Reading,
-        limits: &Limits,
+        limits: &ScanLimits,
         library: &str,
         model: &TextModel,
     ) -> Result<Plan, Off> {
@@ -354,7 +358,7 @@ impl Prefilter {
     }
 
     /// Tells that libclamav found something in a message that had been cleared. From now on nothing is cleared, by
-    /// any clone of this prefilter. A [`crate::Scanner`] that audits says so itself; who compares in another way can say it here.
+    /// any clone of this prefilter. A scanner that audits says so itself; who compares in another way can say it here.
     pub fn was_wrong(&self, message: &[u8], names: &[String]) {
         self.shared.wrong.get_or_init(|| Off::Wrong {
             message: message.to_vec(),
@@ -372,7 +376,7 @@ mod tests {
         let mut reading = Reading::new();
         reading.text("a.ndb", "My.Needle:0:*:6e6565646c65\n");
         let model = TextModel::built_in();
-        let prefilter = Prefilter::build(reading, &Limits::default(), "1.4.6", model);
+        let prefilter = Prefilter::build(reading, &ScanLimits::default(), "1.4.6", model);
         let clone = prefilter.clone();
         let check = || clone.check(b"an ordinary line", &mut Scratch::default());
         assert_eq!((check(), clone.off()), (Gate::Cleared, None));
@@ -387,7 +391,7 @@ mod tests {
     #[test]
     fn a_libclamav_that_was_never_compared_is_not_trusted() {
         let build = |version| {
-            let (limits, model) = (Limits::default(), TextModel::built_in());
+            let (limits, model) = (ScanLimits::default(), TextModel::built_in());
             Prefilter::build(Reading::new(), &limits, version, model)
         };
         assert_eq!(build("1.4.3").off(), None);

@@ -15,7 +15,7 @@ use super::text;
 use super::{Cause, Gate};
 
 /// libclamav does not look at messages of this length or less.
-const NOT_LOOKED_AT: usize = crate::clam::NOT_LOOKED_AT_BYTES as usize;
+const NOT_LOOKED_AT: usize = crate::NOT_LOOKED_AT_BYTES as usize;
 
 /// The digests of messages are taken once their normalised texts come to this many bytes.
 const MOST_TOGETHER: usize = 256 << 10;

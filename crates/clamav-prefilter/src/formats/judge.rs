@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::{DatabaseOptions, Engine, EngineBuilder, Library, Payload, Request};
+use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Payload, Request};
 
 /// The files in a directory of their own.
 pub(crate) fn directory(files: &[(&str, &[u8])]) -> TempDir {

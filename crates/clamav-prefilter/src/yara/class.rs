@@ -2,7 +2,7 @@
 //! built-in tables and without UTF.
 
 use super::lexer::nibble;
-use crate::prefilter::text::ByteSet;
+use crate::text::ByteSet;
 
 /// What follows a backslash.
 pub(super) enum Escape {

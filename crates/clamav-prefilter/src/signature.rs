@@ -4,7 +4,7 @@ use super::need::Need;
 
 /// One signature that may match a plain message.
 #[derive(Clone, Debug)]
-pub(crate) struct Signature {
+pub struct Signature {
     /// As the engine names it, without `.UNOFFICIAL`.
     pub(crate) name: Box<str>,
     pub(crate) kind: Kind,
@@ -40,7 +40,7 @@ impl Signature {
 
 /// What a signature was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// `.ndb`, `.sdb`, `.db` and the like.
     Body,
     /// `.ldb` and the like.
@@ -55,9 +55,11 @@ pub(crate) enum Kind {
 
 /// Bytes that a message may have, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SizeRange {
-    pub(crate) min: u64,
-    pub(crate) max: u64,
+pub struct SizeRange {
+    /// Minimum length in bytes.
+    pub min: u64,
+    /// Maximum length in bytes.
+    pub max: u64,
 }
 
 impl SizeRange {

@@ -1,19 +1,24 @@
 //! Where a pattern may stand.
 
-use crate::prefilter::formats::{number, split_once};
+use crate::formats::{number, split_once};
 
 /// Where a pattern must start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offset {
+pub enum Offset {
+    /// Anywhere.
     Any,
     /// From `at` to `at + range`, both included.
     Absolute {
+        /// First place, in bytes from the start.
         at: u32,
+        /// Number of further places.
         range: u32,
     },
     /// From `back` bytes before the end to `range` behind that.
     FromEnd {
+        /// First place, in bytes from the end.
         back: u32,
+        /// Number of further places.
         range: u32,
     },
     /// Relative to entry point, section or version of an executable: never in a plain message.
@@ -30,7 +35,8 @@ impl Offset {
         !matches!(self, Offset::Any | Offset::Absolute { .. })
     }
 
-    pub(crate) fn parse(text: &[u8]) -> Offset {
+    /// From the offset field of a signature.
+    pub fn parse(text: &[u8]) -> Offset {
         if text == b"*" {
             return Offset::Any;
         }

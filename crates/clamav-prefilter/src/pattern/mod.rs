@@ -8,7 +8,7 @@ mod offset;
 mod slack;
 mod token;
 
-pub(crate) use offset::Offset;
+pub use offset::Offset;
 
 use super::need::Need;
 use super::text::ByteSet;
