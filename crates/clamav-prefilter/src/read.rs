@@ -1,10 +1,9 @@
 //! From signature files to what the prefilter is built of.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead};
 use std::time::Duration;
 
 use super::formats::{Format, body, hash, ioc, lines, logical, visit, whole};
@@ -151,12 +150,10 @@ impl Reading {
         true
     }
 
-    /// Reads a file that libclamav loads. What goes wrong becomes a doubt.
-    pub fn file(&mut self, path: &Path) {
-        let name = path.file_name().unwrap_or_default();
-        let read = File::open(path)
-            .map(|file| BufReader::with_capacity(64 << 10, file))
-            .and_then(|mut file| self.content(name.as_encoded_bytes(), &mut file));
+    /// Reads the content of a file that libclamav loads, by the file's name without its directory. What goes wrong becomes a doubt; some
+    /// of the content may be left unread then.
+    pub fn file(&mut self, name: &OsStr, content: &mut dyn BufRead) {
+        let read = self.content(name.as_encoded_bytes(), content);
         self.is_read(&name.to_string_lossy(), read);
     }
 

@@ -16,7 +16,9 @@ use super::load::Loading;
 use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp::ScratchDir;
-use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source};
+use crate::database::{
+    self, Contents, DigestBuilder, Kept, Outside, Part, Profile, Source, SourceState,
+};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
 use clamav_prefilter::{Prefilter, Reading, ScanLimits, TextModel};
 use clamav_sys as sys;
@@ -296,14 +298,17 @@ impl EngineBuilder {
                 LoadError::new(tmp_dir.path(), failure.kind(LoadErrorKind::Refused))
             })?;
         }
-        // Before libclamav parses, and again after: what is in memory is what the digest names.
-        let before = self.digests()?;
-        let mut chosen = self.choose(&mut engine, tmp_dir.path())?;
+        // Before the first read, and again after the last: libclamav read what was hashed.
+        let before = self.states()?;
+        let mut contents = Contents::default();
+        let mut chosen = self.choose(&mut engine, tmp_dir.path(), &mut contents)?;
         let mut load_log = std::mem::take(&mut chosen.log);
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
-        let at_once = with_prefilter && self.leave_out.is_empty();
+        let at_once = self.leave_out.is_empty();
+        // What a profile selects was hashed when it was read from the files.
+        let is_selected = self.profile != Profile::Full;
         let mut load = || {
             let mut into = Target {
                 engine: &mut engine,
@@ -312,18 +317,37 @@ impl EngineBuilder {
             };
             self.load_all(tmp_dir.path(), &chosen.parts, &mut into)
         };
-        // Both see what the files hold between the two digests.
-        let (reading, loaded) = match at_once {
+        let pass = Pass {
+            builtin,
+            files,
+            hashes: !is_selected,
+            parses: with_prefilter,
+        };
+        let (read, loaded) = match at_once {
             true => {
-                let whole = || read(builtin, files, &LeaveOut::default());
-                let (reading, loaded) = beside(whole, &mut load);
-                (Some(reading), loaded)
+                let whole = || pass.read(&LeaveOut::default());
+                let (read, loaded) = beside(whole, &mut load);
+                (Some(read), loaded)
             }
             false => (None, load()),
         };
         let signatures = loaded?;
-        let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
-            let mut reading = reading.unwrap_or_else(|| read(builtin, files, &names.leave_out));
+        let read = read.unwrap_or_else(|| match names.as_ref() {
+            Some(names) => pass.read(&names.leave_out),
+            None => pass.read(&LeaveOut::default()),
+        });
+        let after = self.states()?;
+        if let Some((changed, _)) = paths
+            .iter()
+            .zip(before.iter().zip(&after))
+            .find(|(_, (before, after))| before != after)
+        {
+            return Err(LoadError::new(changed, LoadErrorKind::Changed));
+        }
+        let (reading, hashed) =
+            read.map_err(|(path, error)| LoadError::new(&path, LoadErrorKind::Io(error)))?;
+        contents.merge(hashed);
+        let reading = names.as_ref().zip(reading).map(|(names, mut reading)| {
             let started = Instant::now();
             reading.compare(&names.loaded);
             reading.took += started.elapsed();
@@ -331,14 +355,6 @@ impl EngineBuilder {
         });
         // It may lie in memory, which compiling needs.
         drop(chosen.dir.take());
-        let after = self.digests()?;
-        if let Some(changed) = paths
-            .iter()
-            .enumerate()
-            .find(|&(i, _)| before[i] != after[i])
-        {
-            return Err(LoadError::new(changed.1, LoadErrorKind::Changed));
-        }
         if signatures == 0 {
             let path = paths
                 .first()
@@ -395,7 +411,9 @@ impl EngineBuilder {
         if self.builtin {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
         }
-        before.iter().for_each(|source| digest.add_digest(source));
+        for (source, state) in self.sources.iter().zip(&before) {
+            digest.add_digest(&source.digest(state, &mut contents)?);
+        }
         let (left_out, not_there) = match names {
             Some(names) => {
                 let loaded = names.loaded.signatures.iter().map(|named| &*named.name);
@@ -446,7 +464,12 @@ impl EngineBuilder {
     }
 
     /// What libclamav is to load: the sources as they are, or what the profile keeps of them.
-    fn choose(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<Chosen, LoadError> {
+    fn choose(
+        &self,
+        engine: &mut Loading,
+        tmp_dir: &Path,
+        contents: &mut Contents,
+    ) -> Result<Chosen, LoadError> {
         let Profile::LogOnly { max_message_bytes } = self.profile else {
             let parts = self.sources.iter().map(|source| as_it_is(source.path()));
             return Ok(Chosen {
@@ -468,7 +491,7 @@ impl EngineBuilder {
             for container in Kept::containers(source, official_only)? {
                 chosen.log.append(&mut self.verify(engine, &container)?);
             }
-            let mut kept = Kept::write(source, official_only, &to, max_message_bytes)?;
+            let mut kept = Kept::write(source, official_only, &to, max_message_bytes, contents)?;
             chosen.parts.append(&mut kept.parts);
             chosen.files.append(&mut kept.files);
             chosen.outside.merge(&kept.outside);
@@ -571,8 +594,8 @@ impl EngineBuilder {
         }
     }
 
-    fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
-        self.sources.iter().map(Source::digest).collect()
+    fn states(&self) -> Result<Vec<SourceState>, LoadError> {
+        self.sources.iter().map(Source::state).collect()
     }
 }
 
@@ -611,19 +634,52 @@ fn to_c_path(path: &Path) -> Result<CString, LoadError> {
     })
 }
 
-/// Reads the files for the prefilter.
-fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
-    let started = Instant::now();
-    let mut reading = Reading::new();
-    reading.leave_out(leave_out.kept_out());
-    if builtin {
-        reading.text(database::BUILTIN_NAME, database::builtin_text());
+/// The one pass over the files besides libclamav's own: parses them for the prefilter, and hashes them.
+#[derive(Clone, Copy)]
+struct Pass<'f> {
+    builtin: bool,
+    files: &'f [PathBuf],
+    hashes: bool,
+    parses: bool,
+}
+
+impl Pass<'_> {
+    /// Returns what was parsed, if anything is, and the hashes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn read(
+        &self,
+        leave_out: &LeaveOut,
+    ) -> Result<(Option<Reading>, Contents), (PathBuf, io::Error)> {
+        let mut contents = Contents::default();
+        let failed = |file: &PathBuf| {
+            let file = file.clone();
+            |error| (file, error)
+        };
+        if !self.parses {
+            for file in self.files.iter().filter(|_| self.hashes) {
+                contents.hash(file).map_err(failed(file))?;
+            }
+            return Ok((None, contents));
+        }
+        let started = Instant::now();
+        let mut reading = Reading::new();
+        reading.leave_out(leave_out.kept_out());
+        if self.builtin {
+            reading.text(database::BUILTIN_NAME, database::builtin_text());
+        }
+        for file in self.files {
+            let name = file.file_name().unwrap_or_default();
+            let parse = |content: &mut dyn io::BufRead| {
+                reading.file(name, content);
+                Ok(())
+            };
+            contents.read(file, parse).map_err(failed(file))?;
+        }
+        reading.took = started.elapsed();
+        Ok((Some(reading), contents))
     }
-    for file in files {
-        reading.file(file);
-    }
-    reading.took = started.elapsed();
-    reading
 }
 
 /// The shipped signature as a file, because libclamav loads files only.

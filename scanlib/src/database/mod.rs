@@ -17,7 +17,7 @@ pub use profile::{
     LONGEST_HASHED_BYTES, Outside, OutsideCount, OutsideKind, OutsideReason, Profile,
 };
 pub use snapshot::Digest;
-pub(crate) use snapshot::{DigestBuilder, Source};
+pub(crate) use snapshot::{Contents, DigestBuilder, Source, SourceState};
 
 /// The files that libclamav would load from a path, sorted: the file itself, or those of a directory.
 ///

@@ -4,13 +4,13 @@
 //! container's order, as libclamav does, and as what they are: signed, if the container was.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::judge::{self, Rule};
 use super::lines;
 use super::outside::Outside;
-use crate::database::{Container, Source};
+use crate::database::{Container, Contents, Source};
 use crate::error::{LoadError, LoadErrorKind};
 use clamav_prefilter::formats::{Format, visit};
 
@@ -56,6 +56,7 @@ pub(super) fn count(path: &Path, max: u64) -> Result<Outside, LoadError> {
             outside: &mut outside,
             to: None,
             failed: None,
+            contents: &mut Contents::default(),
         }
         .file(&file)?;
     }
@@ -72,12 +73,13 @@ impl Kept {
         Ok(files.filter(|file| is_container(file)).collect())
     }
 
-    /// Writes what stays of a source into `to`, an empty directory.
+    /// Writes what stays of a source into `to`, an empty directory. Files are read once, and hashed on the way.
     pub(crate) fn write(
         source: &Source,
         official_only: bool,
         to: &Path,
         max: u64,
+        contents: &mut Contents,
     ) -> Result<Kept, LoadError> {
         let mut kept = Kept::default();
         // Names that are to be passed over come first, as libclamav would have it.
@@ -96,6 +98,7 @@ impl Kept {
                 outside: &mut kept.outside,
                 to: Some(&to),
                 failed: None,
+                contents,
             };
             let files = filter.file(&file)?;
             if is_container {
@@ -186,6 +189,7 @@ struct Filter<'f> {
     to: Option<&'f Path>,
     /// What could not be written.
     failed: Option<LoadError>,
+    contents: &'f mut Contents,
 }
 
 impl Filter<'_> {
@@ -194,10 +198,10 @@ impl Filter<'_> {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         let is_container = is_container(path);
         let mut written = Vec::new();
-        let read = File::open(path).and_then(|file| {
-            let mut content = BufReader::with_capacity(64 << 10, file);
+        let mut contents = std::mem::take(self.contents);
+        let read = contents.read(path, |content| {
             let mut number = 0;
-            visit(name, &mut content, &mut |name, format, content| {
+            visit(name, content, &mut |name, format, content| {
                 number += 1;
                 if is_container && !is_loaded(format) {
                     return Ok(());
@@ -207,6 +211,7 @@ impl Filter<'_> {
                 self.content(name, number, format, content, &mut written)
             })
         });
+        *self.contents = contents;
         match (self.failed.take(), read) {
             (Some(failed), _) => Err(failed),
             (None, Err(error)) => Err(LoadError {
