@@ -56,7 +56,6 @@ use crate::shutdown::Shutdown;
 
 use announce::announce;
 use aside::aside;
-pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
 use notice::Notice;

@@ -16,6 +16,7 @@ mod audit;
 mod cover;
 mod digests;
 mod explain;
+pub mod format;
 pub mod formats;
 mod frequency;
 mod gate;

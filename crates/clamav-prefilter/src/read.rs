@@ -176,7 +176,7 @@ impl Reading {
     /// Reads a file's content.
     fn content(&mut self, name: &[u8], content: &mut dyn BufRead) -> io::Result<()> {
         let outer = String::from_utf8_lossy(name).into_owned();
-        let is_container = Format::of(name) == Format::Container;
+        let is_container = Format::of(name).is_container();
         visit(name, content, &mut |name, format, content| {
             let inner = String::from_utf8_lossy(name);
             let file = match is_container {
@@ -194,8 +194,8 @@ impl Reading {
         format: Format,
         content: &mut dyn BufRead,
     ) -> io::Result<()> {
-        // A line of `.sdb` is read like one of `.ndb`, but libclamav does not name it, and so loads it.
-        let names_body = !name.to_ascii_lowercase().ends_with(b".sdb");
+        // What libclamav does not name it cannot have passed over.
+        let names_body = format == Format::Body;
         let each = |most: usize, content: &mut dyn BufRead, take: &mut TakeLine<'_>| {
             lines::each(content, most, &mut |line, text| {
                 let place = Place {
@@ -206,16 +206,18 @@ impl Reading {
             })
         };
         match format {
-            Format::Body => each(lines::SHORT, content, &mut |place, line| {
-                if names_body && self.passes_over(NamedKind::Body, line, body::name) {
-                    return;
-                }
-                let parsed = line.and_then(body::parse);
-                match parsed {
-                    Ok(parsed) => self.body(place, NamedKind::Body, &parsed),
-                    Err(why) => self.doubt(place, None, why.to_owned()),
-                }
-            }),
+            Format::Body | Format::UnnamedBody => {
+                each(lines::SHORT, content, &mut |place, line| {
+                    if names_body && self.passes_over(NamedKind::Body, line, body::name) {
+                        return;
+                    }
+                    let parsed = line.and_then(body::parse);
+                    match parsed {
+                        Ok(parsed) => self.body(place, NamedKind::Body, &parsed),
+                        Err(why) => self.doubt(place, None, why.to_owned()),
+                    }
+                })
+            }
             Format::Plain => each(lines::SHORT, content, &mut |place, line| {
                 if self.passes_over(NamedKind::Plain, line, body::name_plain) {
                     return;
@@ -281,8 +283,13 @@ impl Reading {
                 Ok(())
             }
             // libclamav skips what it does not know, and a libclamav that may know more is not trusted.
-            Format::Irrelevant(_) | Format::Unknown => Ok(()),
-            Format::Container => Err(io::ErrorKind::InvalidData.into()),
+            Format::ExecutablePart
+            | Format::Icon
+            | Format::IgnoreList
+            | Format::Irrelevant(_)
+            | Format::NotLoaded
+            | Format::Unknown => Ok(()),
+            Format::Container(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 

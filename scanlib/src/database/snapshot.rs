@@ -14,15 +14,6 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{LoadError, LoadErrorKind};
 use crate::file_state::FileState;
 
-/// File name endings that libclamav loads from a directory, in any case. A directory's `.info` files are not among
-/// them, nor is a `.cdiff`.
-const ENDINGS: [&str; 38] = [
-    ".cat", ".cbc", ".cdb", ".cfg", ".cld", ".crb", ".cud", ".cvd", ".db", ".fp", ".ftm", ".gdb",
-    ".hdb", ".hdu", ".hsb", ".hsu", ".idb", ".ign", ".ign2", ".imp", ".ioc", ".ldb", ".ldu",
-    ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".pwdb", ".rmd", ".sdb", ".sfp",
-    ".wdb", ".yar", ".yara", ".zmd",
-];
-
 /// SHA-256 that identifies loaded signatures; written in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
@@ -219,7 +210,7 @@ impl Source {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
-            if is_database(&path) {
+            if super::format_of(&path).is_loaded() {
                 files.push(path);
             }
         }
@@ -234,12 +225,4 @@ impl Source {
             log: Vec::new(),
         }
     }
-}
-
-pub(super) fn is_database(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    ENDINGS.iter().any(|ending| {
-        let start = name.len().saturating_sub(ending.len());
-        name[start..].eq_ignore_ascii_case(ending.as_bytes())
-    })
 }

@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
     use sha2::{Digest as _, Sha256};
 
-    use super::super::{judge, visit};
+    use super::super::visit;
     use super::*;
 
     type Files = Vec<(Vec<u8>, Vec<u8>)>;
@@ -167,11 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_libclamav_reads() {
+    fn what_was_packed_is_read() {
         let files = loadable("a.ndb", NDB);
         for compressed in [false, true] {
             let container = container(&tar(&files), compressed);
-            assert!(judge::detects(&[("a.cud", &container)], b"a needle"));
             assert_eq!(read(&container).unwrap(), files);
         }
     }
@@ -186,7 +185,6 @@ mod tests {
         for tar in [unmarked, &trailing] {
             for compressed in [false, true] {
                 let container = container(tar, compressed);
-                assert!(judge::detects(&[("a.cud", &container)], b"a needle"));
                 assert_eq!(read(&container).unwrap(), files);
             }
         }
@@ -199,7 +197,6 @@ mod tests {
         let (left, right) = tar.split_at(700);
         let mut whole = container(left, true);
         whole.extend(&container(right, true)[HEADER..]);
-        assert!(judge::detects(&[("a.cud", &whole)], b"a needle"));
         assert_eq!(read(&whole).unwrap(), files);
     }
 

@@ -55,7 +55,6 @@ pub fn chomp(mut line: &[u8]) -> &[u8] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::judge;
     use super::*;
 
     type Seen = Vec<(u64, Option<Vec<u8>>)>;
@@ -104,52 +103,20 @@ mod tests {
         assert_eq!(seen(b"", SHORT), Seen::new());
     }
 
-    /// A line of this many bytes, line feed included, that finds a needle.
-    fn line(bytes: usize) -> Vec<u8> {
-        let mut line = b"Judge.".to_vec();
-        let rest = b":0:*:6e6565646c65\n";
-        line.resize(bytes - rest.len(), b'n');
-        line.extend(rest);
-        line
-    }
-
     #[test]
-    fn the_buffer_is_libclamav_s() {
-        let finds = |content: &[u8]| judge::detects(&[("a.ndb", content)], b"a needle");
-        let (fits, too_long) = (line(SHORT), line(SHORT + 1));
-        assert!(finds(&fits));
-        assert!(!finds(&too_long));
-        assert!(matches!(seen(&fits, SHORT)[..], [(1, Some(_))]));
-        assert!(matches!(seen(&too_long, SHORT)[..], [(1, None)]));
-
-        // What does not fit of a comment is a signature.
-        let mut comment = vec![b'#'; SHORT];
-        comment.extend(line(100));
-        assert!(finds(&comment));
-        assert!(matches!(seen(&comment, SHORT)[..], [(1, None)]));
-    }
-
-    #[test]
-    fn the_long_buffer_is_libclamav_s() {
-        let logical = |bytes: usize| {
-            let mut line = b"Judge.".to_vec();
-            let rest = b";Engine:51-255,Target:0;0;6e6565646c65\n";
-            line.resize(bytes - rest.len(), b'n');
-            line.extend(rest);
-            line
-        };
-        let finds = |content: &[u8]| judge::detects(&[("a.ldb", content)], b"a needle");
-        assert!(finds(&logical(LONG)));
-        assert!(!finds(&logical(LONG + 1)));
-        assert!(matches!(seen(&logical(LONG), LONG)[..], [(1, Some(_))]));
-        assert!(matches!(seen(&logical(LONG + 1), LONG)[..], [(1, None)]));
-    }
-
-    #[test]
-    fn a_nul_ends_a_line_for_libclamav() {
-        let content = b"Judge.A:0:*:6e6565646c65\0junk\n";
-        assert!(judge::detects(&[("a.ndb", content)], b"a needle"));
-        assert_eq!(seen(content, SHORT), [(1, None)]);
+    fn a_line_that_does_not_fit_into_the_buffer_or_holds_a_nul_is_refused() {
+        for most in [SHORT, LONG] {
+            let line = |bytes: usize| [vec![b'n'; bytes - 1], b"\n".to_vec()].concat();
+            assert!(matches!(seen(&line(most), most)[..], [(1, Some(_))]));
+            assert!(matches!(seen(&line(most + 1), most)[..], [(1, None)]));
+            // libclamav reads what does not fit of a comment as a line of its own.
+            let comment = [vec![b'#'; most], line(100)].concat();
+            assert_eq!(seen(&comment, most), [(1, None)]);
+        }
+        assert_eq!(
+            seen(b"Judge.A:0:*:6e6565646c65\0junk\n", SHORT),
+            [(1, None)]
+        );
     }
 
     proptest! {

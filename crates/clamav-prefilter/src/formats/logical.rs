@@ -242,7 +242,6 @@ fn split(line: &[u8], delimiter: u8, from: usize) -> Vec<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge;
     use super::*;
     use crate::need::Atom;
 
@@ -308,28 +307,6 @@ mod tests {
         ] {
             let signature = read(&line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((signature.need, signature.why), (need, None), "{line}");
-        }
-    }
-
-    #[test]
-    fn of_more_fields_than_there_are_the_first_is_the_pattern() {
-        let (upper, bravo) = (hex("ALPHA"), hex("bravo"));
-        for sub in [
-            format!("{upper}::i*{bravo}::i*{bravo}::i"),
-            format!("{upper}:::{bravo}:i"),
-            format!("{upper}:{bravo}::i:i:i"),
-        ] {
-            let line = format!("A;Engine:51-255,Target:0;0;{sub}");
-            let files: [(&str, &[u8]); 1] = [("a.ldb", line.as_bytes())];
-            for (message, is_found) in [
-                (b"an ALPHA, and none else", true),
-                (b"an alpha, a bravo bravo", false),
-            ] {
-                assert_eq!(judge::detects(&files, message), is_found, "{line}");
-            }
-            let alone = read(&format!("A;Target:0;0;{upper}")).map(|one| one.need);
-            let signature = read(&line).unwrap();
-            assert_eq!((Some(signature.need), signature.why), (alone, None));
         }
     }
 

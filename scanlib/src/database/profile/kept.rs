@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::judge::{self, Rule};
 use super::lines;
 use super::outside::Outside;
-use crate::database::{Container, Contents, Source};
+use crate::database::{Container, Contents, Source, format_of};
 use crate::error::{LoadError, LoadErrorKind};
 use clamav_prefilter::formats::{Format, visit};
 
@@ -70,7 +70,9 @@ impl Kept {
         official_only: bool,
     ) -> Result<Vec<PathBuf>, LoadError> {
         let files = loaded(source, official_only)?.into_iter();
-        Ok(files.filter(|file| is_container(file)).collect())
+        Ok(files
+            .filter(|file| format_of(file).is_container())
+            .collect())
     }
 
     /// Writes what stays of a source into `to`, an empty directory. Files are read once, and hashed on the way.
@@ -86,11 +88,12 @@ impl Kept {
         let (ignored, loose) = (to.join("ignored"), to.join("loose"));
         let mut members = Vec::new();
         for (number, file) in loaded(source, official_only)?.into_iter().enumerate() {
-            let is_container = is_container(&file);
-            let to = match (is_container, ending(&file).as_str()) {
-                (true, _) => to.join(number.to_string()),
-                (false, "ign" | "ign2") => ignored.clone(),
-                (false, _) => loose.clone(),
+            let format = format_of(&file);
+            let is_container = format.is_container();
+            let to = match format {
+                Format::Container(_) => to.join(number.to_string()),
+                Format::IgnoreList => ignored.clone(),
+                _ => loose.clone(),
             };
             fs::create_dir_all(&to).map_err(|error| not_written(&to, error))?;
             let mut filter = Filter {
@@ -128,7 +131,7 @@ impl Kept {
 fn loaded(source: &Source, official_only: bool) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = source.files()?;
     if official_only && source.path().is_dir() {
-        files.retain(|file| is_signed(file));
+        files.retain(|file| format_of(file).counts_as_official());
     }
     Ok(order(files))
 }
@@ -159,20 +162,6 @@ fn order(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-fn ending(path: &Path) -> String {
-    let ending = path.extension().unwrap_or_default();
-    ending.to_string_lossy().to_lowercase()
-}
-
-fn is_container(path: &Path) -> bool {
-    Format::of(path.file_name().unwrap_or_default().as_encoded_bytes()) == Format::Container
-}
-
-/// Whether what a file holds counts as its publisher's once libclamav has verified it.
-pub(crate) fn is_signed(path: &Path) -> bool {
-    matches!(&*ending(path), "cvd" | "cld")
-}
-
 fn not_written(path: &Path, error: io::Error) -> LoadError {
     LoadError {
         path: path.to_owned(),
@@ -196,14 +185,14 @@ impl Filter<'_> {
     /// Says what was written.
     fn file(&mut self, path: &Path) -> Result<Vec<PathBuf>, LoadError> {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let is_container = is_container(path);
+        let is_container = format_of(path).is_container();
         let mut written = Vec::new();
         let mut contents = std::mem::take(self.contents);
         let read = contents.read(path, |content| {
             let mut number = 0;
             visit(name, content, &mut |name, format, content| {
                 number += 1;
-                if is_container && !is_loaded(format) {
+                if is_container && !format.is_loaded() {
                     return Ok(());
                 }
                 // A name may occur twice in a container.
@@ -232,7 +221,7 @@ impl Filter<'_> {
         written: &mut Vec<PathBuf>,
     ) -> io::Result<()> {
         let Some(to) = self.to else {
-            self.copy(name, format, content, &mut io::sink())?;
+            self.copy(format, content, &mut io::sink())?;
             return Ok(());
         };
         let directory = match number {
@@ -246,7 +235,7 @@ impl Filter<'_> {
             file: BufWriter::with_capacity(64 << 10, file),
             failed: None,
         };
-        let stays = self.copy(name, format, content, &mut file);
+        let stays = self.copy(format, content, &mut file);
         let stays = stays.and_then(|stays| file.flush().map(|()| stays));
         if let Some(error) = file.failed.take() {
             return Err(self.not_written(&path, error));
@@ -263,12 +252,11 @@ impl Filter<'_> {
     /// Copies what stays; whether there is something to load.
     fn copy(
         &mut self,
-        name: &[u8],
         format: Format,
         content: &mut dyn BufRead,
         to: &mut dyn Write,
     ) -> io::Result<bool> {
-        match judge::rule(name, format) {
+        match judge::rule(format) {
             Rule::Keep => io::copy(content, to).map(|_| true),
             Rule::Lines { kind, most, judge } => {
                 let mut left_out = 0_u64;
@@ -290,11 +278,6 @@ impl Filter<'_> {
         self.failed = Some(not_written(path, error));
         kind.into()
     }
-}
-
-/// Whether libclamav loads such a member of a container.
-fn is_loaded(format: Format) -> bool {
-    !matches!(format, Format::Unknown) && !format.is_no_signatures()
 }
 
 fn os_str(name: &[u8]) -> &std::ffi::OsStr {

@@ -116,19 +116,6 @@ fn strings_are_inherited_from_rules_that_are_refused() {
     }
 }
 
-#[test]
-fn libclamav_lets_strings_be_inherited() {
-    let mut inherited = 0;
-    for (before, left_out) in BEFORE {
-        let rules = format!("{before} rule heir {{ condition: true }}");
-        // So that there is something to load.
-        let found = reported(&rules, &[b"any message".to_vec()]);
-        assert!(!left_out || found[0].is_empty(), "{before}");
-        inherited += usize::from(!found[0].is_empty());
-    }
-    assert!(inherited > 0);
-}
-
 /// Text from the pieces of rules, in any order.
 fn shreds() -> impl Strategy<Value = Vec<u8>> {
     let shred = prop::sample::select(vec![
@@ -252,69 +239,6 @@ proptest! {
         // Only an include takes line ends.
         let in_include = Lexer::new(&text).any(|token| token == Token::Include);
         prop_assert!(in_include || has_rule(&rules), "{:?}", rules);
-    }
-}
-
-/// Rules sound and unsound, one after the other, some of their bytes changed or taken away.
-fn soup() -> impl Strategy<Value = Vec<u8>> {
-    let rule = prop::sample::select(vec![
-        r#"rule NAME { strings: $a = "alpha" condition: $a }"#,
-        r#"private rule NAME : t { meta: x = "y" strings: $a = "bravo" nocase condition: #a > 0 }"#,
-        r#"rule NAME { strings: $a = "alpha" $b = "zulu" condition: any of them }"#,
-        r#"rule NAME { strings: $a = { 61 6c [2-4] 61 20 } condition: for all of them : (@ >= 0) }"#,
-        r#"rule NAME { strings: $a = /br.vo/ condition: $a and not (#a > 9) }"#,
-        r#"rule NAME { strings: $a = "alpha" condition: $a and r1 }"#,
-        r#"rule NAME { strings: $a = "zulu" $b = bogus condition: $a }"#,
-        r#"rule NAME { strings: $a = "zulu" condition: for any of them : ($ and bogus) }"#,
-        r#"rule NAME { strings: $a = "alpha" $b = "zulu" condition: $a }"#,
-        r#"rule NAME { strings: $a = "al\qpha" condition: $a }"#,
-        r#"rule NAME { strings: $a = "z" condition: true }"#,
-        "rule NAME { condition: true }",
-        "rule NAME { condition: filesize > 3 }",
-        "rule NAME { condition: for any i in (1..2) : (i == 1) }",
-        "import \"pe\"",
-        "} junk",
-        "/* comment */ // rule x",
-    ]);
-    let name = prop::sample::select(vec!["r1", "r2", "r3", "r4", "r5", "r6"]);
-    let rules = prop::collection::vec((rule, name), 1..7).prop_map(|rules| {
-        let rules = rules
-            .iter()
-            .map(|(rule, name)| rule.replace("NAME", name) + "\n");
-        rules.collect::<String>().into_bytes()
-    });
-    let edit = (any::<prop::sample::Index>(), any::<bool>(), 0x20_u8..0x7f);
-    (rules, prop::collection::vec(edit, 0..3)).prop_map(|(mut text, edits)| {
-        for (at, change, byte) in edits {
-            let at = at.index(text.len());
-            match change {
-                true => text[at] = byte,
-                false => drop(text.remove(at)),
-            }
-        }
-        text
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-
-    /// What libclamav reports is a rule that is known, that may match, and that is not without strings.
-    #[test]
-    fn what_libclamav_makes_of_a_file_is_known(text in soup()) {
-        let messages = [
-            b"only words".to_vec(), b"some ALPHA".to_vec(), b"a bravo".to_vec(), b"alpha bravo, Zulu".to_vec(),
-        ];
-        let rules = parse(&text, &body);
-        let text = String::from_utf8_lossy(&text);
-        for (message, names) in messages.iter().zip(reported(&text, &messages)) {
-            for name in names {
-                let may = rules.iter().any(|rule| {
-                    *rule.name == *name && !rule.no_strings && holds(&rule.need, message)
-                });
-                prop_assert!(may, "{} {:?} {}", name, rules, text);
-            }
-        }
     }
 }
 

@@ -8,7 +8,6 @@ mod regexes;
 use super::*;
 use crate::need::Atom;
 use crate::text;
-use scanlib::{EngineBuilder, Library, Payload, Request, ScanOptions};
 
 /// Knows of body patterns only the bytes that stand in them as they are.
 fn body(pattern: &str, _: BodyOptions) -> Result<Need, String> {
@@ -81,34 +80,4 @@ fn short(need: &Need) -> String {
             format!("{count} of ({})", needs.join(", "))
         }
     }
-}
-
-/// The rules that libclamav reports for each message.
-fn reported(rules: &str, messages: &[Vec<u8>]) -> Vec<Vec<String>> {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rules.yar"), rules).unwrap();
-    std::fs::write(
-        dir.path().join("some.ndb"),
-        "Some:0:*:fffefdfcfbfaf9f8f7f6\n",
-    )
-    .unwrap();
-    let builder = EngineBuilder::new(Library::init().unwrap()).unwrap();
-    // A file whose last rule is left out may be refused as a whole.
-    let Ok(engine) = builder.database(dir.path()).unwrap().compile() else {
-        return vec![Vec::new(); messages.len()];
-    };
-    let options = ScanOptions {
-        all_matches: true,
-        ..ScanOptions::default()
-    };
-    let request = Request::new().options(options);
-    let scan = |message: &Vec<u8>| {
-        let scan = engine.scan(Payload::Bytes(message), &request).unwrap();
-        let names = scan.names.iter().map(|name| {
-            let name = name.trim_end_matches(".UNOFFICIAL");
-            name.trim_start_matches("YARA.").to_owned()
-        });
-        names.collect()
-    };
-    messages.iter().map(scan).collect()
 }

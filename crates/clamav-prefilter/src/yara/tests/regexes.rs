@@ -1,11 +1,13 @@
-//! Regular expressions against a table, the crate `regex`, and libclamav's PCRE.
+//! Regular expressions against a table and the crate `regex`.
 
 use ::regex::bytes::RegexBuilder;
 use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
 
 use super::*;
+
+#[path = "../../../tests/generators/regexes.rs"]
+mod generator;
+use generator::{message, pattern};
 
 #[test]
 fn what_regular_expressions_need() {
@@ -141,103 +143,6 @@ fn great_expressions_are_given_up_or_cut() {
     }
 }
 
-/// An expression that all flavours read alike.
-fn pattern() -> impl Strategy<Value = String> {
-    let atom = prop::sample::select(vec![
-        "a",
-        "b",
-        "A",
-        "B",
-        "c",
-        " ",
-        r"\t",
-        r"\n",
-        r"\r",
-        r"\xe9",
-        r"\xC3",
-        "-",
-        r"\x0c",
-        "^",
-        "$",
-        r"\b",
-        r"\B",
-        ".",
-        "[ab]",
-        "[Aa]",
-        "[^a]",
-        r"\s",
-        r"\S",
-        r"\w",
-        r"[\s]",
-        r"[ \t]",
-        r"[\x80-\xff]",
-        r"[\xe9\t]",
-        r"[a-c]",
-        r"[^\x00-\x60\x62-\xff]",
-        "(?i)",
-        "(?:)",
-        "aa",
-        "ab",
-        r"\x07",
-        r"\x1b",
-        r"\x00",
-        r"\x7f",
-        "[-a]",
-        "[]a]",
-    ])
-    .prop_map(str::to_owned);
-    let quantifier = || {
-        prop::sample::select(vec![
-            "*", "+", "?", "{2}", "{1,2}", "{0,1}", "{2,}", "+?", "*?", "{0}",
-        ])
-    };
-    let nested = atom.prop_recursive(4, 24, 4, move |inner| {
-        prop_oneof![
-            4 => prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
-            2 => (inner.clone(), quantifier())
-                .prop_map(|(part, quantifier)| format!("(?:{part}){quantifier}")),
-            2 => prop::collection::vec(inner.clone(), 1..4)
-                .prop_map(|parts| format!("({})", parts.join("|"))),
-            1 => inner.prop_map(|part| format!("(?i:{part})")),
-        ]
-    });
-    let part = prop::sample::select(vec!["a", "b", "C", r"\s", r"\xe9", "(aB)", "[ab]"]);
-    let maybe = prop_oneof![Just(""), quantifier()];
-    let flat = prop::collection::vec((part, maybe), 2..6).prop_map(|parts| {
-        let parts = parts
-            .into_iter()
-            .map(|(part, quantifier)| [part, quantifier]);
-        parts.flatten().collect()
-    });
-    prop_oneof![nested, flat]
-}
-
-/// A plain message of the bytes that the expressions are about.
-fn message() -> impl Strategy<Value = Vec<u8>> {
-    let piece = prop::sample::select(vec![
-        &b"a"[..],
-        b"b",
-        b"A",
-        b"B",
-        b"c",
-        b"C",
-        b" ",
-        b"\t",
-        b"\n",
-        b"\r",
-        b"\xe9",
-        b"\xc3",
-        b"-",
-        b"\x0c",
-        b"\x07",
-        b"\x1b",
-        b"ab",
-        b"aa",
-        b"]",
-    ]);
-    prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
-}
-
 fn both(message: &[u8]) -> [Vec<u8>; 2] {
     let mut normalised = Vec::new();
     text::normalise(message, &mut normalised);
@@ -285,41 +190,4 @@ proptest! {
             }
         }
     }
-}
-
-#[test]
-fn what_libclamav_matches_has_what_it_needs() {
-    let mut runner = TestRunner::deterministic();
-    // Without the empty matches, which PCRE finds in every message.
-    let pattern = pattern().prop_filter("matches nothing", |pattern| {
-        let twin = RegexBuilder::new(pattern).unicode(false).build().unwrap();
-        !twin.is_match(b"") && !matches!(regex::need(pattern.as_bytes()), Ok(Need::Always))
-    });
-    let rules: String = (0..150)
-        .map(|index| {
-            let pattern = pattern.new_tree(&mut runner).unwrap().current();
-            format!("rule r{index} {{ strings: $a = /{pattern}/ condition: $a }}\n")
-        })
-        .collect();
-    let messages: Vec<Vec<u8>> = (0..100)
-        .map(|_| {
-            let mut message = message().new_tree(&mut runner).unwrap().current();
-            message.extend_from_slice(b" <13>1");
-            message
-        })
-        .collect();
-    let needs = parse_text(&rules);
-    let mut found = 0;
-    for (message, names) in messages.iter().zip(reported(&rules, &messages)) {
-        for name in names {
-            let rule = needs.iter().find(|rule| *rule.name == *name).unwrap();
-            assert!(
-                holds(&rule.need, message),
-                "{rule:?} {:?}",
-                message.escape_ascii().to_string()
-            );
-            found += 1;
-        }
-    }
-    assert!(found > 500, "{found}");
 }
