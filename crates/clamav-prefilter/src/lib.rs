@@ -16,6 +16,7 @@ mod audit;
 mod cover;
 mod digests;
 mod explain;
+mod fields;
 pub mod format;
 pub mod formats;
 mod frequency;

@@ -14,6 +14,7 @@ pub mod logical;
 
 use std::io::{self, BufRead, Read as _};
 
+use crate::fields::{number, split_once};
 pub use crate::format::{Container, Format};
 
 /// Is handed one file: its name, its format, its content, of which it may leave some unread.
@@ -56,24 +57,6 @@ fn broken(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// A number as libclamav reads it: digits and nothing else, and none at all is 0. Its arithmetic
-/// overflows, ours does not try: more than nine digits are not understood.
-pub(crate) fn number(digits: &[u8]) -> Option<u32> {
-    if digits.len() > 9 {
-        return None;
-    }
-    digits.iter().try_fold(0_u32, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + u32::from(digit - b'0'))
-    })
-}
-
-pub(crate) fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(separator, text)?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
-}
-
 fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
@@ -96,23 +79,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn numbers_are_libclamav_s() {
-        for (digits, value) in [
-            ("", Some(0)),
-            ("0", Some(0)),
-            ("007", Some(7)),
-            ("999999999", Some(999_999_999)),
-            ("4294967296", None),
-            ("-1", None),
-            ("+1", None),
-            (" 1", None),
-            ("1x", None),
-        ] {
-            assert_eq!(number(digits.as_bytes()), value, "{digits:?}");
-        }
-    }
 
     #[test]
     fn a_whole_file_has_a_limit() {

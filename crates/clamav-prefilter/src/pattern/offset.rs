@@ -1,6 +1,6 @@
 //! Where a pattern may stand.
 
-use crate::formats::{number, split_once};
+use crate::fields::{number, split_once};
 
 /// Where a pattern must start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
