@@ -1,14 +1,5 @@
-//! Which buffers libclamav would certainly call clean.
-//!
-//! The contract is "no false negatives": [`Gate::Cleared`] is said only where it is proven that
-//! libclamav would report nothing; [`Gate::MustScan`] may be said of anything. Where no proof
-//! exists for the loaded signatures, everything is scanned, and [`Prefilter::off`] says why.
-//!
-//! A message that is plain text to libclamav is matched in two forms: as it is, and normalised. Every signature
-//! that could match either is read here, too, and becomes a condition that a message must fulfil to be matched at all; the rarest
-//! texts of these conditions are searched in one pass. The path of the data: `formats` (files and lines) → `pattern`, `logic`, `yara`
-//! (to what a signature needs) → `cover` (which texts to look for, by `frequency`) → `plan` (automata and tables) → `gate` (the decision).
-
+// The crate's documentation is its README, whose example is a test.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
