@@ -2,8 +2,8 @@
 
 use super::LONGEST_HASHED_BYTES;
 use super::outside::{OutsideKind, OutsideReason};
+use clamav_prefilter::Offset;
 use clamav_prefilter::formats::{Format, body, hash, lines, logical};
-use clamav_prefilter::pattern::Offset;
 
 /// libclamav's numbers for types of files that are no text: programs (1 PE, 6 ELF, 9 Mach-O, 12 Java), documents (2 OLE2, 10 PDF),
 /// graphics (5) and Flash (11). Any (0), HTML (3), mail (4) and text (7) are not among them, nor what a later libclamav may add.
