@@ -22,8 +22,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+/// The name that [`DisabledReason`] had before.
+pub use clamav_prefilter::DisabledReason as Off;
 pub(crate) use clamav_prefilter::{Audit, AuditTicket};
 pub use clamav_prefilter::{
-    AuditOptions, Cause, Doubt, Explanation, Gate, Kinds, Off, Prefilter, Proposed, Scratch,
-    Summary, TextModel,
+    AuditOptions, CandidateSignature, Cause, DisabledReason, Doubt, Explanation, Gate, Kinds,
+    Prefilter, Scratch, Summary, TextModel,
 };

@@ -4,7 +4,7 @@
 //! cheapest remains, of "any" nothing is left out.
 
 use super::frequency::TextModel;
-use super::need::{Atom, Need};
+use super::required::{Atom, Required};
 
 /// A search in the message itself is an extra pass.
 const RAW_PENALTY: f32 = 4.0;
@@ -27,24 +27,28 @@ pub(crate) enum Where {
 }
 
 /// The cheapest cover; `None` if there is none, because nothing is needed or nothing of it is a text.
-pub(crate) fn cover<'n>(need: &'n Need, place: Where, model: &TextModel) -> Option<Cover<'n>> {
-    match need {
-        Need::Never => Some(Cover {
+pub(crate) fn cover<'n>(
+    required: &'n Required,
+    place: Where,
+    model: &TextModel,
+) -> Option<Cover<'n>> {
+    match required {
+        Required::Never => Some(Cover {
             atoms: Vec::new(),
             expected: 0.0,
         }),
-        Need::Always => None,
-        Need::Has(atom) => {
+        Required::Always => None,
+        Required::Has(atom) => {
             let expected = expected(atom, place, model)?;
             Some(Cover {
                 atoms: vec![atom],
                 expected,
             })
         }
-        Need::AtLeast(k, needs) => {
+        Required::AtLeast(k, needs) => {
             let mut covers: Vec<Cover<'n>> = needs
                 .iter()
-                .filter_map(|need| cover(need, place, model))
+                .filter_map(|required| cover(required, place, model))
                 .collect();
             let enough = (needs.len() + 1).saturating_sub(*k);
             if covers.len() < enough {
@@ -91,36 +95,37 @@ mod tests {
 
     use super::*;
 
-    fn leaf() -> impl Strategy<Value = Need> {
+    fn leaf() -> impl Strategy<Value = Required> {
         prop_oneof![
-            "[a-d]{1,3}".prop_map(|text| Need::text(text.into_bytes())),
-            "[a-d]{1,3}".prop_map(|text| Need::Has(Atom::Raw(text.into_bytes().into()))),
-            (0_u32..9).prop_map(|n| Need::Has(Atom::Length(n))),
-            Just(Need::Always),
-            Just(Need::Never),
+            "[a-d]{1,3}".prop_map(|text| Required::text(text.into_bytes())),
+            "[a-d]{1,3}".prop_map(|text| Required::Has(Atom::Raw(text.into_bytes().into()))),
+            (0_u32..9).prop_map(|n| Required::Has(Atom::Length(n))),
+            Just(Required::Always),
+            Just(Required::Never),
         ]
     }
 
-    fn need() -> impl Strategy<Value = Need> {
+    fn required() -> impl Strategy<Value = Required> {
         leaf().prop_recursive(4, 30, 5, |inner| {
-            (0_usize..5, prop::collection::vec(inner, 0..5)).prop_map(|(k, n)| Need::at_least(k, n))
+            (0_usize..5, prop::collection::vec(inner, 0..5))
+                .prop_map(|(k, n)| Required::at_least(k, n))
         })
     }
 
     proptest! {
         #[test]
         fn where_the_need_holds_a_fact_of_the_cover_does(
-            need in need(), facts in prop::collection::vec(any::<bool>(), 64),
+            required in required(), facts in prop::collection::vec(any::<bool>(), 64),
         ) {
             let has = |atom: &Atom| {
                 let sum: usize = format!("{atom:?}").bytes().map(usize::from).sum();
                 facts[sum % facts.len()]
             };
             for place in [Where::Message, Where::Decoded] {
-                if let Some(cover) = cover(&need, place, TextModel::built_in())
-                    && need.holds(&has)
+                if let Some(cover) = cover(&required, place, TextModel::built_in())
+                    && required.holds(&has)
                 {
-                    prop_assert!(cover.atoms.iter().any(|atom| has(atom)), "{:?} {:?}", need, cover);
+                    prop_assert!(cover.atoms.iter().any(|atom| has(atom)), "{:?} {:?}", required, cover);
                 }
             }
         }
@@ -128,9 +133,9 @@ mod tests {
 
     #[test]
     fn the_rarest_of_all_and_each_of_any() {
-        let text = |literal: &str| Need::text(literal.as_bytes());
-        let covers = |need: &Need| -> Vec<String> {
-            let cover = cover(need, Where::Message, TextModel::built_in()).expect("a cover");
+        let text = |literal: &str| Required::text(literal.as_bytes());
+        let covers = |required: &Required| -> Vec<String> {
+            let cover = cover(required, Where::Message, TextModel::built_in()).expect("a cover");
             let name = |atom: &&Atom| match atom {
                 Atom::Text { literal, .. } => String::from_utf8_lossy(literal).into_owned(),
                 other => format!("{other:?}"),
@@ -140,25 +145,25 @@ mod tests {
             names
         };
         let (common, wget, curl) = (text("http://"), text("wget"), text("curl"));
-        let either = Need::any(vec![wget.clone(), curl.clone()]);
+        let either = Required::any(vec![wget.clone(), curl.clone()]);
         assert_eq!(
-            covers(&Need::all(vec![common.clone(), either.clone()])),
+            covers(&Required::all(vec![common.clone(), either.clone()])),
             ["curl", "wget"]
         );
-        let two = Need::at_least(2, vec![common.clone(), wget.clone(), curl.clone()]);
+        let two = Required::at_least(2, vec![common.clone(), wget.clone(), curl.clone()]);
         assert_eq!(covers(&two), ["curl", "wget"]);
-        let any = Need::any(vec![common.clone(), wget, curl]);
+        let any = Required::any(vec![common.clone(), wget, curl]);
         assert_eq!(covers(&any), ["curl", "http://", "wget"]);
-        let anchored = Need::Has(Atom::Text {
+        let anchored = Required::Has(Atom::Text {
             literal: b"http://".to_vec().into(),
             by: Some(0),
         });
-        let near = |need: &Need| {
-            cover(need, Where::Message, TextModel::built_in()).map(|cover| cover.expected)
+        let near = |required: &Required| {
+            cover(required, Where::Message, TextModel::built_in()).map(|cover| cover.expected)
         };
         assert!(near(&anchored) < near(&common));
-        assert!(near(&Need::Has(Atom::Length(9))).is_none());
-        assert!(near(&Need::Always).is_none());
-        assert_eq!(near(&Need::Never), Some(0.0));
+        assert!(near(&Required::Has(Atom::Length(9))).is_none());
+        assert!(near(&Required::Always).is_none());
+        assert_eq!(near(&Required::Never), Some(0.0));
     }
 }

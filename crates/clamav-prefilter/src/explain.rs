@@ -19,7 +19,7 @@ pub struct Explanation {
     /// Signatures that may match any message of this length.
     pub unprovable: Vec<String>,
     /// Signatures of which a text stands in the message.
-    pub proposed: Vec<Proposed>,
+    pub candidates: Vec<CandidateSignature>,
     /// It may be HTML in UTF-16.
     pub utf16: bool,
     /// Its digest may be that of a known file.
@@ -29,7 +29,7 @@ pub struct Explanation {
 /// A signature of which a text stands in the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Proposed {
+pub struct CandidateSignature {
     /// The signature, or the type of file.
     pub name: String,
     /// It is a pattern of a type of file.
@@ -49,7 +49,7 @@ impl Prefilter {
             not_plain: None,
             normalised: Vec::new(),
             unprovable: Vec::new(),
-            proposed: Vec::new(),
+            candidates: Vec::new(),
             utf16: false,
             digest: false,
         };
@@ -67,7 +67,7 @@ impl Prefilter {
             .map(str::to_owned)
             .collect();
         plan.each_candidate(message, &mut scratch, &mut |candidate| {
-            explanation.proposed.push(Proposed {
+            explanation.candidates.push(CandidateSignature {
                 name: candidate.signature.name.to_string(),
                 is_file_type: candidate.signature.kind == Kind::Type,
                 text: candidate.text.to_vec(),

@@ -7,9 +7,9 @@
 use std::ops::ControlFlow;
 
 use super::digests::{self, Together};
-use super::need::{Atom, Need};
 use super::normaliser::Normalised;
 use super::plan::{Compiled, Plan, Search};
+use super::required::{Atom, Required};
 use super::signature::{Kind, SizeRange};
 use super::text;
 use super::{Cause, Gate};
@@ -250,7 +250,7 @@ impl Plan {
                     signature,
                     text: text.get(hit.range()).unwrap_or_default(),
                     is_possible: Lengths::of(facts.message, facts.normal).fit(signature.size)
-                        && facts.fulfil(&signature.need),
+                        && facts.fulfil(&signature.required),
                 })?;
             }
         }
@@ -287,8 +287,8 @@ impl Plan {
             normal: text,
             lower,
         };
-        let needs = &self.decoded_needs;
-        needs.iter().any(|need| facts.fulfil(need))
+        let needs = &self.decoded_required;
+        needs.iter().any(|required| facts.fulfil(required))
     }
 
     /// Whether libclamav may know the message, or its normalised text, by a digest. The normalised text is there.
@@ -336,24 +336,24 @@ impl Lengths {
 }
 
 impl Facts<'_> {
-    fn fulfil(&self, need: &Need) -> bool {
-        match need {
-            Need::Never => false,
-            Need::Always => true,
-            Need::Has(Atom::Length(least)) => self.message.len() >= *least as usize,
-            Need::Has(Atom::Text { literal, by }) => {
+    fn fulfil(&self, required: &Required) -> bool {
+        match required {
+            Required::Never => false,
+            Required::Always => true,
+            Required::Has(Atom::Length(least)) => self.message.len() >= *least as usize,
+            Required::Has(Atom::Text { literal, by }) => {
                 let first = memchr::memmem::find(self.normal, literal);
                 first.is_some_and(|at| by.is_none_or(|by| at <= by as usize))
             }
-            Need::Has(Atom::Raw(bytes)) => memchr::memmem::find(self.lower, bytes).is_some(),
-            Need::AtLeast(k, needs) => {
+            Required::Has(Atom::Raw(bytes)) => memchr::memmem::find(self.lower, bytes).is_some(),
+            Required::AtLeast(k, needs) => {
                 let mut left = *k;
                 let mut rest = needs.len();
-                for need in needs {
+                for required in needs {
                     if left == 0 || rest < left {
                         break;
                     }
-                    left -= usize::from(self.fulfil(need));
+                    left -= usize::from(self.fulfil(required));
                     rest -= 1;
                 }
                 left == 0

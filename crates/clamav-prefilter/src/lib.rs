@@ -16,12 +16,12 @@ mod hashes;
 mod logic;
 mod md5;
 pub mod names;
-mod need;
 mod normaliser;
 mod pattern;
 mod plan;
 mod quick;
 mod read;
+mod required;
 pub mod signature;
 mod summary;
 mod text;
@@ -33,7 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use audit::{Audit, AuditOptions, AuditTicket};
-pub use explain::{Explanation, Proposed};
+pub use explain::{CandidateSignature, Explanation};
 pub use frequency::TextModel;
 pub use gate::Scratch;
 pub use pattern::Offset;
@@ -70,17 +70,17 @@ pub struct Prefilter {
 
 #[derive(Debug)]
 struct Shared {
-    plan: Result<Plan, Off>,
+    plan: Result<Plan, DisabledReason>,
     summary: Summary,
     doubts: Vec<Doubt>,
     /// What libclamav found in a message that had been cleared.
-    wrong: OnceLock<Off>,
+    wrong: OnceLock<DisabledReason>,
 }
 
 /// Why nothing is cleared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Off {
+pub enum DisabledReason {
     /// It was not asked for.
     NotAskedFor,
     /// This version of libclamav was never compared with it.
@@ -107,7 +107,7 @@ pub enum Off {
         why: String,
     },
     /// An audit found something in a message that had been cleared. It is a bug; please report it with the message.
-    Wrong {
+    FalseNegative {
         /// The message, or view of one.
         message: Vec<u8>,
         /// What libclamav found in it.
@@ -118,15 +118,15 @@ pub enum Off {
 /// What to do about signatures that turn it off.
 const LEAVE_OUT: &str = "; leave_out keeps a signature out of the engine, if you can do without it";
 
-impl fmt::Display for Off {
+impl fmt::Display for DisabledReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Off::NotAskedFor => f.write_str("the prefilter is not asked for"),
-            Off::Library { version } => write!(
+            DisabledReason::NotAskedFor => f.write_str("the prefilter is not asked for"),
+            DisabledReason::Library { version } => write!(
                 f,
                 "libclamav {version} was never compared with the prefilter, only 1.4 was"
             ),
-            Off::NotUnderstood { first, more } => {
+            DisabledReason::NotUnderstood { first, more } => {
                 write!(f, "not understood: {first}")?;
                 if *more > 0 {
                     write!(f, "; and {more} more")?;
@@ -136,7 +136,7 @@ impl fmt::Display for Off {
                     None => Ok(()),
                 }
             }
-            Off::Anything { signatures } => {
+            DisabledReason::Anything { signatures } => {
                 let shown = signatures.len().min(3);
                 let names = signatures.get(..shown).unwrap_or_default().join(", ");
                 write!(f, "may match any message: {names}")?;
@@ -145,8 +145,8 @@ impl fmt::Display for Off {
                 }
                 f.write_str(LEAVE_OUT)
             }
-            Off::TooMuch { why } => f.write_str(why),
-            Off::Wrong { names, .. } => write!(
+            DisabledReason::TooMuch { why } => f.write_str(why),
+            DisabledReason::FalseNegative { names, .. } => write!(
                 f,
                 "an audit found {} in a message that had been cleared: please report it",
                 names.join(", ")
@@ -243,7 +243,11 @@ impl fmt::Display for Cause {
 impl Prefilter {
     /// One that clears nothing.
     pub fn disabled() -> Prefilter {
-        Prefilter::new(Err(Off::NotAskedFor), Summary::default(), Vec::new())
+        Prefilter::new(
+            Err(DisabledReason::NotAskedFor),
+            Summary::default(),
+            Vec::new(),
+        )
     }
 
     /// From one file alone, for tests of how files are read. Nothing holds it to what libclamav loads: what it clears is not
@@ -283,13 +287,13 @@ impl Prefilter {
         limits: &ScanLimits,
         library: &str,
         model: &TextModel,
-    ) -> Result<Plan, Off> {
+    ) -> Result<Plan, DisabledReason> {
         if !library.starts_with("1.4.") {
             let version = library.to_owned();
-            return Err(Off::Library { version });
+            return Err(DisabledReason::Library { version });
         }
         if let Some(first) = reading.doubts.first() {
-            return Err(Off::NotUnderstood {
+            return Err(DisabledReason::NotUnderstood {
                 first: first.clone(),
                 more: reading.doubts.len() as u64 - 1 + reading.doubts_not_told,
             });
@@ -299,14 +303,14 @@ impl Prefilter {
         let longest = usize::try_from(most).unwrap_or(usize::MAX);
         let longest = longest.min(hashes::LARGEST as usize);
         Plan::new(reading, longest, model).map_err(|refusal| match refusal {
-            Refusal::Anything(signatures) => Off::Anything {
+            Refusal::Anything(signatures) => DisabledReason::Anything {
                 signatures: signatures.into_iter().map(String::from).collect(),
             },
-            Refusal::Automaton(why) => Off::TooMuch { why },
+            Refusal::Automaton(why) => DisabledReason::TooMuch { why },
         })
     }
 
-    fn new(plan: Result<Plan, Off>, summary: Summary, doubts: Vec<Doubt>) -> Prefilter {
+    fn new(plan: Result<Plan, DisabledReason>, summary: Summary, doubts: Vec<Doubt>) -> Prefilter {
         Prefilter {
             shared: Arc::new(Shared {
                 plan,
@@ -318,7 +322,7 @@ impl Prefilter {
     }
 
     /// Why it clears nothing; `None` if it does its work.
-    pub fn off(&self) -> Option<&Off> {
+    pub fn off(&self) -> Option<&DisabledReason> {
         let shared = &*self.shared;
         shared.wrong.get().or(shared.plan.as_ref().err())
     }
@@ -328,7 +332,7 @@ impl Prefilter {
         &self.shared.summary
     }
 
-    /// What is not understood, the first twenty; [`Off::NotUnderstood`] counts the others.
+    /// What is not understood, the first twenty; [`DisabledReason::NotUnderstood`] counts the others.
     pub fn doubts(&self) -> &[Doubt] {
         &self.shared.doubts
     }
@@ -353,11 +357,13 @@ impl Prefilter {
 
     /// Tells that libclamav found something in a message that had been cleared. From now on nothing is cleared, by
     /// any clone of this prefilter. A scanner that audits says so itself; who compares in another way can say it here.
-    pub fn was_wrong(&self, message: &[u8], names: &[String]) {
-        self.shared.wrong.get_or_init(|| Off::Wrong {
-            message: message.to_vec(),
-            names: names.to_vec(),
-        });
+    pub fn report_false_negative(&self, message: &[u8], names: &[String]) {
+        self.shared
+            .wrong
+            .get_or_init(|| DisabledReason::FalseNegative {
+                message: message.to_vec(),
+                names: names.to_vec(),
+            });
     }
 }
 
@@ -374,10 +380,10 @@ mod tests {
         let clone = prefilter.clone();
         let check = || clone.check(b"an ordinary line", &mut Scratch::default());
         assert_eq!((check(), clone.off()), (Gate::Cleared, None));
-        prefilter.was_wrong(b"a message", &["My.Other".to_owned()]);
+        prefilter.report_false_negative(b"a message", &["My.Other".to_owned()]);
         assert_eq!(check(), Gate::MustScan(Cause::Off));
         assert_eq!(
-            clone.off().map(Off::to_string).as_deref(),
+            clone.off().map(DisabledReason::to_string).as_deref(),
             Some("an audit found My.Other in a message that had been cleared: please report it")
         );
     }
@@ -391,7 +397,10 @@ mod tests {
         assert_eq!(build("1.4.3").off(), None);
         for version in ["1.5.0", "1.40.0", "1.3.9", "", "devel-1.4.3"] {
             let off = build(version).off().cloned();
-            assert!(matches!(off, Some(Off::Library { .. })), "{version}");
+            assert!(
+                matches!(off, Some(DisabledReason::Library { .. })),
+                "{version}"
+            );
         }
     }
 }

@@ -7,9 +7,9 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use super::cover::{Where, cover};
 use super::frequency::TextModel;
 use super::hashes::Hashes;
-use super::need::{Atom, Need};
 use super::quick::Quick;
 use super::read::Reading;
+use super::required::{Atom, Required};
 use super::signature::{Kind, Signature, SizeRange};
 use super::text::{self, ByteSet, Normal};
 use super::types::Magic;
@@ -22,7 +22,7 @@ const LARGEST_TABLE: usize = 256 << 10;
 pub(super) struct Compiled {
     pub(super) name: Box<str>,
     pub(super) kind: Kind,
-    pub(super) need: Need,
+    pub(super) required: Required,
     pub(super) size: SizeRange,
     /// How often its cover is expected in a message.
     pub(super) expected: f32,
@@ -126,7 +126,7 @@ pub(super) struct Plan {
     /// How these start.
     pub(super) decoded_starts: Starts,
     /// What it takes to be HTML in this reading.
-    pub(super) decoded_needs: Box<[Need]>,
+    pub(super) decoded_required: Box<[Required]>,
     pub(super) signatures: Box<[Compiled]>,
     pub(super) hashes: Hashes,
     pub(super) hashes_normalised: bool,
@@ -261,7 +261,7 @@ impl Plan {
         }
         let mut decoded: Vec<&[u8]> = Vec::new();
         for signature in &types.decoded {
-            let Some(cover) = cover(&signature.need, Where::Decoded, model) else {
+            let Some(cover) = cover(&signature.required, Where::Decoded, model) else {
                 return Err(Refusal::Anything(vec![signature.name.clone()]));
             };
             decoded.extend(cover.atoms.iter().filter_map(|atom| match atom {
@@ -285,7 +285,7 @@ impl Plan {
             normal != text
         };
         let raw_texts_are_lost = tables.raw.keys().all(|text| is_lost(text));
-        let needs_lower = tables.signatures.iter().any(|one| has_raw(&one.need));
+        let needs_lower = tables.signatures.iter().any(|one| has_raw(&one.required));
         Ok(Plan {
             longest,
             magics: Magics::new(types.magics),
@@ -296,7 +296,7 @@ impl Plan {
             needs_lower,
             decoded,
             decoded_starts,
-            decoded_needs: types.decoded.into_iter().map(|one| one.need).collect(),
+            decoded_required: types.decoded.into_iter().map(|one| one.required).collect(),
             signatures: tables.signatures.into(),
             hashes: hashes.build(),
             hashes_normalised: normalises_to_file,
@@ -309,7 +309,7 @@ impl Plan {
         let needs: usize = self
             .signatures
             .iter()
-            .map(|one| one.need.memory_bytes())
+            .map(|one| one.required.memory_bytes())
             .sum();
         search(&self.text)
             + search(&self.raw)
@@ -321,11 +321,11 @@ impl Plan {
 }
 
 /// Whether bytes of the message itself are asked for.
-fn has_raw(need: &Need) -> bool {
-    match need {
-        Need::Has(atom) => matches!(atom, Atom::Raw(_)),
-        Need::AtLeast(_, needs) => needs.iter().any(has_raw),
-        Need::Never | Need::Always => false,
+fn has_raw(required: &Required) -> bool {
+    match required {
+        Required::Has(atom) => matches!(atom, Atom::Raw(_)),
+        Required::AtLeast(_, needs) => needs.iter().any(has_raw),
+        Required::Never | Required::Always => false,
     }
 }
 
@@ -343,11 +343,11 @@ impl Tables {
         let Signature {
             name,
             kind,
-            need,
+            required,
             size,
             ..
         } = signature;
-        let Some(cover) = cover(&need, Where::Message, model) else {
+        let Some(cover) = cover(&required, Where::Message, model) else {
             self.always.push((size, name));
             return;
         };
@@ -374,7 +374,7 @@ impl Tables {
         self.signatures.push(Compiled {
             name,
             kind,
-            need,
+            required,
             size,
             expected,
         });

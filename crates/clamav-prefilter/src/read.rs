@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::formats::{Format, body, hash, ioc, lines, logical, visit, whole};
 use super::hashes;
 use super::names::{LoadedNames, Named, NamedKind};
-use super::need::Need;
 use super::pattern::{self, Modifiers, Offset, Target};
+use super::required::Required;
 use super::signature::{Kind, Signature, SizeRange};
 use super::types::Types;
 use super::yara;
@@ -322,13 +322,13 @@ impl Reading {
                 nocase: options.nocase,
                 fullword: options.fullword,
             };
-            pattern::need(hex.as_bytes(), Target::Generic, Offset::Any, modifiers)
+            pattern::required(hex.as_bytes(), Target::Generic, Offset::Any, modifiers)
         };
         for rule in yara::parse(text, &body) {
             let signature = Signature {
                 name: rule.name,
                 kind: Kind::Yara,
-                need: rule.need,
+                required: rule.required,
                 size: SizeRange::ANY,
                 why: rule.why,
             };
@@ -342,7 +342,7 @@ impl Reading {
             self.name(NamedKind::Yara, yara_name(&signature.name).as_bytes());
             if rule.private {
                 // It reports nothing, and what refers to it may match anything.
-            } else if rule.no_strings || signature.need == Need::Always {
+            } else if rule.no_strings || signature.required == Required::Always {
                 self.if_named.push((signature, place.clone()));
             } else {
                 self.add(&place, signature);
@@ -355,7 +355,7 @@ impl Reading {
         if let Some(why) = signature.why.take() {
             let name = signature.name.clone().into_string();
             self.doubt(place, Some(name).filter(|name| !name.is_empty()), why);
-        } else if signature.need != Need::Never {
+        } else if signature.required != Required::Never {
             self.signatures.push(signature);
         }
     }

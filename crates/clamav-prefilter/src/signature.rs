@@ -1,6 +1,6 @@
 //! A signature as every front end hands it on.
 
-use super::need::Need;
+use super::required::Required;
 
 /// One signature that may match a plain message.
 #[derive(Clone, Debug)]
@@ -9,10 +9,10 @@ pub struct Signature {
     pub(crate) name: Box<str>,
     pub(crate) kind: Kind,
     /// What it needs to match.
-    pub(crate) need: Need,
+    pub(crate) required: Required,
     /// Only messages of these sizes are matched.
     pub(crate) size: SizeRange,
-    /// Why nothing is known, where `need` is [`Need::Always`] for want of understanding.
+    /// Why nothing is known, where `need` is [`Required::Always`] for want of understanding.
     pub(crate) why: Option<String>,
 }
 
@@ -22,16 +22,16 @@ impl Signature {
         name: &[u8],
         kind: Kind,
         size: SizeRange,
-        need: Result<Need, String>,
+        required: Result<Required, String>,
     ) -> Signature {
-        let (need, why) = match need {
-            Ok(need) => (need, None),
-            Err(why) => (Need::Always, Some(why)),
+        let (required, why) = match required {
+            Ok(required) => (required, None),
+            Err(why) => (Required::Always, Some(why)),
         };
         Signature {
             name: String::from_utf8_lossy(name).into(),
             kind,
-            need,
+            required,
             size,
             why,
         }

@@ -59,9 +59,9 @@ impl Types {
             } => {
                 let offset = Offset::parse(offset);
                 let signature = |target| {
-                    let need = pattern::need(hex, target, offset, Modifiers::default())?;
+                    let required = pattern::required(hex, target, offset, Modifiers::default())?;
                     let size = SizeRange::ANY;
-                    Ok::<_, String>(Signature::read(name, Kind::Type, size, Ok(need)))
+                    Ok::<_, String>(Signature::read(name, Kind::Type, size, Ok(required)))
                 };
                 self.patterns.push(signature(Target::Message)?);
                 if detected.starts_with(b"CL_TYPE_HTML") {
@@ -76,7 +76,7 @@ impl Types {
 
 #[cfg(test)]
 mod tests {
-    use super::super::need::Need;
+    use super::super::required::Required;
     use super::*;
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(types.magics.len() + types.patterns.len(), lines.len());
         assert!(types.decoded.len() > 20);
         for signature in types.patterns.iter().chain(&types.decoded) {
-            let is_known = !matches!(signature.need, Need::Always | Need::Never);
+            let is_known = !matches!(signature.required, Required::Always | Required::Never);
             assert!(is_known, "{signature:?}");
         }
         let built_in = Types::built_in();

@@ -76,8 +76,13 @@ impl Body<'_> {
     /// What it needs to match a plain message; `None` if it never looks at one.
     pub fn signature(&self) -> Option<Signature> {
         let target = Target::of(self.target)?;
-        let need = pattern::need(self.hex, target, self.offset, Modifiers::default());
-        Some(Signature::read(self.name, Kind::Body, SizeRange::ANY, need))
+        let required = pattern::required(self.hex, target, self.offset, Modifiers::default());
+        Some(Signature::read(
+            self.name,
+            Kind::Body,
+            SizeRange::ANY,
+            required,
+        ))
     }
 
     /// Whether it is for normalised text, at a place that depends on where that ends.

@@ -2,8 +2,8 @@
 
 use super::{number, split_once};
 use crate::logic;
-use crate::need::Need;
 use crate::pattern::{self, Modifiers, Offset, Target};
+use crate::required::Required;
 use crate::signature::{Kind, Signature, SizeRange};
 
 /// As the trigger of a regular expression it means "always": libclamav's own constant.
@@ -14,12 +14,14 @@ const ALWAYS: &[u8] = b"7374756c747a676574737265676578";
 pub fn logical(line: &[u8], kind: Kind) -> Option<Signature> {
     let fields = split(line, b';', 2);
     let name = fields.first().copied().unwrap_or_default();
-    let signature = |size, need| Some(Signature::read(name, kind, size, need));
+    let signature = |size, required| Some(Signature::read(name, kind, size, required));
     let [_, attributes, expression, subs @ ..] = fields.as_slice() else {
         return signature(SizeRange::ANY, Err("fewer than three fields".to_owned()));
     };
     match Attributes::read(attributes) {
-        Ok(Some(Attributes { target, size })) => signature(size, need(expression, subs, target)),
+        Ok(Some(Attributes { target, size })) => {
+            signature(size, required(expression, subs, target))
+        }
         Ok(None) => None,
         Err(why) => signature(SizeRange::ANY, Err(why)),
     }
@@ -130,33 +132,33 @@ fn size(digits: &[u8]) -> Option<u64> {
     text.parse::<u32>().ok().map(u64::from)
 }
 
-fn need(expression: &[u8], subs: &[&[u8]], target: Target) -> Result<Need, String> {
+fn required(expression: &[u8], subs: &[&[u8]], target: Target) -> Result<Required, String> {
     let expression = logic::read(expression)?;
     // Each may refer to those before it only, so they are read in order.
-    let mut needs: Vec<Need> = Vec::with_capacity(subs.len());
+    let mut needs: Vec<Required> = Vec::with_capacity(subs.len());
     for sub in subs {
-        let need = subsignature(sub, &needs, target)
+        let required = subsignature(sub, &needs, target)
             .map_err(|why| format!("subsignature {}: {why}", needs.len()))?;
-        needs.push(need);
+        needs.push(required);
     }
     let missing = std::cell::Cell::new(None);
-    let need = logic::need(&expression, &|id| {
+    let required = logic::required(&expression, &|id| {
         needs.get(id).cloned().unwrap_or_else(|| {
             missing.set(Some(id));
-            Need::Always
+            Required::Always
         })
     });
     match missing.get() {
         Some(id) => Err(format!("there is no subsignature {id}")),
-        None => Ok(need),
+        None => Ok(required),
     }
 }
 
 /// What a subsignature needs to match once. The order of these questions is libclamav's.
-fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, String> {
+fn subsignature(text: &[u8], before: &[Required], target: Target) -> Result<Required, String> {
     if text.starts_with(b"$") {
         // A macro matches next to a match of the one before it.
-        return Ok(before.last().cloned().unwrap_or(Need::Never));
+        return Ok(before.last().cloned().unwrap_or(Required::Never));
     }
     if text.contains(&b'/') {
         return regex(text, before);
@@ -170,7 +172,7 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
             .ok_or_else(|| "a comparison of nothing before it".to_owned());
     }
     if text.starts_with(b"fuzzy_img#") {
-        return Ok(Need::Never);
+        return Ok(Required::Never);
     }
     let (offset, hex, letters): (&[u8], &[u8], &[u8]) = match split(text, b':', 0)[..] {
         [hex] => (b"*", hex, b""),
@@ -194,13 +196,13 @@ fn subsignature(text: &[u8], before: &[Need], target: Target) -> Result<Need, St
     }
     if wide && !ascii {
         // A zero behind every byte.
-        return Ok(Need::Never);
+        return Ok(Required::Never);
     }
-    pattern::need(hex, target, Offset::parse(offset), modifiers)
+    pattern::required(hex, target, Offset::parse(offset), modifiers)
 }
 
 /// `[offset:]trigger/expression/flags`: libclamav runs the expression only where the trigger is true.
-fn regex(text: &[u8], before: &[Need]) -> Result<Need, String> {
+fn regex(text: &[u8], before: &[Required]) -> Result<Required, String> {
     let body = match split(text, b':', 0)[..] {
         [body] => body,
         [_, body] => body,
@@ -209,19 +211,19 @@ fn regex(text: &[u8], before: &[Need]) -> Result<Need, String> {
     let slash = body.iter().position(|b| *b == b'/').unwrap_or(body.len());
     let trigger = &body[..slash];
     if trigger == ALWAYS {
-        return Ok(Need::Always);
+        return Ok(Required::Always);
     }
     let trigger = logic::read(trigger)?;
     let missing = std::cell::Cell::new(false);
-    let need = logic::need(&trigger, &|id| {
+    let required = logic::required(&trigger, &|id| {
         before.get(id).cloned().unwrap_or_else(|| {
             missing.set(true);
-            Need::Always
+            Required::Always
         })
     });
     match missing.get() {
         true => Err("a trigger of nothing before it".to_owned()),
-        false => Ok(need),
+        false => Ok(required),
     }
 }
 
@@ -243,14 +245,14 @@ fn split(line: &[u8], delimiter: u8, from: usize) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::need::Atom;
+    use crate::required::Atom;
 
     fn hex(text: &str) -> String {
         text.bytes().map(|b| format!("{b:02x}")).collect()
     }
 
-    fn text(literal: &str) -> Need {
-        Need::text(literal.as_bytes())
+    fn text(literal: &str) -> Required {
+        Required::text(literal.as_bytes())
     }
 
     fn read(line: &str) -> Option<Signature> {
@@ -260,28 +262,31 @@ mod tests {
     #[test]
     fn a_line_needs_what_its_expression_needs_of_its_subsignatures() {
         let (alpha, bravo) = (hex("alpha"), hex("bravo"));
-        for (line, need) in [
+        for (line, required) in [
             (
                 format!("A;Target:0;0&1;{alpha};{bravo}"),
-                Need::all(vec![text("alpha"), text("bravo")]),
+                Required::all(vec![text("alpha"), text("bravo")]),
             ),
             (
                 format!("A;Target:0;0|1;{alpha};{bravo}"),
-                Need::any(vec![text("alpha"), text("bravo")]),
+                Required::any(vec![text("alpha"), text("bravo")]),
             ),
-            (format!("A;Target:0;0=0;{alpha}"), Need::Always),
+            (format!("A;Target:0;0=0;{alpha}"), Required::Always),
             (
                 format!("A;Target:7;(0=1|1)&2;{alpha};{bravo};780000"),
-                Need::Never,
+                Required::Never,
             ),
             (
                 format!("A;Target:0;1;{alpha};0/alpha[0-9;:]+/i"),
                 text("alpha"),
             ),
-            (format!("A;Target:0;1;{alpha};0=0/z{{3}}/"), Need::Always),
+            (
+                format!("A;Target:0;1;{alpha};0=0/z{{3}}/"),
+                Required::Always,
+            ),
             (
                 format!("A;Target:0;0;{}/z{{3}}/", String::from_utf8_lossy(ALWAYS)),
-                Need::Always,
+                Required::Always,
             ),
             (
                 format!("A;Target:0;1;{};0(>>4#db2#>7)", hex("size=")),
@@ -295,18 +300,22 @@ mod tests {
             (format!("A;Target:0;0|1;{alpha};{bravo}::w"), text("alpha")),
             (
                 format!("A;Target:0;0|1;{alpha};{bravo}::wa"),
-                Need::any(vec![text("alpha"), text("bravo")]),
+                Required::any(vec![text("alpha"), text("bravo")]),
             ),
             (
                 format!("A;Target:0;0;5:{alpha}::i"),
-                Need::Has(Atom::Text {
+                Required::Has(Atom::Text {
                     literal: b"alpha".to_vec().into(),
                     by: Some(5),
                 }),
             ),
         ] {
             let signature = read(&line).unwrap_or_else(|| panic!("{line}"));
-            assert_eq!((signature.need, signature.why), (need, None), "{line}");
+            assert_eq!(
+                (signature.required, signature.why),
+                (required, None),
+                "{line}"
+            );
         }
     }
 
@@ -348,7 +357,7 @@ mod tests {
             "",
         ] {
             let signature = read(line).unwrap_or_else(|| panic!("{line}"));
-            assert_eq!(signature.need, Need::Always, "{line}");
+            assert_eq!(signature.required, Required::Always, "{line}");
             assert!(signature.why.is_some_and(|why| !why.is_empty()), "{line}");
         }
     }

@@ -4,28 +4,28 @@
 //! matches the message `R`, the run stands in `R`, and its normal form stands in `N(R)`; where it matches
 //! `N(R)`, the run is its own normal form. Either way the literal is in `N(R)`.
 
-use super::super::need::{Atom, Need};
+use super::super::required::{Atom, Required};
 use super::super::text::{ByteSet, Normal, normal};
 use super::Target;
 use super::offset::Offset;
 use super::slack::guaranteed;
 use super::token::{Pattern, Token};
 
-pub(super) fn need(pattern: &Pattern, target: Target, offset: Offset) -> Need {
+pub(super) fn required(pattern: &Pattern, target: Target, offset: Offset) -> Required {
     let facts = Facts::of(pattern, target);
     if !facts.in_message && !facts.in_normalised {
-        return Need::Never;
+        return Required::Never;
     }
     let mut needs = Vec::new();
     if let Offset::FromEnd { back, .. } = offset {
-        needs.push(Need::Has(Atom::Length(back)));
+        needs.push(Required::Has(Atom::Length(back)));
     }
     needs.extend(literals(pattern, &facts, offset));
     needs.extend(alternatives(pattern, &facts));
     if !facts.in_normalised {
         needs.extend(raw_literals(pattern, &facts));
     }
-    Need::all(needs)
+    Required::all(needs)
 }
 
 /// Which tokens count, and which texts the pattern can match.
@@ -132,7 +132,7 @@ impl Run {
 }
 
 /// The runs of single bytes.
-fn literals(pattern: &Pattern, facts: &Facts, offset: Offset) -> Vec<Need> {
+fn literals(pattern: &Pattern, facts: &Facts, offset: Offset) -> Vec<Required> {
     // Where the pattern starts at the latest, if its bytes can be counted from there.
     let fixed = pattern.whole
         && pattern
@@ -152,7 +152,7 @@ fn literals(pattern: &Pattern, facts: &Facts, offset: Offset) -> Vec<Need> {
         let by = latest
             .filter(|_| counted)
             .map(|latest| latest + start as u64);
-        needs.push(Need::Has(Atom::Text {
+        needs.push(Required::Has(Atom::Text {
             literal: literal.into(),
             // Normalisation only moves bytes to the left.
             by: by.and_then(|by| u32::try_from(by).ok()),
@@ -175,7 +175,7 @@ fn literals(pattern: &Pattern, facts: &Facts, offset: Offset) -> Vec<Need> {
 }
 
 /// For each list of alternatives: one of their longest literals, if each has one.
-fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
+fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Required> {
     let longest = |one: &Vec<ByteSet>| {
         let (mut run, mut best) = (Run::default(), Vec::new());
         let mut close = |run: &mut Run| {
@@ -192,7 +192,7 @@ fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
             }
         }
         close(&mut run);
-        Need::text(best)
+        Required::text(best)
     };
     let feasible = |one: &&Vec<ByteSet>| {
         let all = |bytes: ByteSet| one.iter().all(|set| !set.and(bytes).is_empty());
@@ -202,7 +202,7 @@ fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
     let tokens = pattern.tokens.iter().zip(&facts.guaranteed);
     tokens
         .filter_map(|(token, counts)| match token {
-            Token::Alternatives(all) if *counts => Some(Need::any(
+            Token::Alternatives(all) if *counts => Some(Required::any(
                 all.iter().filter(feasible).map(longest).collect(),
             )),
             _ => None,
@@ -211,12 +211,12 @@ fn alternatives(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
 }
 
 /// The runs as they stand in the message, in lower case, where normalisation would lose something of them.
-fn raw_literals(pattern: &Pattern, facts: &Facts) -> Vec<Need> {
+fn raw_literals(pattern: &Pattern, facts: &Facts) -> Vec<Required> {
     let mut needs = Vec::new();
     let mut run: Vec<u8> = Vec::new();
     let mut close = |run: &mut Vec<u8>| {
         if !run.is_empty() {
-            needs.push(Need::Has(Atom::Raw(std::mem::take(run).into())));
+            needs.push(Required::Has(Atom::Raw(std::mem::take(run).into())));
         }
     };
     for (token, counts) in pattern.tokens.iter().zip(&facts.guaranteed) {

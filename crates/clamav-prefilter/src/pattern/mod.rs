@@ -10,7 +10,7 @@ mod token;
 
 pub use offset::Offset;
 
-use super::need::Need;
+use super::required::Required;
 use super::text::ByteSet;
 
 /// Which texts a pattern is matched against.
@@ -66,27 +66,27 @@ pub(crate) struct Modifiers {
 ///
 /// # Errors
 /// Why it is not understood. Then it may match anything.
-pub(crate) fn need(
+pub(crate) fn required(
     hex: &[u8],
     target: Target,
     offset: Offset,
     modifiers: Modifiers,
-) -> Result<Need, String> {
+) -> Result<Required, String> {
     let pattern = token::read(hex, modifiers)?;
-    Ok(literal::need(&pattern, target, offset))
+    Ok(literal::required(&pattern, target, offset))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::need::Atom;
+    use super::super::required::Atom;
     use super::*;
 
-    fn text(literal: &str) -> Need {
-        Need::text(literal.as_bytes())
+    fn text(literal: &str) -> Required {
+        Required::text(literal.as_bytes())
     }
 
-    fn generic(hex: &str) -> Need {
-        need(
+    fn generic(hex: &str) -> Required {
+        required(
             hex.as_bytes(),
             Target::Generic,
             Offset::Any,
@@ -100,16 +100,16 @@ mod tests {
         assert_eq!(generic("6576696c2d7061796c6f6164"), text("evil-payload"));
         assert_eq!(
             generic("4576696c{2}50{3-8}6c6f61*64726f70"),
-            Need::all(vec![
+            Required::all(vec![
                 text("evil"),
                 text("p"),
                 text("loa"),
                 text("drop"),
                 // It has upper case, so it matches the message alone, which is searched in lower case.
-                Need::Has(Atom::Raw(b"evil".to_vec().into())),
-                Need::Has(Atom::Raw(b"p".to_vec().into())),
-                Need::Has(Atom::Raw(b"loa".to_vec().into())),
-                Need::Has(Atom::Raw(b"drop".to_vec().into())),
+                Required::Has(Atom::Raw(b"evil".to_vec().into())),
+                Required::Has(Atom::Raw(b"p".to_vec().into())),
+                Required::Has(Atom::Raw(b"loa".to_vec().into())),
+                Required::Has(Atom::Raw(b"drop".to_vec().into())),
             ])
         );
         assert_eq!(generic("(B)70617373776f7264(B)"), text("password"));
@@ -117,76 +117,76 @@ mod tests {
         assert_eq!(generic("3c(73|53)(63|43)(72|52)69"), text("<scri"));
         assert_eq!(
             generic("2f62696e2f(6261|7a)7368"),
-            Need::all(vec![
+            Required::all(vec![
                 text("/bin/"),
                 text("s"),
-                Need::any(vec![text("ba"), text("z")])
+                Required::any(vec![text("ba"), text("z")])
             ])
         );
         assert_eq!(
             generic("616263(64|65666768){3}6b6c6d6e6f"),
-            Need::all(vec![
+            Required::all(vec![
                 text("abc"),
                 // Not "klmno": with the longer alternative its last three bytes are not compared.
                 text("kl"),
-                Need::any(vec![text("d"), text("efgh")]),
+                Required::any(vec![text("d"), text("efgh")]),
             ])
         );
         assert_eq!(
             generic("(77676574|6375726c)20687474703a2f2f"),
-            Need::all(vec![
+            Required::all(vec![
                 text(" http://"),
-                Need::any(vec![text("wget"), text("curl")])
+                Required::any(vec![text("wget"), text("curl")])
             ])
         );
     }
 
     #[test]
     fn what_cannot_stand_in_a_plain_message_never_matches() {
-        assert_eq!(generic("00004d5a"), Need::Never);
-        let upper = need(
+        assert_eq!(generic("00004d5a"), Required::Never);
+        let upper = required(
             b"4576696c",
             Target::Normalised,
             Offset::Any,
             Modifiers::default(),
         );
-        assert_eq!(upper, Ok(Need::Never));
+        assert_eq!(upper, Ok(Required::Never));
         let nocase = Modifiers {
             nocase: true,
             ..Modifiers::default()
         };
-        let upper = need(b"4e6565646c65", Target::Normalised, Offset::Any, nocase);
+        let upper = required(b"4e6565646c65", Target::Normalised, Offset::Any, nocase);
         assert_eq!(upper, Ok(text("needle")));
-        let spaces = need(
+        let spaces = required(
             b"61202062",
             Target::Normalised,
             Offset::Any,
             Modifiers::default(),
         );
-        assert_eq!(spaces, Ok(Need::Never));
+        assert_eq!(spaces, Ok(Required::Never));
     }
 
     #[test]
     fn what_normalisation_would_lose_is_searched_in_the_message_itself() {
-        let raw = |bytes: &[u8]| Need::Has(Atom::Raw(bytes.into()));
+        let raw = |bytes: &[u8]| Required::Has(Atom::Raw(bytes.into()));
         assert_eq!(
             generic("0d0a0d0a"),
-            Need::all(vec![text(" "), raw(b"\r\n\r\n")])
+            Required::all(vec![text(" "), raw(b"\r\n\r\n")])
         );
         assert_eq!(
             generic("61620909636465"),
-            Need::all(vec![text("ab cde"), raw(b"ab\t\tcde")])
+            Required::all(vec![text("ab cde"), raw(b"ab\t\tcde")])
         );
         assert_eq!(
             generic("c3a96162636465"),
-            Need::all(vec![text("abcde"), raw(b"\xc3\xa9abcde")])
+            Required::all(vec![text("abcde"), raw(b"\xc3\xa9abcde")])
         );
     }
 
     #[test]
     fn offsets_bound_where_a_literal_stands() {
         let at = |hex: &str, offset| {
-            need(
+            required(
                 hex.as_bytes(),
                 Target::Generic,
                 offset,
@@ -195,7 +195,7 @@ mod tests {
             .expect(hex)
         };
         let by = |literal: &str, by| {
-            Need::Has(Atom::Text {
+            Required::Has(Atom::Text {
                 literal: literal.as_bytes().into(),
                 by: Some(by),
             })
@@ -206,16 +206,16 @@ mod tests {
         );
         assert_eq!(
             at("616263??646566", Offset::Absolute { at: 4, range: 10 }),
-            Need::all(vec![by("abc", 14), by("def", 18)])
+            Required::all(vec![by("abc", 14), by("def", 18)])
         );
         // Behind a gap nothing is known of the place.
         assert_eq!(
             at("616263*646566", Offset::Absolute { at: 0, range: 0 }),
-            Need::all(vec![by("abc", 0), text("def")])
+            Required::all(vec![by("abc", 0), text("def")])
         );
         assert_eq!(
             at("616263", Offset::FromEnd { back: 6, range: 0 }),
-            Need::all(vec![Need::Has(Atom::Length(6)), text("abc")])
+            Required::all(vec![Required::Has(Atom::Length(6)), text("abc")])
         );
     }
 
@@ -224,7 +224,7 @@ mod tests {
         for hex in [
             "6", "616", "zz", "61(62", "61{2", "61[2", "!6162", "61()", "61(|62)",
         ] {
-            let read = need(
+            let read = required(
                 hex.as_bytes(),
                 Target::Generic,
                 Offset::Any,

@@ -6,18 +6,18 @@
 use super::cursor::{Cursor, is_keyword};
 use super::lexer::{Compare, Number, Token};
 use super::literal;
-use crate::need::{Atom, Need};
+use crate::required::{Atom, Required};
 use crate::text;
 
 /// What a string of the rule is called and needs.
 pub(super) struct StringNeed<'t> {
     pub(super) name: &'t str,
-    pub(super) need: Need,
+    pub(super) required: Required,
 }
 
 /// A condition, understood.
 pub(super) struct Condition {
-    pub(super) need: Need,
+    pub(super) required: Required,
     /// Certainly, libclamav compiles it.
     pub(super) exact: bool,
     /// It has a loop.
@@ -45,12 +45,12 @@ pub(super) fn read(tokens: &[Token<'_>], strings: &[StringNeed<'_>]) -> Result<C
         loops: 0,
         had_loops: false,
     };
-    let need = reader.expression()?.need();
+    let required = reader.expression()?.required();
     if reader.cursor.peek().is_some() {
         return Err(reader.cursor.unexpected());
     }
     Ok(Condition {
-        need,
+        required,
         exact: reader.exact && reader.used.iter().all(|used| *used),
         loops: reader.had_loops,
     })
@@ -59,16 +59,16 @@ pub(super) fn read(tokens: &[Token<'_>], strings: &[StringNeed<'_>]) -> Result<C
 /// What an expression has as its value.
 enum Value {
     /// True or false: what is needed for true.
-    Truth(Need),
+    Truth(Required),
     Integer(Integer),
 }
 
 enum Integer {
     Constant(Number),
     /// How often a string matches, which needs this to match.
-    Count(Need),
+    Count(Required),
     /// Undefined without this. A comparison with what is undefined is false.
-    Defined(Need),
+    Defined(Required),
     /// So many bytes of the message, from there if it is known where.
     Bytes {
         width: usize,
@@ -79,10 +79,10 @@ enum Integer {
 
 impl Value {
     /// As a truth value. An integer is true unless it is zero.
-    fn need(self) -> Need {
+    fn required(self) -> Required {
         match self {
-            Value::Truth(need) => need,
-            Value::Integer(_) => Need::Always,
+            Value::Truth(required) => required,
+            Value::Integer(_) => Required::Always,
         }
     }
 }
@@ -95,11 +95,11 @@ enum Quantity {
 }
 
 impl Quantity {
-    fn of(&self, needs: Vec<Need>) -> Need {
+    fn of(&self, needs: Vec<Required>) -> Required {
         match self {
-            Quantity::All => Need::all(needs),
-            Quantity::AtLeast(count) => Need::at_least(*count, needs),
-            Quantity::Unknown => Need::Always,
+            Quantity::All => Required::all(needs),
+            Quantity::AtLeast(count) => Required::at_least(*count, needs),
+            Quantity::Unknown => Required::Always,
         }
     }
 }
@@ -137,11 +137,11 @@ impl<'r, 't> Reader<'r, 't> {
         let first = self.conjunction()?;
         let value = match self.cursor.peek() {
             Some(Token::Word("or")) => {
-                let mut needs = vec![first.need()];
+                let mut needs = vec![first.required()];
                 while self.cursor.accept_word("or") {
-                    needs.push(self.conjunction()?.need());
+                    needs.push(self.conjunction()?.required());
                 }
-                Value::Truth(Need::any(needs))
+                Value::Truth(Required::any(needs))
             }
             _ => first,
         };
@@ -154,11 +154,11 @@ impl<'r, 't> Reader<'r, 't> {
         if self.cursor.peek() != Some(&Token::Word("and")) {
             return Ok(first);
         }
-        let mut needs = vec![first.need()];
+        let mut needs = vec![first.required()];
         while self.cursor.accept_word("and") {
-            needs.push(self.negation()?.need());
+            needs.push(self.negation()?.required());
         }
-        Ok(Value::Truth(Need::all(needs)))
+        Ok(Value::Truth(Required::all(needs)))
     }
 
     fn negation(&mut self) -> Result<Value, String> {
@@ -169,7 +169,7 @@ impl<'r, 't> Reader<'r, 't> {
         }
         let value = self.comparison()?;
         Ok(match negated {
-            true => Value::Truth(Need::Always),
+            true => Value::Truth(Required::Always),
             false => value,
         })
     }
@@ -191,7 +191,7 @@ impl<'r, 't> Reader<'r, 't> {
                 self.exact = false;
                 self.as_integer(left)?;
                 self.integer()?;
-                Ok(Value::Truth(Need::Always))
+                Ok(Value::Truth(Required::Always))
             }
             Some(Token::Word("of")) => {
                 let left = self.as_integer(left)?;
@@ -291,8 +291,8 @@ impl<'r, 't> Reader<'r, 't> {
     fn word(&mut self, word: &'t str) -> Result<Value, String> {
         let unknown = Ok(Value::Integer(Integer::Unknown));
         match word {
-            "true" => Ok(Value::Truth(Need::Always)),
-            "false" => Ok(Value::Truth(Need::Never)),
+            "true" => Ok(Value::Truth(Required::Always)),
+            "false" => Ok(Value::Truth(Required::Never)),
             "any" => self.of(&Quantity::AtLeast(1)),
             "all" => self.of(&Quantity::All),
             "for" => self.quantified(),
@@ -328,8 +328,8 @@ impl<'r, 't> Reader<'r, 't> {
     }
 
     /// `$name`, `$name at place`, `$name in (from..to)`
-    fn found(&mut self, name: &str) -> Result<Need, String> {
-        let need = self.string(name)?;
+    fn found(&mut self, name: &str) -> Result<Required, String> {
+        let required = self.string(name)?;
         if self.cursor.accept_word("at") {
             self.integer()?;
         } else if self.cursor.accept_word("in") {
@@ -337,7 +337,7 @@ impl<'r, 't> Reader<'r, 't> {
             self.integer()?;
             self.range()?;
         }
-        Ok(need)
+        Ok(required)
     }
 
     /// `..to)`
@@ -350,12 +350,12 @@ impl<'r, 't> Reader<'r, 't> {
 
     /// Where a string matches, or how long the match is.
     fn place(&mut self, name: &str) -> Result<Value, String> {
-        let need = self.string(name)?;
+        let required = self.string(name)?;
         if self.cursor.accept_sign(b'[') {
             self.integer()?;
             self.cursor.expect_sign(b']')?;
         }
-        Ok(Value::Integer(Integer::Defined(need)))
+        Ok(Value::Integer(Integer::Defined(required)))
     }
 
     fn bytes(&mut self, width: usize) -> Result<Value, String> {
@@ -369,7 +369,7 @@ impl<'r, 't> Reader<'r, 't> {
     }
 
     /// What is needed for a string to match; the string that the loop is at has no name.
-    fn string(&mut self, name: &str) -> Result<Need, String> {
+    fn string(&mut self, name: &str) -> Result<Required, String> {
         let index = match name {
             "" => self.here.ok_or("a string without a name")?,
             name => self
@@ -378,19 +378,19 @@ impl<'r, 't> Reader<'r, 't> {
                 .position(|string| string.name == name)
                 .ok_or("a string that is not there")?,
         };
-        self.need(index)
+        self.required(index)
     }
 
-    fn need(&mut self, index: usize) -> Result<Need, String> {
+    fn required(&mut self, index: usize) -> Result<Required, String> {
         let strings = self.strings;
-        let need = strings
+        let required = strings
             .get(index)
-            .map_or(&Need::Always, |string| &string.need);
-        self.spend(size(need))?;
+            .map_or(&Required::Always, |string| &string.required);
+        self.spend(size(required))?;
         if let Some(used) = self.used.get_mut(index) {
             *used = true;
         }
-        Ok(need.clone())
+        Ok(required.clone())
     }
 
     /// `… of set`, from `of` on.
@@ -398,7 +398,7 @@ impl<'r, 't> Reader<'r, 't> {
         self.cursor.expect_word("of")?;
         let mut needs = Vec::new();
         for index in self.set()? {
-            needs.push(self.need(index)?);
+            needs.push(self.required(index)?);
         }
         Ok(Value::Truth(quantity.of(needs)))
     }
@@ -458,15 +458,15 @@ impl<'r, 't> Reader<'r, 't> {
         };
         self.loops += 1;
         self.exact &= self.loops <= LOOPS;
-        let need = match self.cursor.accept_word("of") {
+        let required = match self.cursor.accept_word("of") {
             true => self.over_strings(&quantity)?,
             false => self.over_integers(&quantity)?,
         };
         self.loops -= 1;
-        Ok(Value::Truth(need))
+        Ok(Value::Truth(required))
     }
 
-    fn over_strings(&mut self, quantity: &Quantity) -> Result<Need, String> {
+    fn over_strings(&mut self, quantity: &Quantity) -> Result<Required, String> {
         if self.here.is_some() {
             return Err("a loop over strings within another".to_owned());
         }
@@ -475,7 +475,7 @@ impl<'r, 't> Reader<'r, 't> {
         let mut needs = Vec::with_capacity(set.len());
         for index in set {
             // It is in the set, whether or not the loop's condition names it.
-            self.need(index)?;
+            self.required(index)?;
             self.cursor.at = start;
             self.here = Some(index);
             needs.push(self.inner()?);
@@ -484,7 +484,7 @@ impl<'r, 't> Reader<'r, 't> {
         Ok(quantity.of(needs))
     }
 
-    fn over_integers(&mut self, quantity: &Quantity) -> Result<Need, String> {
+    fn over_integers(&mut self, quantity: &Quantity) -> Result<Required, String> {
         let variable = self.cursor.expect_name()?;
         self.exact &= !self.variables.contains(&variable);
         self.cursor.expect_word("in")?;
@@ -499,21 +499,21 @@ impl<'r, 't> Reader<'r, 't> {
             self.cursor.expect_sign(b')')?;
         }
         self.variables.push(variable);
-        let need = self.inner()?;
+        let required = self.inner()?;
         self.variables.pop();
         Ok(match quantity {
-            Quantity::AtLeast(1) => need,
-            _ => Need::Always,
+            Quantity::AtLeast(1) => required,
+            _ => Required::Always,
         })
     }
 
     /// `: (condition)`
-    fn inner(&mut self) -> Result<Need, String> {
+    fn inner(&mut self) -> Result<Required, String> {
         self.cursor.expect_sign(b':')?;
         self.cursor.expect_sign(b'(')?;
-        let need = self.expression()?.need();
+        let required = self.expression()?.required();
         self.cursor.expect_sign(b')')?;
-        Ok(need)
+        Ok(required)
     }
 }
 
@@ -531,19 +531,21 @@ fn quantity(integer: &Integer) -> Quantity {
 }
 
 /// What is needed for a comparison to be true.
-fn compared(left: Integer, compare: Compare, right: Integer) -> Need {
+fn compared(left: Integer, compare: Compare, right: Integer) -> Required {
     match (left, right) {
-        (Integer::Defined(one), Integer::Defined(other)) => Need::all(vec![one, other]),
-        (Integer::Defined(need), _) | (_, Integer::Defined(need)) => need,
-        (Integer::Count(need), Integer::Constant(number)) => counted(need, compare, number),
-        (Integer::Constant(number), Integer::Count(need)) => counted(need, turned(compare), number),
+        (Integer::Defined(one), Integer::Defined(other)) => Required::all(vec![one, other]),
+        (Integer::Defined(required), _) | (_, Integer::Defined(required)) => required,
+        (Integer::Count(required), Integer::Constant(number)) => counted(required, compare, number),
+        (Integer::Constant(number), Integer::Count(required)) => {
+            counted(required, turned(compare), number)
+        }
         (Integer::Bytes { width, at }, Integer::Constant(number))
         | (Integer::Constant(number), Integer::Bytes { width, at })
             if compare == Compare::Equal =>
         {
             stands(width, at, number)
         }
-        _ => Need::Always,
+        _ => Required::Always,
     }
 }
 
@@ -559,42 +561,42 @@ fn turned(compare: Compare) -> Compare {
 }
 
 /// Whether a count of zero is out of the question.
-fn counted(need: Need, compare: Compare, number: Number) -> Need {
+fn counted(required: Required, compare: Compare, number: Number) -> Required {
     let positive = number.value.is_some_and(|value| match compare {
         Compare::Equal | Compare::GreaterOrEqual => value >= 1,
         Compare::Greater => value >= 0,
         Compare::NotEqual => value == 0,
         Compare::Less | Compare::LessOrEqual => false,
     });
-    if positive { need } else { Need::Always }
+    if positive { required } else { Required::Always }
 }
 
 /// The bytes of the number stand in the message, the lowest first.
-fn stands(width: usize, at: Option<i64>, number: Number) -> Need {
+fn stands(width: usize, at: Option<i64>, number: Number) -> Required {
     let bytes = number.word.map(u32::to_le_bytes);
     let Some((bytes, above)) = bytes
         .as_ref()
         .and_then(|bytes| bytes.split_at_checked(width))
     else {
-        return Need::Always;
+        return Required::Always;
     };
     if above.iter().any(|byte| *byte != 0) {
-        return Need::Always;
+        return Required::Always;
     }
     // A message that starts like a program is not plain.
     let program = at == Some(0) && bytes.starts_with(b"MZ");
     if program || bytes.iter().any(|byte| text::is_foreign(*byte)) {
-        return Need::Never;
+        return Required::Never;
     }
     let by = at.and_then(|at| u32::try_from(at).ok());
-    Need::all(vec![literal::normalised(bytes, by), literal::raw(bytes)])
+    Required::all(vec![literal::normalised(bytes, by), literal::raw(bytes)])
 }
 
 /// The effort of a copy.
-fn size(need: &Need) -> usize {
-    1 + match need {
-        Need::AtLeast(_, needs) => needs.iter().map(size).sum(),
-        Need::Has(Atom::Text { literal, .. } | Atom::Raw(literal)) => literal.len() / 16,
+fn size(required: &Required) -> usize {
+    1 + match required {
+        Required::AtLeast(_, needs) => needs.iter().map(size).sum(),
+        Required::Has(Atom::Text { literal, .. } | Atom::Raw(literal)) => literal.len() / 16,
         _ => 0,
     }
 }

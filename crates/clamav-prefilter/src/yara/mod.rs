@@ -24,7 +24,7 @@ use std::collections::HashSet;
 use self::condition::StringNeed;
 use self::cursor::{Cursor, is_keyword};
 use self::lexer::{Lexer, Token};
-use super::need::Need;
+use super::required::Required;
 
 /// A rule as libclamav may load it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct YaraRule {
     /// libclamav does not report it.
     pub(crate) private: bool,
     /// What a message needs for it to match.
-    pub(crate) need: Need,
+    pub(crate) required: Required,
     /// Why nothing is known, if nothing is.
     pub(crate) why: Option<String>,
     /// It has no strings and inherits none, so libclamav leaves it out; unless a rule before it has
@@ -52,7 +52,7 @@ pub(crate) struct BodyOptions {
 }
 
 /// Tells the need of a hexadecimal body pattern, or why there is none.
-type Body<'b> = &'b dyn Fn(&str, BodyOptions) -> Result<Need, String>;
+type Body<'b> = &'b dyn Fn(&str, BodyOptions) -> Result<Required, String>;
 
 /// libclamav leaves out rules with more strings.
 const STRINGS: usize = 64;
@@ -84,7 +84,7 @@ pub(crate) fn parse(text: &[u8], body: Body<'_>) -> Vec<YaraRule> {
     file.rules.extend(stray.map(|why| YaraRule {
         name: Box::default(),
         private: false,
-        need: Need::Always,
+        required: Required::Always,
         why: Some(why),
         no_strings: false,
     }));
@@ -153,7 +153,7 @@ struct File<'b> {
 
 /// What is known of a rule.
 struct Known {
-    need: Need,
+    required: Required,
     why: Option<String>,
     /// It has strings, or may have.
     strings: bool,
@@ -197,7 +197,7 @@ impl File<'_> {
             _ => ("", Err("a rule without a name".to_owned())),
         };
         let known = known.unwrap_or_else(|why| Known {
-            need: Need::Always,
+            required: Required::Always,
             why: Some(why),
             strings: section.may_declare(),
             compiles: false,
@@ -206,7 +206,7 @@ impl File<'_> {
         self.rules.push(YaraRule {
             name: name.into(),
             private,
-            need: known.need,
+            required: known.required,
             why: known.why,
             no_strings: !known.strings && !self.heirloom,
         });
@@ -222,33 +222,33 @@ impl File<'_> {
         let mut doubt = String::new();
         let mut strings = Vec::with_capacity(rule.strings.len());
         for string in &rule.strings {
-            let need = match left_out {
-                true => Ok(Need::Never),
-                false => string.need(self.body),
+            let required = match left_out {
+                true => Ok(Required::Never),
+                false => string.required(self.body),
             };
-            let need = need.unwrap_or_else(|why| {
+            let required = required.unwrap_or_else(|why| {
                 if doubt.is_empty() {
                     doubt = format!(" (${}: {why})", string.name);
                 }
-                Need::Always
+                Required::Always
             });
             strings.push(StringNeed {
                 name: string.name,
-                need,
+                required,
             });
         }
         let condition = condition::read(rule.condition, &strings);
         let compiles = condition.as_ref().is_ok_and(|condition| {
             rule.exact && condition.exact && !(condition.loops && self.refused)
         });
-        let need = match left_out {
-            true => Need::Never,
-            false => condition?.need,
+        let required = match left_out {
+            true => Required::Never,
+            false => condition?.required,
         };
-        let why = (need == Need::Always)
+        let why = (required == Required::Always)
             .then(|| format!("the condition may hold for any message{doubt}"));
         Ok(Known {
-            need,
+            required,
             why,
             strings: !strings.is_empty(),
             compiles,

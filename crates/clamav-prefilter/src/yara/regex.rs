@@ -6,11 +6,11 @@
 
 use super::class::{self, Escape};
 use super::literal;
-use crate::need::Need;
+use crate::required::Required;
 use crate::text::{self, ByteSet, Normal};
 
 /// The need of a regular expression, or why there is none.
-pub(super) fn need(pattern: &[u8]) -> Result<Need, &'static str> {
+pub(super) fn required(pattern: &[u8]) -> Result<Required, &'static str> {
     if pattern.len() > LENGTH {
         return Err("a regular expression of great length");
     }
@@ -21,7 +21,7 @@ pub(super) fn need(pattern: &[u8]) -> Result<Need, &'static str> {
     };
     let piece = reader.alternatives()?;
     match reader.peek() {
-        None => Ok(piece.need()),
+        None => Ok(piece.required()),
         Some(_) => Err("a parenthesis too many"),
     }
 }
@@ -38,7 +38,7 @@ enum Piece {
     /// Matches one byte of each of these, and nothing else.
     Run(Vec<Unit>),
     /// Matches something for which this is needed.
-    Loose(Need),
+    Loose(Required),
 }
 
 /// Bytes that the normaliser treats alike.
@@ -54,28 +54,28 @@ impl Piece {
     fn of(set: ByteSet) -> Piece {
         let set = set.and(ByteSet::PLAIN);
         let Some(byte) = set.iter().next() else {
-            return Piece::Loose(Need::Never);
+            return Piece::Loose(Required::Never);
         };
         if set
             .iter()
             .any(|other| text::normal(other) != text::normal(byte))
         {
-            return Piece::Loose(Need::Always);
+            return Piece::Loose(Required::Always);
         }
         let alone = set.iter().all(|other| other.eq_ignore_ascii_case(&byte));
         Piece::Run(vec![Unit { byte, alone }])
     }
 
-    fn need(self) -> Need {
+    fn required(self) -> Required {
         match self {
             Piece::Run(units) => run_need(&units),
-            Piece::Loose(need) => need,
+            Piece::Loose(required) => required,
         }
     }
 
     fn repeated(self, min: usize, max: Option<usize>) -> Piece {
         match self {
-            _ if min == 0 => Piece::Loose(Need::Always),
+            _ if min == 0 => Piece::Loose(Required::Always),
             Piece::Run(units) if units.is_empty() => Piece::Run(units),
             // However often, in the end they are one space, or nothing.
             Piece::Run(units) if is_collapsing(&units) => Piece::Run(
@@ -109,12 +109,12 @@ fn is_collapsing(units: &[Unit]) -> bool {
 
 /// A run stands, normalised, in the normalised message; and if it cannot stand there as it is, then
 /// it stands in the message itself.
-fn run_need(units: &[Unit]) -> Need {
+fn run_need(units: &[Unit]) -> Required {
     let bytes = |units: &[Unit]| units.iter().map(|unit| unit.byte).collect::<Vec<_>>();
     let mut needs = vec![literal::normalised(&bytes(units), None)];
     let alone = units.split(|unit| !unit.alone);
     needs.extend(alone.map(|alone| literal::raw(&bytes(alone))));
-    Need::all(needs)
+    Required::all(needs)
 }
 
 struct Reader<'t> {
@@ -142,11 +142,11 @@ impl Reader<'_> {
         if self.peek() != Some(b'|') {
             return Ok(first);
         }
-        let mut needs = vec![first.need()];
+        let mut needs = vec![first.required()];
         while self.accept(b'|') {
-            needs.push(self.sequence()?.need());
+            needs.push(self.sequence()?.required());
         }
-        Ok(Piece::Loose(Need::any(needs)))
+        Ok(Piece::Loose(Required::any(needs)))
     }
 
     fn sequence(&mut self) -> Result<Piece, &'static str> {
@@ -155,11 +155,11 @@ impl Reader<'_> {
             let atom = self.atom()?;
             match self.quantified(atom)? {
                 Piece::Run(units) => run.extend(units),
-                Piece::Loose(need) => {
+                Piece::Loose(required) => {
                     is_run = false;
                     needs.push(run_need(&run));
                     run.clear();
-                    needs.push(need);
+                    needs.push(required);
                 }
             }
             if run.len() > RUN {
@@ -172,7 +172,7 @@ impl Reader<'_> {
             return Ok(Piece::Run(run));
         }
         needs.push(run_need(&run));
-        Ok(Piece::Loose(Need::all(needs)))
+        Ok(Piece::Loose(Required::all(needs)))
     }
 
     fn atom(&mut self) -> Result<Piece, &'static str> {
@@ -180,7 +180,7 @@ impl Reader<'_> {
         match class::next(self.pattern, &mut self.at) {
             None => nothing,
             Some(b'^' | b'$') => nothing,
-            Some(b'.') => Ok(Piece::Loose(Need::Always)),
+            Some(b'.') => Ok(Piece::Loose(Required::Always)),
             Some(b'[') => Ok(Piece::of(class::class(self.pattern, &mut self.at)?)),
             Some(b'(') => self.group(),
             Some(b'*' | b'+' | b'?') => Err("a quantifier of nothing"),
@@ -193,7 +193,7 @@ impl Reader<'_> {
                 // Any byte but a line end, any line end, any byte.
                 Some(b'N' | b'R' | b'C') if !self.rest().starts_with(b"N{") => {
                     self.at += 1;
-                    Ok(Piece::Loose(Need::Always))
+                    Ok(Piece::Loose(Required::Always))
                 }
                 _ => Ok(match class::escape(self.pattern, &mut self.at)? {
                     Escape::Byte(byte) => Piece::of(ByteSet::one(byte)),
@@ -258,7 +258,7 @@ impl Reader<'_> {
                         // Some versions of PCRE take it as a quantifier, some as it stands.
                         Some(Counts { len, range: None }) => {
                             self.at += len;
-                            piece = Piece::Loose(Need::Always);
+                            piece = Piece::Loose(Required::Always);
                             continue;
                         }
                         Some(Counts {

@@ -4,7 +4,7 @@ use super::Body;
 use super::cursor::Cursor;
 use super::lexer::Token;
 use super::strings::{Modifiers, Value};
-use crate::need::Need;
+use crate::required::Required;
 
 /// A rule, read but not understood.
 pub(super) struct Rule<'r, 't> {
@@ -26,8 +26,8 @@ pub(super) struct Declared<'r, 't> {
 
 impl Declared<'_, '_> {
     /// What is needed for a match, or why nothing is known.
-    pub(super) fn need(&self, body: Body<'_>) -> Result<Need, String> {
-        self.value.need(self.modifiers, body)
+    pub(super) fn required(&self, body: Body<'_>) -> Result<Required, String> {
+        self.value.required(self.modifiers, body)
     }
 
     /// Whether libclamav leaves out a rule for having this string.

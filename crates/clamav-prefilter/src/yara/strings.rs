@@ -2,7 +2,7 @@
 
 use super::lexer::Literal;
 use super::{Body, BodyOptions, regex};
-use crate::need::Need;
+use crate::required::Required;
 
 /// How a string is written.
 pub(super) enum Value<'t> {
@@ -27,7 +27,11 @@ const SHORTEST: usize = 2;
 
 impl Value<'_> {
     /// What is needed for a match, or why nothing is known.
-    pub(super) fn need(&self, modifiers: Modifiers, body: Body<'_>) -> Result<Need, String> {
+    pub(super) fn required(
+        &self,
+        modifiers: Modifiers,
+        body: Body<'_>,
+    ) -> Result<Required, String> {
         let Modifiers {
             ascii,
             wide,
@@ -44,11 +48,11 @@ impl Value<'_> {
                 Err("a NUL in the file".to_owned())
             }
             // A NUL after every byte.
-            Value::Text(_) if wide && !ascii => Ok(Need::Never),
+            Value::Text(_) if wide && !ascii => Ok(Required::Never),
             Value::Text(text) => body(&hex(&text.bytes), options),
             Value::Hex(_) if wide => Err("a hex string that is wide".to_owned()),
             Value::Hex(pattern) => body(&body_pattern(pattern), options),
-            Value::Regex(pattern) => regex::need(&pattern.bytes).map_err(str::to_owned),
+            Value::Regex(pattern) => regex::required(&pattern.bytes).map_err(str::to_owned),
         }
     }
 

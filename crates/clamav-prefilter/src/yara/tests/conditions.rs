@@ -32,7 +32,7 @@ proptest! {
                 _ => false,
             };
             if tree.holds(&places, None) {
-                prop_assert!(rule.need.holds(&has), "{} {:?} {:?}", tree.write(), rule.need, places);
+                prop_assert!(rule.required.holds(&has), "{} {:?} {:?}", tree.write(), rule.required, places);
             }
         }
     }

@@ -27,7 +27,7 @@ fn files_are_cut_into_rules() {
     );
     let found: Vec<_> = rules
         .iter()
-        .map(|rule| (&*rule.name, rule.private, short(&rule.need)))
+        .map(|rule| (&*rule.name, rule.private, short(&rule.required)))
         .collect();
     assert_eq!(
         found,
@@ -61,7 +61,7 @@ fn what_is_no_rule_is_nameless() {
         let rules = parse_text(text);
         let nameless: Vec<_> = rules.iter().filter(|rule| rule.name.is_empty()).collect();
         assert_eq!(nameless.len(), 1, "{text}");
-        assert_eq!(nameless[0].need, Need::Always, "{text}");
+        assert_eq!(nameless[0].required, Required::Always, "{text}");
         assert_eq!(nameless[0].why.as_deref(), Some(why), "{text}");
     }
     for text in [
@@ -112,7 +112,7 @@ fn strings_are_inherited_from_rules_that_are_refused() {
         let rules = parse_text(&format!("{before} rule heir {{ condition: true }}"));
         let heir = rules.iter().find(|rule| &*rule.name == "heir").unwrap();
         assert_eq!(heir.no_strings, left_out, "{before}");
-        assert_eq!(heir.need, Need::Always);
+        assert_eq!(heir.required, Required::Always);
     }
 }
 
@@ -221,8 +221,8 @@ proptest! {
         shreds(), damaged(), prop::collection::vec(any::<u8>(), 0..200)
     ]) {
         for rule in parse(&text, &body) {
-            prop_assert_eq!(rule.need == Need::Always, rule.why.is_some(), "{:?}", rule);
-            prop_assert!(!rule.name.is_empty() || rule.need == Need::Always, "{:?}", rule);
+            prop_assert_eq!(rule.required == Required::Always, rule.why.is_some(), "{:?}", rule);
+            prop_assert!(!rule.name.is_empty() || rule.required == Required::Always, "{:?}", rule);
         }
     }
 
@@ -279,20 +279,25 @@ fn published_rules_are_understood() {
         };
         let rules = parse(&text, &body);
         assert_eq!(rules.len(), count, "{name}");
-        let of = |need: Need| rules.iter().filter(|rule| rule.need == need).count();
+        let of = |required: Required| {
+            rules
+                .iter()
+                .filter(|rule| rule.required == required)
+                .count()
+        };
         let doubts: Vec<_> = rules
             .iter()
             .filter_map(|rule| rule.why.as_ref().map(|why| (&rule.name, why)))
             .collect();
         println!(
             "{name}: {count} rules, {} never, {doubts:?}",
-            of(Need::Never)
+            of(Required::Never)
         );
         assert!(
-            never.contains(&of(Need::Never)),
+            never.contains(&of(Required::Never)),
             "{name}: {}",
-            of(Need::Never)
+            of(Required::Never)
         );
-        assert!(always.contains(&of(Need::Always)), "{name}: {doubts:?}");
+        assert!(always.contains(&of(Required::Always)), "{name}: {doubts:?}");
     }
 }

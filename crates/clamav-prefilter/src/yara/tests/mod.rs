@@ -6,11 +6,11 @@ mod needs;
 mod regexes;
 
 use super::*;
-use crate::need::Atom;
+use crate::required::Atom;
 use crate::text;
 
 /// Knows of body patterns only the bytes that stand in them as they are.
-fn body(pattern: &str, _: BodyOptions) -> Result<Need, String> {
+fn body(pattern: &str, _: BodyOptions) -> Result<Required, String> {
     let mut runs = vec![Vec::new()];
     let mut depth = 0;
     let mut digits = pattern.chars();
@@ -35,10 +35,10 @@ fn body(pattern: &str, _: BodyOptions) -> Result<Need, String> {
         runs.push(Vec::new());
     }
     if runs.iter().flatten().any(|byte| text::is_foreign(*byte)) {
-        return Ok(Need::Never);
+        return Ok(Required::Never);
     }
     let needs = runs.iter().map(|run| literal::normalised(run, None));
-    Ok(Need::all(needs.collect()))
+    Ok(Required::all(needs.collect()))
 }
 
 fn parse_text(rules: &str) -> Vec<YaraRule> {
@@ -52,11 +52,11 @@ fn only(rules: &str) -> YaraRule {
 }
 
 /// Whether a plain message fulfils a need.
-fn holds(need: &Need, message: &[u8]) -> bool {
+fn holds(required: &Required, message: &[u8]) -> bool {
     let mut normalised = Vec::new();
     text::normalise(message, &mut normalised);
     let lower = message.to_ascii_lowercase();
-    need.holds(&|atom| match atom {
+    required.holds(&|atom| match atom {
         Atom::Text { literal, by } => memchr::memmem::find(&normalised, literal)
             .is_some_and(|at| by.is_none_or(|by| at <= by as usize)),
         Atom::Raw(literal) => memchr::memmem::find(&lower, literal).is_some(),
@@ -65,17 +65,17 @@ fn holds(need: &Need, message: &[u8]) -> bool {
 }
 
 /// The need in short: `a` is the string `$a`.
-fn short(need: &Need) -> String {
-    match need {
-        Need::Never => "never".to_owned(),
-        Need::Always => "always".to_owned(),
-        Need::Has(Atom::Text { literal, by }) => {
+fn short(required: &Required) -> String {
+    match required {
+        Required::Never => "never".to_owned(),
+        Required::Always => "always".to_owned(),
+        Required::Has(Atom::Text { literal, by }) => {
             let text = String::from_utf8_lossy(literal).replace("alpha", "a");
             let text = text.replace("bravo", "b").replace("charlie", "c");
             format!("{text}{}", by.map_or(String::new(), |by| format!("@{by}")))
         }
-        Need::Has(atom) => format!("{atom:?}"),
-        Need::AtLeast(count, needs) => {
+        Required::Has(atom) => format!("{atom:?}"),
+        Required::AtLeast(count, needs) => {
             let needs: Vec<String> = needs.iter().map(short).collect();
             format!("{count} of ({})", needs.join(", "))
         }

@@ -125,7 +125,7 @@ fn what_conditions_need() {
         ("uint16be(0) == 0x4d5a", "always"),
     ] {
         let rule = condition(text);
-        assert_eq!(short(&rule.need), expected, "{text}");
+        assert_eq!(short(&rule.required), expected, "{text}");
         assert_eq!(rule.why.is_some(), expected == "always", "{text}");
     }
 }
@@ -154,7 +154,7 @@ fn conditions_that_are_none() {
         "5 5",
     ] {
         let rule = condition(text);
-        assert_eq!(rule.need, Need::Always, "{text}");
+        assert_eq!(rule.required, Required::Always, "{text}");
         assert!(rule.why.is_some(), "{text}");
     }
 }
@@ -162,7 +162,7 @@ fn conditions_that_are_none() {
 #[test]
 fn great_conditions_are_given_up() {
     let deep = |n: usize| format!("{}$a{}", "(".repeat(n), ")".repeat(n));
-    assert_eq!(short(&condition(&deep(20)).need), "a");
+    assert_eq!(short(&condition(&deep(20)).required), "a");
     let many = vec!["$a*"; 2000].join(", ");
     for text in [
         deep(100_000),
@@ -172,7 +172,7 @@ fn great_conditions_are_given_up() {
         format!("for any of ({many}) : (for any i in (1..2) : (2000 of ({many})))"),
     ] {
         let rule = condition(&text);
-        assert_eq!(rule.need, Need::Always);
+        assert_eq!(rule.required, Required::Always);
         assert!(rule.why.unwrap().contains("great"));
     }
 }
@@ -207,7 +207,7 @@ fn what_strings_need() {
         let rule = only(&format!(
             "rule r {{ strings: $ = {text} condition: all of them }}"
         ));
-        assert_eq!(short(&rule.need), expected, "{text}");
+        assert_eq!(short(&rule.required), expected, "{text}");
         assert_eq!(rule.why.is_some(), expected == "always", "{text}");
     }
     for (count, expected) in [(64, false), (65, true)] {
@@ -217,6 +217,6 @@ fn what_strings_need() {
         let rule = only(&format!(
             "rule r {{ strings: {strings} condition: any of them }}"
         ));
-        assert_eq!(rule.need == Need::Never, expected, "{count}");
+        assert_eq!(rule.required == Required::Never, expected, "{count}");
     }
 }

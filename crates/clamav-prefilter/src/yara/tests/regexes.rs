@@ -60,7 +60,7 @@ fn what_regular_expressions_need() {
         ("", "always"),
     ] {
         assert_eq!(
-            regex::need(pattern.as_bytes()).map(|need| list(&need)),
+            regex::required(pattern.as_bytes()).map(|required| list(&required)),
             Ok(expected.to_owned()),
             "{pattern}"
         );
@@ -106,40 +106,40 @@ fn what_regular_expressions_need() {
         "[z-a]",
         r"[a-\d]",
     ] {
-        assert!(regex::need(pattern.as_bytes()).is_err(), "{pattern}");
+        assert!(regex::required(pattern.as_bytes()).is_err(), "{pattern}");
     }
 }
 
 /// The need in short.
-fn list(need: &Need) -> String {
-    match need {
-        Need::AtLeast(count, needs) => {
+fn list(required: &Required) -> String {
+    match required {
+        Required::AtLeast(count, needs) => {
             let needs: Vec<String> = needs.iter().map(list).collect();
             format!("{count}: {}", needs.join(", "))
         }
-        Need::Has(Atom::Text { literal, .. }) => String::from_utf8_lossy(literal).into_owned(),
-        Need::Has(Atom::Raw(raw)) => format!("raw \"{}\"", raw.escape_ascii()),
-        need => format!("{need:?}").to_lowercase(),
+        Required::Has(Atom::Text { literal, .. }) => String::from_utf8_lossy(literal).into_owned(),
+        Required::Has(Atom::Raw(raw)) => format!("raw \"{}\"", raw.escape_ascii()),
+        required => format!("{required:?}").to_lowercase(),
     }
 }
 
 #[test]
 fn great_expressions_are_given_up_or_cut() {
     let deep = |n: usize| format!("{}a{}", "(".repeat(n), ")".repeat(n));
-    assert!(regex::need(deep(39).as_bytes()).is_ok());
+    assert!(regex::required(deep(39).as_bytes()).is_ok());
     for pattern in [deep(3000), "a".repeat(10_000), "{".repeat(100_000)] {
-        assert!(regex::need(pattern.as_bytes()).is_err());
+        assert!(regex::required(pattern.as_bytes()).is_err());
     }
     for pattern in [
         "(((a{999}){999}){999}){999}",
         "(ab|c){9999}",
         &"a".repeat(8000),
     ] {
-        let Ok(need) = regex::need(pattern.as_bytes()) else {
+        let Ok(required) = regex::required(pattern.as_bytes()) else {
             panic!("{pattern}");
         };
-        assert!(format!("{need:?}").len() < 100_000);
-        assert!(need != Need::Always);
+        assert!(format!("{required:?}").len() < 100_000);
+        assert!(required != Required::Always);
     }
 }
 
@@ -171,9 +171,9 @@ proptest! {
 
     #[test]
     fn what_matches_has_what_it_needs((pattern, messages) in matched()) {
-        let need = regex::need(pattern.as_bytes());
-        prop_assert!(need.is_ok(), "{} {:?}", pattern, need);
-        let need = need.unwrap_or(Need::Always);
+        let required = regex::required(pattern.as_bytes());
+        prop_assert!(required.is_ok(), "{} {:?}", pattern, required);
+        let required = required.unwrap_or(Required::Always);
         let twin = RegexBuilder::new(&pattern).unicode(false).build().unwrap();
         for message in messages {
             if message.iter().any(|byte| text::is_foreign(*byte)) {
@@ -181,10 +181,10 @@ proptest! {
             }
             if both(&message).iter().any(|buffer| twin.is_match(buffer)) {
                 prop_assert!(
-                    holds(&need, &message),
+                    holds(&required, &message),
                     "{} {:?} {:?}",
                     pattern,
-                    need,
+                    required,
                     message.escape_ascii().to_string()
                 );
             }

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use super::expression::{BlockCount, Compare, Count, Expression, Operator};
-use crate::need::Need;
+use crate::required::Required;
 
 /// The need of an expression, where `sub` says what each subsignature needs to match once.
-pub(crate) fn need(expression: &Expression, sub: &impl Fn(usize) -> Need) -> Need {
+pub(crate) fn required(expression: &Expression, sub: &impl Fn(usize) -> Required) -> Required {
     match expression {
         Expression::Leaf { id, count: None } => sub(*id),
         Expression::Leaf {
@@ -17,17 +17,17 @@ pub(crate) fn need(expression: &Expression, sub: &impl Fn(usize) -> Need) -> Nee
         } => counted(*count, || sub(*id)),
         Expression::Both(operator, left, right, block) => {
             let sides = || {
-                let sides = vec![need(left, sub), need(right, sub)];
+                let sides = vec![required(left, sub), required(right, sub)];
                 match operator {
-                    Operator::And => Need::all(sides),
-                    Operator::Or => Need::any(sides),
+                    Operator::And => Required::all(sides),
+                    Operator::Or => Required::any(sides),
                 }
             };
             match block {
                 None => sides(),
                 // The block itself is true, and some leaf counted a match.
                 Some(block) => counted(block.count, || {
-                    Need::all(vec![sides(), contributions(expression, *block, sub)])
+                    Required::all(vec![sides(), contributions(expression, *block, sub)])
                 }),
             }
         }
@@ -35,24 +35,28 @@ pub(crate) fn need(expression: &Expression, sub: &impl Fn(usize) -> Need) -> Nee
 }
 
 /// A count that at least one match must make true, or one that none may.
-fn counted(count: Count, positive: impl FnOnce() -> Need) -> Need {
+fn counted(count: Count, positive: impl FnOnce() -> Required) -> Required {
     match (count.compare, count.number) {
-        (Compare::Less, 0) => Need::Never,
-        (Compare::Less, _) | (Compare::Equal, 0) => Need::Always,
+        (Compare::Less, 0) => Required::Never,
+        (Compare::Less, _) | (Compare::Equal, 0) => Required::Always,
         (Compare::Equal | Compare::More, _) => positive(),
     }
 }
 
 /// Some subsignatures of a counted block matched: as many different ones as the block says, if each leaf
 /// that is true has matched. A leaf such as `3<1` is true, and counts as a different one, without a match.
-fn contributions(block: &Expression, count: BlockCount, sub: &impl Fn(usize) -> Need) -> Need {
+fn contributions(
+    block: &Expression,
+    count: BlockCount,
+    sub: &impl Fn(usize) -> Required,
+) -> Required {
     let mut leaves = Leaves::default();
     leaves.collect(block);
     let different = match leaves.all_positive {
         true => count.different.max(1) as usize,
         false => 1,
     };
-    Need::at_least(different, leaves.ids.iter().map(|id| sub(*id)).collect())
+    Required::at_least(different, leaves.ids.iter().map(|id| sub(*id)).collect())
 }
 
 struct Leaves {
@@ -96,10 +100,10 @@ mod tests {
 
     use super::super::read;
     use super::*;
-    use crate::need::Atom;
+    use crate::required::Atom;
 
-    fn sub(id: usize) -> Need {
-        Need::Has(Atom::Length(id as u32))
+    fn sub(id: usize) -> Required {
+        Required::Has(Atom::Length(id as u32))
     }
 
     /// libclamav's evaluation: whether it is true, how many matches, and of which subsignatures.
@@ -160,14 +164,14 @@ mod tests {
         #[test]
         fn whatever_is_true_has_what_it_needs(text in text()) {
             let Ok(expression) = read(text.as_bytes()) else { return Ok(()) };
-            let need = need(&expression, &sub);
+            let required = required(&expression, &sub);
             // Every combination of none, one and three matches.
             for code in 0..3_usize.pow(5) {
                 let counts: Vec<u32> =
                     (0..5).map(|id| [0, 1, 3][code / 3_usize.pow(id) % 3]).collect();
                 if value(&expression, &counts).0 {
                     let has = |atom: &Atom| matches!(atom, Atom::Length(id) if counts[*id as usize] > 0);
-                    prop_assert!(need.holds(&has), "{} {:?} {:?}", text, counts, need);
+                    prop_assert!(required.holds(&has), "{} {:?} {:?}", text, counts, required);
                 }
             }
         }
@@ -176,23 +180,23 @@ mod tests {
     #[test]
     fn a_need_is_as_narrow_as_the_expression_allows() {
         for (text, expected) in [
-            ("0=0", Need::Always),
-            ("0<2", Need::Always),
-            ("0<0", Need::Never),
-            ("(0|1)=0|2", Need::Always),
+            ("0=0", Required::Always),
+            ("0<2", Required::Always),
+            ("0<0", Required::Never),
+            ("(0|1)=0|2", Required::Always),
             ("0&1=0", sub(0)),
-            ("0&1", Need::all(vec![sub(0), sub(1)])),
+            ("0&1", Required::all(vec![sub(0), sub(1)])),
             (
                 "(0|1|2)>1,2",
-                Need::all(vec![
-                    Need::any(vec![sub(0), sub(1), sub(2)]),
-                    Need::at_least(2, vec![sub(0), sub(1), sub(2)]),
+                Required::all(vec![
+                    Required::any(vec![sub(0), sub(1), sub(2)]),
+                    Required::at_least(2, vec![sub(0), sub(1), sub(2)]),
                 ]),
             ),
-            ("(0|1<1)>1,2", Need::any(vec![sub(0), sub(1)])),
+            ("(0|1<1)>1,2", Required::any(vec![sub(0), sub(1)])),
         ] {
             let read = read(text.as_bytes()).expect(text);
-            assert_eq!(need(&read, &sub), expected, "{text}");
+            assert_eq!(required(&read, &sub), expected, "{text}");
         }
     }
 }

@@ -1,20 +1,20 @@
 //! What a signature needs to match: one monotone formula, whatever the signature's format.
 //!
-//! Every front end turns a signature into a [`Need`] such that *the signature matches ⇒ the need
+//! Every front end turns a signature into a [`Required`] such that *the signature matches ⇒ the need
 //! holds*. The other direction is not promised. From there on nobody has to know formats.
 
 /// A condition on a message that grows with what the message contains: no negation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Required {
     /// No plain message fulfils it.
     Never,
     /// Any message may fulfil it: nothing is known.
     Always,
     /// One fact.
     Has(Atom),
-    /// At least so many of these; 1 is "any of", their number is "all of". Made by [`Need::at_least`],
+    /// At least so many of these; 1 is "any of", their number is "all of". Made by [`Required::at_least`],
     /// so it holds no constants and there is a choice.
-    AtLeast(usize, Vec<Need>),
+    AtLeast(usize, Vec<Required>),
 }
 
 /// A fact about a message.
@@ -33,60 +33,60 @@ pub(crate) enum Atom {
     Length(u32),
 }
 
-impl Need {
+impl Required {
     /// The text somewhere in the normalised message; nothing for an empty one.
-    pub(crate) fn text(literal: impl Into<Box<[u8]>>) -> Need {
+    pub(crate) fn text(literal: impl Into<Box<[u8]>>) -> Required {
         let literal = literal.into();
         match literal.is_empty() {
-            true => Need::Always,
-            false => Need::Has(Atom::Text { literal, by: None }),
+            true => Required::Always,
+            false => Required::Has(Atom::Text { literal, by: None }),
         }
     }
 
     /// All of them.
-    pub(crate) fn all(needs: Vec<Need>) -> Need {
+    pub(crate) fn all(needs: Vec<Required>) -> Required {
         let k = needs.len();
-        Need::at_least(k, needs)
+        Required::at_least(k, needs)
     }
 
     /// One of them.
-    pub(crate) fn any(needs: Vec<Need>) -> Need {
-        Need::at_least(1, needs)
+    pub(crate) fn any(needs: Vec<Required>) -> Required {
+        Required::at_least(1, needs)
     }
 
     /// At least `k` of them. Constants are folded away: what always holds is counted, what never
     /// does is left out. "All" and "any" that stand in their like are merged with it.
-    pub(crate) fn at_least(k: usize, needs: Vec<Need>) -> Need {
+    pub(crate) fn at_least(k: usize, needs: Vec<Required>) -> Required {
         let mut open = Vec::with_capacity(needs.len());
         let mut left = k;
-        for need in needs {
-            match need {
-                Need::Always => left = left.saturating_sub(1),
-                Need::Never => {}
-                need => open.push(need),
+        for required in needs {
+            match required {
+                Required::Always => left = left.saturating_sub(1),
+                Required::Never => {}
+                required => open.push(required),
             }
         }
         if left == 0 {
-            return Need::Always;
+            return Required::Always;
         }
         if open.len() < left {
-            return Need::Never;
+            return Required::Never;
         }
         // The kind that merges: "all" of an "all", "any" of an "any".
         let (all, any) = (open.len() == left, left == 1);
         let mut flat = Vec::with_capacity(open.len());
-        for need in open {
-            match need {
-                Need::AtLeast(n, inner) if all && n == inner.len() => flat.extend(inner),
-                Need::AtLeast(1, inner) if any && !all => flat.extend(inner),
-                need => flat.push(need),
+        for required in open {
+            match required {
+                Required::AtLeast(n, inner) if all && n == inner.len() => flat.extend(inner),
+                Required::AtLeast(1, inner) if any && !all => flat.extend(inner),
+                required => flat.push(required),
             }
         }
         if all || any {
             flat.dedup();
             let mut seen = std::collections::HashSet::new();
-            flat.retain(|need| match need {
-                Need::Has(atom) => seen.insert(atom.clone()),
+            flat.retain(|required| match required {
+                Required::Has(atom) => seen.insert(atom.clone()),
                 _ => true,
             });
         }
@@ -95,19 +95,19 @@ impl Need {
             (1, Some(only)) => only,
             (_, Some(last)) => {
                 flat.push(last);
-                Need::AtLeast(k, flat)
+                Required::AtLeast(k, flat)
             }
-            (_, None) => Need::Always,
+            (_, None) => Required::Always,
         }
     }
 
     /// Bytes that it takes, apart from itself.
     pub(crate) fn memory_bytes(&self) -> usize {
         match self {
-            Need::Never | Need::Always | Need::Has(Atom::Length(_)) => 0,
-            Need::Has(Atom::Text { literal: bytes, .. } | Atom::Raw(bytes)) => bytes.len(),
-            Need::AtLeast(_, needs) => {
-                let inner = |need: &Need| size_of::<Need>() + need.memory_bytes();
+            Required::Never | Required::Always | Required::Has(Atom::Length(_)) => 0,
+            Required::Has(Atom::Text { literal: bytes, .. } | Atom::Raw(bytes)) => bytes.len(),
+            Required::AtLeast(_, needs) => {
+                let inner = |required: &Required| size_of::<Required>() + required.memory_bytes();
                 needs.iter().map(inner).sum()
             }
         }
@@ -117,10 +117,12 @@ impl Need {
     #[cfg(test)]
     pub(crate) fn holds(&self, has: &impl Fn(&Atom) -> bool) -> bool {
         match self {
-            Need::Never => false,
-            Need::Always => true,
-            Need::Has(atom) => has(atom),
-            Need::AtLeast(k, needs) => needs.iter().filter(|need| need.holds(has)).count() >= *k,
+            Required::Never => false,
+            Required::Always => true,
+            Required::Has(atom) => has(atom),
+            Required::AtLeast(k, needs) => {
+                needs.iter().filter(|required| required.holds(has)).count() >= *k
+            }
         }
     }
 }
@@ -147,18 +149,22 @@ mod tests {
                 Plain::Always => true,
                 Plain::Has(n) => facts & (1 << n) != 0,
                 Plain::AtLeast(k, needs) => {
-                    needs.iter().filter(|need| need.holds(facts)).count() >= *k
+                    needs
+                        .iter()
+                        .filter(|required| required.holds(facts))
+                        .count()
+                        >= *k
                 }
             }
         }
 
-        fn fold(&self) -> Need {
+        fn fold(&self) -> Required {
             match self {
-                Plain::Never => Need::Never,
-                Plain::Always => Need::Always,
-                Plain::Has(n) => Need::Has(Atom::Length(u32::from(*n))),
+                Plain::Never => Required::Never,
+                Plain::Always => Required::Always,
+                Plain::Has(n) => Required::Has(Atom::Length(u32::from(*n))),
                 Plain::AtLeast(k, needs) => {
-                    Need::at_least(*k, needs.iter().map(Plain::fold).collect())
+                    Required::at_least(*k, needs.iter().map(Plain::fold).collect())
                 }
             }
         }
@@ -176,11 +182,17 @@ mod tests {
         })
     }
 
-    fn assert_folded(need: &Need) {
-        if let Need::AtLeast(k, needs) = need {
-            assert!(*k >= 1 && *k <= needs.len() && needs.len() > 1, "{need:?}");
+    fn assert_folded(required: &Required) {
+        if let Required::AtLeast(k, needs) = required {
+            assert!(
+                *k >= 1 && *k <= needs.len() && needs.len() > 1,
+                "{required:?}"
+            );
             for inner in needs {
-                assert!(!matches!(inner, Need::Never | Need::Always), "{need:?}");
+                assert!(
+                    !matches!(inner, Required::Never | Required::Always),
+                    "{required:?}"
+                );
                 assert_folded(inner);
             }
         }
@@ -189,11 +201,11 @@ mod tests {
     proptest! {
         #[test]
         fn folding_changes_no_answer(plain in plain()) {
-            let need = plain.fold();
-            assert_folded(&need);
+            let required = plain.fold();
+            assert_folded(&required);
             for facts in 0..=255_u8 {
                 let has = |atom: &Atom| matches!(atom, Atom::Length(n) if facts & (1 << n) != 0);
-                prop_assert_eq!(need.holds(&has), plain.holds(facts), "{:?} {}", need, facts);
+                prop_assert_eq!(required.holds(&has), plain.holds(facts), "{:?} {}", required, facts);
             }
         }
     }
