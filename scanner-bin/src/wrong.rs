@@ -35,7 +35,7 @@ impl WrongReports {
 
     /// Looks whether the detector's prefilter was wrong. It costs nothing if it was not.
     pub fn look(&self, detector: &Detector) {
-        let Some(Off::Wrong { message, names }) = detector.prefilter().off() else {
+        let Some(Off::FalseNegative { message, names }) = detector.prefilter().off() else {
             return;
         };
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,12 +20,8 @@ use super::tmp::ScratchDir;
 use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
 use crate::file_state::{Handle, Watch};
-use crate::prefilter::Prefilter;
 use crate::report::{FileFamily, Incomplete};
-
-/// libclamav does not look at an object of this length or less: no signature is that short. Such an
-/// object is clean.
-pub(crate) const NOT_LOOKED_AT_BYTES: u64 = 5;
+use clamav_prefilter::{NOT_LOOKED_AT_BYTES, Prefilter};
 
 /// Compiled signatures and settings; cloning shares them.
 ///

@@ -188,7 +188,7 @@ impl ViewScanner {
             self.audited += started.elapsed();
             // What could not be examined now is clean by proof; only a finding says something.
             if !scan.names.is_empty() {
-                prefilter.was_wrong(buffer, &scan.names);
+                prefilter.report_false_negative(buffer, &scan.names);
                 tally.engine(view, scan);
             }
         }
