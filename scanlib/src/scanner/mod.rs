@@ -1,19 +1,21 @@
 //! One thread's scanner: rules, then the prefilter, then libclamav, over each view.
 
 mod ahead;
+mod causes;
 mod screen;
 mod tally;
 mod view_scanner;
 
 use std::time::{Duration, Instant};
 
+pub use causes::CauseCounts;
 pub use screen::{PendingScan, Screened};
 
 use crate::clam::{CancelToken, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{Message, ViewBuffers, ViewRef, ViewSet, Views};
-use crate::prefilter::{Cause, Gate};
+use crate::prefilter::Gate;
 use crate::report::{Incomplete, Report, Verdict, View};
 use ahead::{Ahead, TOGETHER};
 use tally::Tally;
@@ -47,8 +49,8 @@ pub struct ScannerStats {
     pub cleared: u64,
     /// Cleared buffers that libclamav was asked about all the same.
     pub audits: u64,
-    /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
-    pub causes: [u64; Cause::ALL.len()],
+    /// Buffers that had to be scanned, by their cause.
+    pub causes: CauseCounts,
     /// Verdicts that are [`Verdict::Infected`].
     pub infected: u64,
     /// Verdicts that are [`Verdict::Incomplete`].
@@ -161,7 +163,7 @@ impl Scanner {
         let mut watched = None;
         let bytes = match (payload, detector.engine()) {
             (Payload::Bytes(bytes), _) => bytes,
-            (payload, Some(engine)) if detector.rules().is_none() => {
+            (payload, Some(engine)) if !detector.has_rules() => {
                 let len = payload.len_bytes()?;
                 tally.engine(View::Raw, engine.scan(payload, request)?);
                 tally.views = 1;
