@@ -19,6 +19,7 @@ pub mod machine;
 pub mod metrics;
 pub mod process;
 pub mod scene;
+pub mod svg;
 pub mod tally;
 
 use std::net::TcpListener;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
+use scanlib::error::panic_message;
 use scanlib::{DetectorSlot, Pool, PoolStats, TrySubmitError, Work, Worker};
 
 use super::encode::Place;
@@ -16,7 +17,6 @@ use super::{RecordProcessor, engine_state};
 use crate::kafka::answers::{Answers, AnswersBuilder};
 use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::fair_queue::{FairQueue, Taken};
-use crate::panics;
 
 /// Threads that call libclamav, and the records that wait for them.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl Work for Turn {
         let answers = match judged {
             Ok(Some(answer)) => batch.answer(record.place, answer),
             Ok(None) => batch.give_up(),
-            Err(panic) => Some(batch.crash(panics::message(&*panic))),
+            Err(panic) => Some(batch.crash(panic_message(&*panic))),
         };
         if let Some(answers) = answers {
             shared.send(answers);
