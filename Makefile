@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
+.PHONY: help build demo test test-isolated test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
 	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo \
 	check test-all shellcheck doc deny msrv features package api-diff gate
 
@@ -88,9 +88,13 @@ k8s-demo: ## one pod becomes three on a real Kubernetes, beside a real Apache Ka
 	@tests/setup pod
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/k8s-demo
 
-test: ## all tests, on a real Apache Kafka
+test: ## all tests, some of them in both modes of isolation, on a real Apache Kafka
 	@tests/setup test
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite
+
+test-isolated: ## all tests with libclamav in processes of its own, on a real Apache Kafka
+	@tests/setup test
+	@TEST_ISOLATION=process CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite
 
 test-kill: ## kill -9 of a replica under load on a real Apache Kafka, KILL_ROUNDS times (5)
 	@tests/setup test
@@ -101,7 +105,7 @@ chaos: ## replicas and the broker killed, stopped and frozen at random on a real
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) SCANNER_TEST_CHAOS_SEEDS=$(SEEDS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test chaos -- --nocapture --test-threads=1
 	SCANNER_TEST_AWAY_SECONDS=60 $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --test topics -- --nocapture
 
-chaos-mutants: ## build six faults into the scanner and see that seeds of the same schedule find each
+chaos-mutants: ## build seven faults into the scanner and see that seeds of the same schedule find each
 	@tests/setup test
 	KAFKA_BROKER_SESSION_MS=$(CHAOS_BROKER_SESSION_MS) $(CARGO) test $(CARGO_FLAGS) --package scanner-bin --features chaos-faults --test chaos \
 		each_deliberate_fault -- --nocapture

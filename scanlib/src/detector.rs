@@ -10,7 +10,7 @@ use crate::prefilter::{AuditOptions, Prefilter};
 use crate::report::Generation;
 #[cfg(feature = "rules")]
 use crate::rules::RuleSet;
-use crate::scanner::Scanner;
+use crate::scanner::{Scanner, VerdictCache};
 
 /// Everything that judges a message, built together and never changed. Cheap to clone.
 ///
@@ -29,6 +29,7 @@ struct Parts {
     views: ViewSet,
     decode_limits: DecodeLimits,
     audit: AuditOptions,
+    verdict_cache: Option<VerdictCache>,
     generation: Generation,
 }
 
@@ -41,6 +42,7 @@ pub struct DetectorBuilder {
     views: ViewSet,
     decode_limits: DecodeLimits,
     audit: AuditOptions,
+    verdict_cache_entries: usize,
 }
 
 impl DetectorBuilder {
@@ -76,6 +78,17 @@ impl DetectorBuilder {
         self
     }
 
+    /// Maximum number of verdicts of libclamav that the detector's scanners remember by the SHA-256 of what was scanned; about 200
+    /// bytes each, and never more than a kilobyte. Default: 0, none.
+    ///
+    /// What libclamav has judged is not scanned again while it is remembered, with the same report but for
+    /// [`crate::Report::engine_calls`]. A scan that ended for want of time, memory or temporary space, or that crashed, is not remembered.
+    /// Whatever the prefilter clears needs no memory.
+    pub fn verdict_cache_entries(mut self, entries: usize) -> Self {
+        self.verdict_cache_entries = entries;
+        self
+    }
+
     /// The detector, as a generation of its own.
     ///
     /// # Errors
@@ -97,6 +110,7 @@ impl DetectorBuilder {
             views,
             decode_limits,
             audit,
+            verdict_cache_entries,
         } = self;
         let prefilter = match &engine {
             Some(engine) => engine.prefilter().clone(),
@@ -111,6 +125,7 @@ impl DetectorBuilder {
                 views,
                 decode_limits,
                 audit,
+                verdict_cache: VerdictCache::new(verdict_cache_entries),
                 generation,
             }),
         })
@@ -127,6 +142,7 @@ impl Detector {
             views: ViewSet::ALL,
             decode_limits: DecodeLimits::default(),
             audit: AuditOptions::default(),
+            verdict_cache_entries: 0,
         }
     }
 
@@ -166,6 +182,10 @@ impl Detector {
 
     pub(crate) fn audit(&self) -> AuditOptions {
         self.parts.audit
+    }
+
+    pub(crate) fn verdict_cache(&self) -> Option<&VerdictCache> {
+        self.parts.verdict_cache.as_ref()
     }
 
     /// Identity of this detector within the process.

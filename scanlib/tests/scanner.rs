@@ -580,3 +580,95 @@ fn a_scanner_that_is_stopped_decides_nothing() {
         }
     ));
 }
+
+#[test]
+fn a_remembered_verdict_is_the_one_that_libclamav_gave() {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let cached = Detector::builder()
+        .engine(engine())
+        .rules(RuleSet::builtin())
+        .verdict_cache_entries(8)
+        .build()
+        .unwrap();
+    let records: [Vec<u8>; 5] = [
+        format!("ID3 {}", eicar::text()).into_bytes(),
+        format!("app: x={}", BASE64_STANDARD.encode(eicar::text())).into_bytes(),
+        b"EGGA the quick brown fox jumps over".to_vec(),
+        b"<html><script>var a = 1;</script></html>".to_vec(),
+        b"bytes that are no text: \x00\x01\x02\xff".to_vec(),
+    ];
+    let (parser, request) = (Parser::default(), Request::new());
+    let (mut with, mut other) = (cached.scanner(), cached.scanner());
+    for record in &records {
+        let expected = scan(&detector(true, ViewSet::ALL), record);
+        assert!(expected.engine_calls > 0, "{expected:?}");
+        let message = parser.parse(record);
+        let first = with.scan_message(&message, &request).unwrap();
+        assert_eq!(first.engine_calls, expected.engine_calls);
+        // Scanners of one detector share what they know; and a scan in two stages knows it, too.
+        let again = other.scan_message(&message, &request).unwrap();
+        let Some(Screened::Pending(pending)) =
+            other.screen_messages(std::slice::from_ref(&message)).next()
+        else {
+            panic!("{record:?} is decided without libclamav")
+        };
+        let staged = with.finish_message(&message, &pending, &request).unwrap();
+        for report in [&again, &staged] {
+            assert_eq!(report.engine_calls, 0, "{report:?}");
+        }
+        for report in [first, again, staged] {
+            assert_eq!(report.verdict, expected.verdict);
+            assert_eq!(report.decided_by, expected.decided_by);
+            assert_eq!(report.type_ignored, expected.type_ignored);
+            assert_eq!(report.failed_in, expected.failed_in);
+            assert_eq!(report.views, expected.views);
+        }
+    }
+    assert!(with.stats().cached >= records.len() as u64);
+
+    // Options are part of the question.
+    let all = Request::new().options(ScanOptions {
+        all_matches: true,
+        ..ScanOptions::default()
+    });
+    let report = with.scan_message(&parser.parse(&records[0]), &all).unwrap();
+    assert!(report.engine_calls > 0);
+    // Another detector knows nothing of it.
+    let fresh = detector(true, ViewSet::ALL);
+    assert!(scan(&fresh, &records[0]).engine_calls > 0);
+}
+
+#[test]
+fn a_scan_that_was_stopped_is_not_remembered() {
+    let detector = Detector::builder()
+        .engine(engine())
+        .verdict_cache_entries(8)
+        .build()
+        .unwrap();
+    let mut scanner = detector.scanner();
+    let parser = Parser::default();
+    let message = parser.parse(b"<html><script>var a = 1;</script></html>");
+    let late = Request::new().deadline(Instant::now());
+    let report = scanner.scan_message(&message, &late).unwrap();
+    assert!(
+        matches!(report.verdict, Verdict::Incomplete { .. }),
+        "{report:?}"
+    );
+    let report = scanner.scan_message(&message, &Request::new()).unwrap();
+    assert_eq!(report.verdict, Verdict::Clean);
+    // It is known now, but who has stopped the scanner is to hear of it.
+    let stop = CancelToken::new();
+    stop.cancel();
+    let stopped = Request::new().cancel(&stop);
+    let report = scanner.scan_message(&message, &stopped).unwrap();
+    assert!(
+        matches!(
+            report.verdict,
+            Verdict::Incomplete {
+                cause: Incomplete::Cancelled,
+                ..
+            }
+        ),
+        "{report:?}"
+    );
+}

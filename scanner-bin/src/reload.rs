@@ -185,6 +185,7 @@ fn build(
         .rules(scan.rules.then(RuleSet::builtin))
         .views(scan.views)
         .decode_limits(scan.decode_limits)
+        .verdict_cache_entries(scan.verdict_cache_entries)
         .audit(AuditOptions {
             one_in: scan.audit_one_in,
             ..AuditOptions::default()

@@ -84,6 +84,15 @@ const SETTINGS: &[Setting] = &[
         read: |c| c.kafka.brokers.clone(),
     },
     Setting {
+        path: "kafka.broker_ports",
+        short: "",
+        values: ["9093", "9093,19092", ""],
+        read: |c| {
+            let ports = c.kafka.broker_ports.iter().map(u16::to_string);
+            ports.collect::<Vec<_>>().join(",")
+        },
+    },
+    Setting {
         path: "kafka.group",
         short: "group",
         values: ["one", "two", "three"],
@@ -372,6 +381,12 @@ const SETTINGS: &[Setting] = &[
         short: "",
         values: ["4", "16", ""],
         read: |c| c.scan.decode_limits.payloads.to_string(),
+    },
+    Setting {
+        path: "scan.verdict_cache_entries",
+        short: "",
+        values: ["0", "100", ""],
+        read: |c| c.scan.verdict_cache_entries.to_string(),
     },
     Setting {
         path: "scan.tmp_dir",
@@ -1102,6 +1117,13 @@ fn values_that_cannot_work_together_are_refused() {
             "[scan]\nmax_decoded_payloads = 65",
             "scan.max_decoded_payloads",
         ),
+        (
+            "[scan]\nverdict_cache_entries = 1048577",
+            "scan.verdict_cache_entries",
+        ),
+        ("[kafka]\nbroker_ports = [0]", "kafka.broker_ports"),
+        ("[kafka]\nbroker_ports = [65536]", "kafka.broker_ports"),
+        ("[kafka]\nbroker_ports = \"kafka\"", "kafka.broker_ports"),
         ("[ops]\ninstance = \"\"", "ops.instance"),
         ("[ops]\nlog = \"loud\"", "ops.log"),
     ] {

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use scanlib::eicar;
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::load::paced;
 use support::metrics::Scrape;
-use support::process::{Launch, Scanner};
+use support::process::{Launch, Scanner, below};
 use support::scene::{Answer, Scene, assert_answered_once, line};
 use support::{announce, wait_for};
 
@@ -38,35 +38,11 @@ fn infected() -> Vec<u8> {
 }
 
 fn isolated(scene: &Scene<'_>, instance: &str) -> Launch {
-    scene.replica(instance).flag("--isolation", "process")
-}
-
-/// The processes below this one that have this name, and are no zombies.
-fn below(main: u32, name: &str) -> Vec<Pid> {
-    let mut children: BTreeMap<i32, Vec<(i32, bool)>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // PID (NAME) STATE PARENT …, and a name may hold anything.
-        let (head, rest) = stat.rsplit_once(')').unwrap();
-        let (pid, comm) = head.split_once(" (").unwrap();
-        let mut rest = rest.split_whitespace();
-        let is_dead = rest.next() == Some("Z");
-        let parent: i32 = rest.next().unwrap().parse().unwrap();
-        let is_wanted = comm == name && !is_dead;
-        let child = (pid.parse().unwrap(), is_wanted);
-        children.entry(parent).or_default().push(child);
-    }
-    let mut found = Vec::new();
-    let mut parents = vec![i32::try_from(main).unwrap()];
-    while let Some(parent) = parents.pop() {
-        for (pid, is_wanted) in children.remove(&parent).unwrap_or_default() {
-            found.extend(Pid::from_raw(pid).filter(|_| is_wanted));
-            parents.push(pid);
-        }
-    }
-    found
+    scene
+        .replica(instance)
+        .flag("--isolation", "process")
+        // No broker has it: the main process connects to those that it was given, and to no other port.
+        .env("SCANNER_KAFKA__BROKER_PORTS", "1")
 }
 
 /// Kills every process of this name below the replicas. Returns how many.

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use crossbeam_channel::{Receiver, bounded};
 use rdkafka::Timestamp;
 use rdkafka::message::OwnedMessage;
-use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser};
+use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser, eicar};
 use scanner_bin::config::Config;
 use scanner_bin::kafka::Scanning;
 use scanner_bin::kafka::answers::Answers;
@@ -177,7 +178,9 @@ impl Answered {
         let (partition, seq) = (answers.lease().partition, answers.seq());
         let is_complete = answers.is_complete();
         let entries = Arc::new(answers).entries();
-        let items = entries.iter().filter_map(|entry| entry.item.as_ref());
+        // The other ones are dead letters.
+        let results = entries.iter().filter(|entry| entry.next_offset.is_some());
+        let items = results.filter_map(|entry| entry.item.as_ref());
         let read = |json: Option<&[u8]>| serde_json::from_slice(json.unwrap()).unwrap();
         Answered {
             partition,
@@ -201,6 +204,92 @@ impl Answered {
             .map(|result| result["kafka"]["offset"].as_i64().unwrap())
             .collect()
     }
+}
+
+/// Panics where a line is logged about a record of one of these partitions: a fault of the service's own code, outside of any scan.
+struct FaultyLog;
+
+/// The fault is in the line about a threat.
+const FAULTY: i64 = 1_000;
+/// The fault is in every line.
+const BROKEN: i64 = 1_001;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for FaultyLog {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        #[derive(Default)]
+        struct Line {
+            partition: i64,
+            message: String,
+        }
+        impl tracing::field::Visit for Line {
+            fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+                if field.name() == "partition" {
+                    self.partition = value;
+                }
+            }
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.message = format!("{value:?}");
+                }
+            }
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        let is_faulty = match line.partition {
+            FAULTY => line.message == "Threat detected",
+            partition => partition == BROKEN,
+        };
+        assert!(!is_faulty, "on purpose");
+    }
+}
+
+fn log_with_faults() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(FaultyLog);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+}
+
+/// Proves: a panic outside of a scan costs the record that it is about its verdict, and no other.
+#[test]
+fn a_panic_over_a_record_costs_that_record_its_verdict_and_no_other() {
+    log_with_faults();
+    let scene = Scene::new(MAX_RECORD_TIME);
+    let infected = format!("<13>Oct 20 02:44:02 web app: {}", eicar::text());
+    let faulty = i32::try_from(FAULTY).unwrap();
+    scene.submit(faulty, &[LINE, HTML, &infected, HTML, LINE]);
+    let answered = scene.answered();
+    assert!(answered.is_complete);
+    assert_eq!(
+        answered.statuses(),
+        ["clean", "clean", "error", "clean", "clean"]
+    );
+    let reason = answered.results[2]["reason"].as_str().unwrap();
+    assert!(reason.contains("panicked: on purpose"), "{reason}");
+    assert_eq!(scene.metrics.worker_panics.get(), 1);
+    // The threads go on, with the same record in another partition.
+    scene.submit(1, &[&infected]);
+    assert_eq!(scene.answered().statuses(), ["threat"]);
+}
+
+/// Proves: where not even an error can be recorded as the answer to a record, its batch does not stay open: the egress thread is told to
+/// end the service.
+#[test]
+fn a_panic_that_leaves_a_record_without_an_answer_ends_the_service() {
+    log_with_faults();
+    let scene = Scene::new(MAX_RECORD_TIME);
+    let infected = format!("<13>Oct 20 02:44:02 web app: {}", eicar::text());
+    scene.submit(i32::try_from(BROKEN).unwrap(), &[HTML, &infected, HTML]);
+    let answers = scene.answers.recv_timeout(PATIENCE).expect("an answer");
+    let crash = answers.crash().expect("a crash");
+    assert!(
+        crash.contains("engine stage panicked") && crash.contains("on purpose"),
+        "{crash}"
+    );
+    assert!(!answers.is_complete());
+    assert_eq!(i64::from(answers.lease().partition), BROKEN);
 }
 
 #[test]

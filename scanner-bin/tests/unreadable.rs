@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use support::broker::Broker;
 use support::client::{Outgoing, Record};
+use support::memory_group::MemoryGroup;
 use support::process::Scanner;
 use support::scene::{
     LARGE, Place, Scene, assert_all_answered, assert_answered_once, assert_in_order, line,
@@ -19,12 +20,18 @@ use support::scene::{
 use support::{announce, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Several processes end before a batch is recognised, and each look at it decompresses it as far as memory allows.
+const RECOGNITION: Duration = Duration::from_secs(400);
 /// Records before a batch that cannot be read, in it, and behind it.
 const BEFORE: i64 = 10;
 const INSIDE: i64 = 120;
 const BEHIND: i64 = 300;
 /// Memory of a replica that runs out of it.
 const LIMIT_KIB: u64 = 400 << 10;
+/// Memory of a container, as deploy/pod.yaml has it.
+const POD_BYTES: u64 = 640 << 20;
+/// Records of 1 MiB in a batch that does not fit in there.
+const INSIDE_POD: i64 = 900;
 
 /// The shared broker, if it is a real one; else says what is left out.
 fn real() -> Option<&'static Broker> {
@@ -98,15 +105,15 @@ fn header(record: &Record, name: &str) -> String {
 }
 
 /// Every record but those of the batch.
-fn readable(scene: &Scene<'_>) -> std::collections::BTreeSet<Place> {
-    let inside = BEFORE..BEFORE + INSIDE;
+fn readable(scene: &Scene<'_>, inside: i64) -> std::collections::BTreeSet<Place> {
+    let inside = BEFORE..BEFORE + inside;
     let mut places = scene.places();
     places.retain(|(partition, offset)| *partition != 0 || !inside.contains(offset));
     places
 }
 
 /// The dead letter of the batch, which is the only one.
-fn assert_one_letter(scene: &Scene<'_>) {
+fn assert_one_letter(scene: &Scene<'_>, inside: i64) {
     let letters = scene.broker.read_all(&scene.dead_letters);
     assert_eq!(letters.len(), 1, "{letters:?}");
     let letter = &letters[0];
@@ -115,7 +122,7 @@ fn assert_one_letter(scene: &Scene<'_>) {
     assert_eq!(header(letter, "source-topic"), scene.input);
     assert_eq!(header(letter, "source-partition"), "0");
     assert_eq!(header(letter, "source-offset"), BEFORE.to_string());
-    let last = BEFORE + INSIDE - 1;
+    let last = BEFORE + inside - 1;
     assert_eq!(header(letter, "source-last-offset"), last.to_string());
 }
 
@@ -185,9 +192,9 @@ fn skip(scene: &Scene<'_>, delivery: &str) {
     assert_eq!(scanner.scrape().sum("scanner_skipped_batches_total"), 0.0);
     scanner.kill();
     let answers = scene.answers();
-    assert_answered_once(&answers, &readable(scene));
+    assert_answered_once(&answers, &readable(scene, INSIDE));
     assert_in_order(&answers);
-    assert_one_letter(scene);
+    assert_one_letter(scene, INSIDE);
 }
 
 /// Proves: a batch that is at the very end of its partition is skipped up to the end, and what comes later is answered.
@@ -380,7 +387,7 @@ fn gzip_bomb<'b>(broker: &'b Broker, name: &str) -> Scene<'b> {
 
 /// As a supervisor does: starts it again whenever it ends, until it stays. Returns it, and how often it ended.
 fn supervise(start: impl Fn() -> Scanner, stays: impl Fn(&Scanner) -> bool) -> (Scanner, u32) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RECOGNITION;
     for ends in 0.. {
         let mut scanner = start();
         while scanner.try_wait().is_none() {
@@ -447,8 +454,125 @@ fn a_batch_that_ends_the_process_is_skipped_on_request_and_nothing_else_is_lost(
     let (mut scanner, _) = supervise(start, skipped);
     scene.wait_until_committed(PATIENCE);
     scanner.wait_until_ready(PATIENCE);
-    assert_all_answered(&scene.answers(), &readable(&scene));
-    assert_one_letter(&scene);
+    assert_all_answered(&scene.answers(), &readable(&scene, INSIDE));
+    assert_one_letter(&scene, INSIDE);
+}
+
+/// A replica with the pod's settings in a control group with the pod's limit of memory, and the group, if this machine has such groups.
+fn in_a_pod(scene: &mut Scene<'_>, name: &str) -> Option<MemoryGroup> {
+    let group = match MemoryGroup::new(name, POD_BYTES) {
+        Ok(group) => group,
+        Err(reason) => {
+            announce!("left out: a batch that a container's memory does not hold: {reason}");
+            return None;
+        }
+    };
+    let (wrapper, program) = (scene.tmp().join("in-a-pod"), scene.program.display());
+    let procs = group.joined_through();
+    let script = format!(
+        "#!/bin/sh\nset -e\necho 0 > {}\nexec {program} \"$@\"\n",
+        procs.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    scene.program = wrapper;
+    Some(group)
+}
+
+fn start_in_pod(scene: &Scene<'_>, unreadable_batch: &str) -> Scanner {
+    let replica = scene.replica("scanner-0").flag("--isolation", "process");
+    replica
+        .env("SCANNER_SCAN__ISOLATION_MEMORY_BYTES", "256MiB")
+        .env("SCANNER_KAFKA__FETCH_MEMORY_BYTES", "64MiB")
+        .env("SCANNER_KAFKA__MAX_PARTITIONS", "16")
+        .env("SCANNER_KAFKA__UNREADABLE_BATCH", unreadable_batch)
+        .start()
+}
+
+/// Partition 0 with records, a batch of 1 MB that is a gzip file of 944 MB, and more records; partition 1 with records only.
+fn pod_bomb<'b>(broker: &'b Broker, name: &str) -> Scene<'b> {
+    let scene = Scene::new(broker, name, 2);
+    lines(&scene, 0, BEFORE);
+    batch(&scene, "gzip", INSIDE_POD, 1 << 20);
+    lines(&scene, 0, BEHIND);
+    lines(&scene, 1, BEHIND);
+    assert_eq!(
+        scene.broker.ends(&scene.input)[&0],
+        BEFORE + INSIDE_POD + BEHIND
+    );
+    scene
+}
+
+/// Proves: a batch that does not fit in a container's memory ends a few processes and not every one: then its partition is held, log,
+/// metrics and readiness name it, and the other partitions are answered.
+#[test]
+fn a_batch_that_a_containers_memory_does_not_hold_is_recognised_and_its_partition_held() {
+    let Some(broker) = real() else { return };
+    let mut scene = pod_bomb(broker, "pod-wait");
+    let Some(group) = in_a_pod(&mut scene, "wait") else {
+        return;
+    };
+    let (mut scanner, ends) = supervise(
+        || start_in_pod(&scene, "wait"),
+        |scanner| readiness(scanner).1.contains("the last 2"),
+    );
+    let kills = group.kills();
+    announce!(
+        "unreadable: recognised in {POD_BYTES} bytes after {ends} ends, {kills} processes killed"
+    );
+    assert!(kills > 0, "the limit was not met");
+    assert!((2..=4).contains(&ends), "{ends}");
+    let reason = wait_until_reported(&scanner, BEFORE);
+    assert!(reason.contains("memory"), "{reason}");
+    wait_for("the records that can be read", PATIENCE, || {
+        let committed = scene.committed();
+        (committed[&0] == BEFORE && committed[&1] == BEHIND).then_some(())
+    });
+    // The other partition is looked at, too, and goes on.
+    wait_for("the metric", PATIENCE, || {
+        let scrape = scanner.scrape();
+        let offsets = scrape.by_partition("scanner_unreadable_batch_offset");
+        offsets.into_iter().eq([(0, BEFORE as f64)]).then_some(())
+    });
+    wait_for("the log", PATIENCE, || {
+        let output = scanner.output();
+        output
+            .contains("A batch cannot be read and its partition waits")
+            .then_some(())
+    });
+    assert_eq!(scanner.try_wait(), None);
+    assert_eq!(scene.broker.read_all(&scene.dead_letters), []);
+    scanner.kill();
+}
+
+/// Proves: on request it is skipped, and nothing else is lost.
+#[test]
+fn a_batch_that_a_containers_memory_does_not_hold_is_skipped_on_request() {
+    let Some(broker) = real() else { return };
+    let mut scene = pod_bomb(broker, "pod-skip");
+    let Some(group) = in_a_pod(&mut scene, "skip") else {
+        return;
+    };
+    let skipped = |scanner: &Scanner| {
+        let page = scanner.get("/metrics").unwrap_or_default().1;
+        page.contains("scanner_skipped_batches_total 1")
+    };
+    let (mut scanner, ends) = supervise(|| start_in_pod(&scene, "skip"), skipped);
+    announce!(
+        "unreadable: skipped in {POD_BYTES} bytes after {ends} ends, {} processes killed",
+        group.kills()
+    );
+    assert!(group.kills() > 0, "the limit was not met");
+    scene.wait_until_committed(PATIENCE);
+    scanner.wait_until_ready(PATIENCE);
+    assert_all_answered(&scene.answers(), &readable(&scene, INSIDE_POD));
+    assert_one_letter(&scene, INSIDE_POD);
+    let output = scanner.output();
+    assert!(
+        output.contains("A batch that cannot be read was skipped"),
+        "{output}"
+    );
+    scanner.kill();
 }
 
 /// Proves: where the topic is uncompressed the broker itself refuses such a batch, as the documentation recommends.

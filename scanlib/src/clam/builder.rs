@@ -15,8 +15,8 @@ use super::limits::Limits;
 use super::load::Loading;
 use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
-use super::tmp::ScratchDir;
-use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source};
+use super::tmp;
+use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source, Store};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
 use crate::prefilter::{Prefilter, Reading, TextModel};
 use clamav_sys as sys;
@@ -278,27 +278,30 @@ impl EngineBuilder {
         mut self,
         names: &mut Option<Names>,
     ) -> Result<Engine, LoadError> {
-        let tmp_dir = self.make_tmp_dir()?;
+        let bases = self.tmp_bases();
         let paths: Vec<PathBuf> = self
             .sources
             .iter()
             .map(|source| source.path().to_owned())
             .collect();
         let isolation = self.isolation.as_ref().map(|(isolation, _)| isolation);
-        let mut engine = Loading::new(self.library, isolation, &paths, tmp_dir.path())
-            .map_err(|kind| LoadError::new(tmp_dir.path(), kind))?;
-        self.apply_settings(&mut engine, tmp_dir.path())?;
+        let mut engine = Loading::new(self.library, isolation, &paths, &bases).map_err(|kind| {
+            let base = bases.last().map_or(Path::new(""), PathBuf::as_path);
+            LoadError::new(base, kind)
+        })?;
+        let tmp_dir = engine.tmp_dir().to_owned();
+        self.apply_settings(&mut engine, &tmp_dir)?;
 
         if let Some(names) = names {
             names.leave_out = LeaveOut::new(&self.leave_out);
             let named = engine.name(&self.leave_out);
             named.map_err(|failure| {
-                LoadError::new(tmp_dir.path(), failure.kind(LoadErrorKind::Refused))
+                LoadError::new(&tmp_dir, failure.kind(LoadErrorKind::Refused))
             })?;
         }
         // Before libclamav parses, and again after: what is in memory is what the digest names.
         let before = self.digests()?;
-        let mut chosen = self.choose(&mut engine, tmp_dir.path())?;
+        let mut chosen = self.choose(&mut engine, &tmp_dir)?;
         let mut load_log = std::mem::take(&mut chosen.log);
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
@@ -310,7 +313,7 @@ impl EngineBuilder {
                 names: names.as_mut(),
                 log: &mut load_log,
             };
-            self.load_all(tmp_dir.path(), &chosen.parts, &mut into)
+            self.load_all(&tmp_dir, &chosen.parts, &mut into)
         };
         // Both see what the files hold between the two digests.
         let (reading, loaded) = match at_once {
@@ -330,7 +333,10 @@ impl EngineBuilder {
             reading
         });
         // It may lie in memory, which compiling needs.
-        drop(chosen.dir.take());
+        if let Some(dir) = chosen.dir.take() {
+            let removed = engine.remove(&dir);
+            removed.map_err(|error| LoadError::new(&dir, LoadErrorKind::TmpDir(error)))?;
+        }
         let after = self.digests()?;
         if let Some(changed) = paths
             .iter()
@@ -358,17 +364,12 @@ impl EngineBuilder {
         let options = self.isolation.as_ref().map(|(_, options)| *options);
         let place = compiled.and_then(|()| {
             let options = options.unwrap_or_default();
-            engine.place(
-                tmp_dir.path(),
-                options,
-                &self.limits,
-                self.cache_entries.is_some(),
-            )
+            engine.place(options, &self.limits, self.cache_entries.is_some())
         });
         let place = match place {
             Ok(place) => place,
             Err(failure) => {
-                let path = paths.first().map_or(tmp_dir.path(), PathBuf::as_path);
+                let path = paths.first().unwrap_or(&tmp_dir);
                 return Err(LoadError {
                     log: load_log,
                     ..LoadError::new(path, failure.kind(LoadErrorKind::Compile))
@@ -417,9 +418,9 @@ impl EngineBuilder {
             not_there,
             profile: self.profile,
             outside: chosen.outside,
-            tmp_dir: tmp_dir.path().to_owned(),
+            tmp_dir,
         };
-        Ok(Engine::new(place, info, self.limits, tmp_dir, prefilter))
+        Ok(Engine::new(place, info, self.limits, prefilter))
     }
 
     /// Has libclamav load everything; returns how many signatures that are.
@@ -431,9 +432,15 @@ impl EngineBuilder {
     ) -> Result<u64, LoadError> {
         let mut signatures = 0;
         if self.builtin {
-            let file = write_builtin(tmp_dir)
-                .map_err(|source| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(source)))?;
-            signatures += self.load(&as_it_is(file.path()), into)?;
+            let no_room = |error| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(error));
+            // libclamav loads files only.
+            let path = tmp_dir.join("builtin.ndb");
+            let file = into.engine.create(&path);
+            let written =
+                file.and_then(|mut file| file.write_all(database::builtin_text().as_bytes()));
+            written.map_err(no_room)?;
+            signatures += self.load(&as_it_is(&path), into)?;
+            into.engine.remove(&path).map_err(no_room)?;
         }
         for part in parts {
             signatures += self.load(part, into)?;
@@ -451,25 +458,22 @@ impl EngineBuilder {
                 ..Chosen::default()
             });
         };
-        let no_room = |error| LoadError::new(tmp_dir, LoadErrorKind::TmpDir(error));
-        let dir = tempfile::Builder::new()
-            .prefix("kept-")
-            .tempdir_in(tmp_dir)
-            .map_err(no_room)?;
+        let dir = tmp_dir.join("kept");
         let mut chosen = Chosen::default();
         for (number, source) in self.sources.iter().enumerate() {
-            let to = dir.path().join(number.to_string());
+            let to = dir.join(number.to_string());
             let official_only = self.database_options.official_only;
             // First: nothing is taken out of a container that is not whole.
             for container in Kept::containers(source, official_only)? {
                 chosen.log.append(&mut self.verify(engine, &container)?);
             }
-            let mut kept = Kept::write(source, official_only, &to, max_message_bytes)?;
+            let mut kept = Kept::write(source, official_only, (engine, &to), max_message_bytes)?;
             chosen.parts.append(&mut kept.parts);
             chosen.files.append(&mut kept.files);
             chosen.outside.merge(&kept.outside);
         }
-        chosen.dir = Some(dir);
+        // It does not exist if the sources hold no file.
+        chosen.dir = dir.exists().then_some(dir);
         Ok(chosen)
     }
 
@@ -496,17 +500,17 @@ impl EngineBuilder {
         Ok(files)
     }
 
-    fn make_tmp_dir(&self) -> Result<ScratchDir, LoadError> {
-        let (base, dir) = match &self.tmp_base {
-            Some(base) => (base.clone(), ScratchDir::create(base)),
+    /// Where the engine's directory for temporary files is to be, tried in turn.
+    fn tmp_bases(&self) -> Vec<PathBuf> {
+        match &self.tmp_base {
+            Some(base) => vec![base.clone()],
             // Several threads scan at a time: low limits are no reason to take a place that is nearly full.
-            None => ScratchDir::create_default(
+            None => tmp::default_bases(
                 self.limits
                     .max_scan_bytes
                     .max(Limits::default().max_scan_bytes),
             ),
-        };
-        dir.map_err(|source| LoadError::new(&base, LoadErrorKind::TmpDir(source)))
+        }
     }
 
     fn apply_settings(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<(), LoadError> {
@@ -589,7 +593,7 @@ struct Chosen {
     /// What libclamav said meanwhile.
     log: Vec<String>,
     /// Holds what was written for it, until it is loaded.
-    dir: Option<tempfile::TempDir>,
+    dir: Option<PathBuf>,
 }
 
 fn as_it_is(path: &Path) -> Part {
@@ -620,14 +624,6 @@ fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
     }
     reading.took = started.elapsed();
     reading
-}
-
-/// The shipped signature as a file, because libclamav loads files only.
-fn write_builtin(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::Builder::new().suffix(".ndb").tempfile_in(dir)?;
-    file.write_all(database::builtin_text().as_bytes())?;
-    file.flush()?;
-    Ok(file)
 }
 
 impl LoadError {

@@ -88,7 +88,7 @@ pub struct EngineScan {
 }
 
 impl EngineScan {
-    pub(super) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
+    pub(crate) fn nothing(incomplete: Option<Incomplete>) -> EngineScan {
         EngineScan {
             names: Vec::new(),
             incomplete,
@@ -104,9 +104,6 @@ struct Frozen {
     place: ManuallyDrop<Place>,
     info: EngineInfo,
     limits: Limits,
-    /// Removed on drop, on the thread that drops: it is empty, and a process may end right after. That of other processes is removed by
-    /// the reaper once they have ended: until then they may write there.
-    scratch: ManuallyDrop<ScratchDir>,
     prefilter: Prefilter,
     /// Goes when everything else is gone, also the engine's memory: it is the last field.
     alive: Arc<()>,
@@ -120,6 +117,7 @@ pub(super) enum Place {
         engine: CompiledEngine,
         /// libclamav remembers clean objects.
         caches: bool,
+        scratch: ScratchDir,
     },
     /// In processes of its own.
     Apart(Box<Processes>),
@@ -129,15 +127,17 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         // SAFETY: taken once, here, and `self` is not used afterwards.
         let place = unsafe { ManuallyDrop::take(&mut self.place) };
-        // SAFETY: as above.
-        let scratch = unsafe { ManuallyDrop::take(&mut self.scratch) };
         let alive = Arc::clone(&self.alive);
         match place {
-            Place::Here { .. } => reaper::free(place, alive),
-            // In this order.
-            Place::Apart(_) => return reaper::free((place, scratch), alive),
+            Place::Here {
+                engine, scratch, ..
+            } => {
+                reaper::free(engine, alive);
+                // On the thread that drops: it is empty, and a process may end right after.
+                drop(scratch);
+            }
+            Place::Apart(processes) => reaper::free(processes, alive),
         }
-        drop(scratch);
     }
 }
 
@@ -146,7 +146,6 @@ impl Engine {
         place: Place,
         info: EngineInfo,
         limits: Limits,
-        scratch: ScratchDir,
         prefilter: Prefilter,
     ) -> Engine {
         Engine(Arc::new(Frozen {
@@ -154,7 +153,6 @@ impl Engine {
             alive: Arc::default(),
             info,
             limits,
-            scratch: ManuallyDrop::new(scratch),
             prefilter,
         }))
     }
@@ -182,8 +180,20 @@ impl Engine {
     /// Whether a harmless object can be examined now; it is unpacked, which takes all that other objects need. Costs a scan.
     pub fn works(&self) -> bool {
         match &*self.0.place {
-            Place::Here { engine, caches } => call::works(self.surroundings(engine, *caches)),
+            Place::Here {
+                engine,
+                caches,
+                scratch,
+            } => call::works(self.surroundings(engine, *caches, scratch)),
             Place::Apart(processes) => processes.works(),
+        }
+    }
+
+    /// How many processes have scanned for it so far; 0 if it is in this process.
+    pub(crate) fn scanning_processes(&self) -> u64 {
+        match &*self.0.place {
+            Place::Here { .. } => 0,
+            Place::Apart(processes) => processes.started(),
         }
     }
 
@@ -201,7 +211,10 @@ impl Engine {
     ///
     /// The directory is missing, read-only or full: scans will be [`Incomplete::EngineError`].
     pub fn check_tmp_dir(&self) -> io::Result<()> {
-        self.0.scratch.check()
+        match &*self.0.place {
+            Place::Here { scratch, .. } => scratch.check(),
+            Place::Apart(processes) => processes.check_tmp_dir(),
+        }
     }
 
     /// Scans one object.
@@ -239,14 +252,18 @@ impl Engine {
         if let Some(answer) = self.without_looking(len) {
             return answer;
         }
-        let (engine, caches) = match &*self.0.place {
-            Place::Here { engine, caches } => (engine, *caches),
+        let with = match &*self.0.place {
+            Place::Here {
+                engine,
+                caches,
+                scratch,
+            } => self.surroundings(engine, *caches, scratch),
             Place::Apart(processes) => {
                 return processes.scan(Scanned::Bytes(data), name, request);
             }
         };
         match MemoryMap::new(data) {
-            Some(map) => self.look(engine, caches, &Input::Memory(&map), name, request),
+            Some(map) => call::examine(with, &Input::Memory(&map), name, request),
             None => EngineScan {
                 failed_in: Some(FileFamily::Other),
                 ..EngineScan::nothing(Some(Incomplete::EngineError {
@@ -290,31 +307,27 @@ impl Engine {
             return Ok(answer);
         }
         Ok(match &*self.0.place {
-            Place::Here { engine, caches } => {
-                self.look(engine, *caches, &Input::File(file), name, request)
+            Place::Here {
+                engine,
+                caches,
+                scratch,
+            } => {
+                let with = self.surroundings(engine, *caches, scratch);
+                call::examine(with, &Input::File(file), name, request)
             }
             Place::Apart(processes) => processes.scan(Scanned::File(file), name, request),
         })
     }
 
-    fn look(
-        &self,
-        engine: &CompiledEngine,
+    fn surroundings<'e>(
+        &'e self,
+        engine: &'e CompiledEngine,
         caches: bool,
-        input: &Input<'_>,
-        name: Option<&str>,
-        request: &Request<'_>,
-    ) -> EngineScan {
-        call::examine(self.surroundings(engine, caches), input, name, request)
-    }
-
-    fn surroundings<'e>(&'e self, engine: &'e CompiledEngine, caches: bool) -> Surroundings<'e> {
-        let Frozen {
-            limits, scratch, ..
-        } = &*self.0;
+        scratch: &'e ScratchDir,
+    ) -> Surroundings<'e> {
         Surroundings {
             engine,
-            limits,
+            limits: &self.0.limits,
             scratch,
             caches,
         }

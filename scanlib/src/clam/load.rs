@@ -1,6 +1,8 @@
 //! What signatures are loaded into: an engine in this process, or one in a process of its own.
 
 use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clamav_sys as sys;
@@ -13,33 +15,43 @@ use super::limits::Limits;
 use super::log::{self, Log};
 use super::names::Names;
 use super::progress::{BuildStep, Listener};
+use super::tmp::ScratchDir;
+use crate::database::Store;
 use crate::error::{InitError, LoadErrorKind};
 
 /// An engine that is being loaded.
 pub(super) enum Loading {
-    Here(Library, RawEngine),
+    Here(Library, RawEngine, ScratchDir),
     Apart(RemoteEngine),
 }
 
 impl Loading {
-    /// Starts with no signatures. In a process of its own the engine may read `sources` and write to `tmp_dir`.
+    /// Starts with no signatures. Its directory for temporary files is in the first of `bases` where one can be created. In a process of its
+    /// own the engine may read `sources` and write below that base.
     pub(super) fn new(
         library: Library,
         isolation: Option<&Isolation>,
         sources: &[PathBuf],
-        tmp_dir: &Path,
+        bases: &[PathBuf],
     ) -> Result<Loading, LoadErrorKind> {
         let Some(isolation) = isolation else {
+            let scratch = in_first(bases, ScratchDir::create).map_err(LoadErrorKind::TmpDir)?;
             let engine = RawEngine::new(library).ok_or(InitError::NoEngine)?;
-            return Ok(Loading::Here(library, engine));
+            return Ok(Loading::Here(library, engine, scratch));
         };
         let template = isolation.template();
         let mut engine = template.map_err(|error| LoadErrorKind::Ended(error.to_string()))?;
-        // What is above it stays, should somebody remove the directory.
-        let tmp_base = tmp_dir.parent().unwrap_or(tmp_dir);
-        let confined = engine.confine(sources, tmp_base);
-        confined.map_err(|failure| LoadErrorKind::Ended(failure.to_string()))?;
+        let confined = in_first(bases, |base| engine.confine(sources, base));
+        confined.map_err(|failure| failure.kind(LoadErrorKind::Refused))?;
         Ok(Loading::Apart(engine))
+    }
+
+    /// The engine's directory for temporary files.
+    pub(super) fn tmp_dir(&self) -> &Path {
+        match self {
+            Loading::Here(_, _, scratch) => scratch.path(),
+            Loading::Apart(engine) => engine.tmp_dir(),
+        }
     }
 
     pub(super) fn set_number(
@@ -48,21 +60,21 @@ impl Loading {
         value: i64,
     ) -> Result<(), Failure> {
         match self {
-            Loading::Here(_, engine) => Ok(engine.set_number(field, value)?),
+            Loading::Here(_, engine, _) => Ok(engine.set_number(field, value)?),
             Loading::Apart(engine) => engine.set_number(field, value),
         }
     }
 
     pub(super) fn set_cache_entries(&mut self, entries: u32) -> Result<(), Failure> {
         match self {
-            Loading::Here(_, engine) => Ok(engine.set_cache_entries(entries)?),
+            Loading::Here(_, engine, _) => Ok(engine.set_cache_entries(entries)?),
             Loading::Apart(engine) => engine.set_cache_entries(entries),
         }
     }
 
     pub(super) fn set_tmp_dir(&mut self, dir: &CStr) -> Result<(), Failure> {
         match self {
-            Loading::Here(_, engine) => Ok(engine.set_text(sys::CL_ENGINE_TMPDIR, dir)?),
+            Loading::Here(_, engine, _) => Ok(engine.set_text(sys::CL_ENGINE_TMPDIR, dir)?),
             Loading::Apart(engine) => engine.set_tmp_dir(dir),
         }
     }
@@ -78,7 +90,7 @@ impl Loading {
     /// Reads a container from its beginning to its end and checks it, and loads nothing of it.
     pub(super) fn verify(&mut self, path: &CStr, options: u32) -> (Result<(), Failure>, Log) {
         match self {
-            Loading::Here(library, _) => {
+            Loading::Here(library, ..) => {
                 // Its own: what an engine has passed over once it may not load any more.
                 let Some(mut engine) = RawEngine::new(*library) else {
                     let code = crate::error::ClamCode::new(sys::CL_EMEM);
@@ -103,7 +115,7 @@ impl Loading {
         names: Option<&mut Names>,
     ) -> (Result<u64, Failure>, Log) {
         match self {
-            Loading::Here(_, engine) => {
+            Loading::Here(_, engine, _) => {
                 let (loaded, log) = log::capture(|| {
                     listener.during(step, engine, |engine| {
                         let load = |engine: &mut RawEngine| engine.load(path, options);
@@ -130,7 +142,7 @@ impl Loading {
     pub(super) fn compile(&mut self, listener: &mut Listener) -> (Result<(), Failure>, Log) {
         let step = BuildStep::Compile;
         match self {
-            Loading::Here(_, engine) => {
+            Loading::Here(_, engine, _) => {
                 let (compiled, log) =
                     log::capture(|| listener.during(step, engine, RawEngine::compile));
                 (compiled.map_err(Failure::Code), log)
@@ -150,21 +162,67 @@ impl Loading {
     /// The compiled engine, where it is.
     pub(super) fn place(
         self,
-        tmp_dir: &Path,
         options: IsolationOptions,
         limits: &Limits,
         caches: bool,
     ) -> Result<Place, Failure> {
         Ok(match self {
-            Loading::Here(_, engine) => Place::Here {
+            Loading::Here(_, engine, scratch) => Place::Here {
                 engine: engine.compiled(),
                 caches,
+                scratch,
             },
             Loading::Apart(engine) => Place::Apart(Box::new(Processes::start(
-                engine, tmp_dir, options, *limits, caches,
+                engine, options, *limits, caches,
             )?)),
         })
     }
+}
+
+impl Store for Loading {
+    fn create(&mut self, path: &Path) -> io::Result<File> {
+        match self {
+            Loading::Here(..) => {
+                if let Some(directory) = path.parent() {
+                    fs::create_dir_all(directory)?;
+                }
+                File::create_new(path)
+            }
+            Loading::Apart(engine) => Ok(engine.create(path)?),
+        }
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        match self {
+            Loading::Here(..) if path.is_dir() => fs::remove_dir_all(path),
+            Loading::Here(..) => fs::remove_file(path),
+            Loading::Apart(engine) => Ok(engine.remove(path)?),
+        }
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> io::Error {
+        match failure {
+            Failure::TmpDir(error) => error,
+            failure => io::Error::other(failure.to_string()),
+        }
+    }
+}
+
+/// What succeeds first, or the last error.
+fn in_first<T, E: From<io::Error>>(
+    bases: &[PathBuf],
+    mut create: impl FnMut(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound).into();
+    for base in bases {
+        match create(base) {
+            Ok(created) => return Ok(created),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 impl Failure {
@@ -176,6 +234,7 @@ impl Failure {
         match self {
             Failure::Code(code) => refused(code),
             Failure::Ended(how) => LoadErrorKind::Ended(how),
+            Failure::TmpDir(error) => LoadErrorKind::TmpDir(error),
         }
     }
 }

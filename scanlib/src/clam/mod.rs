@@ -48,7 +48,8 @@ pub(crate) use engine::NOT_LOOKED_AT_BYTES;
 pub use engine::{Engine, EngineInfo, EngineScan};
 pub use file_map::FileMap;
 pub use isolation::{
-    Confinement, Isolation, IsolationError, IsolationOptions, IsolationStatus, confine_process,
+    Confinement, Isolation, IsolationError, IsolationOptions, IsolationStatus, ProcessRights,
+    confine_process,
 };
 pub(crate) use leave_out::LeaveOut;
 pub use leave_out::NotThere;

@@ -53,6 +53,29 @@ const PARSE_ALL: u32 = sys::CL_SCAN_PARSE_ARCHIVE
     | sys::CL_SCAN_PARSE_IMAGE_FUZZY_HASH;
 
 impl ScanOptions {
+    /// One bit each.
+    pub(super) fn to_bits(self) -> u8 {
+        let ScanOptions {
+            all_matches,
+            heuristics,
+            parse,
+            alert_encrypted,
+            alert_macros,
+            alert_broken,
+        } = self;
+        let options = [
+            all_matches,
+            heuristics,
+            parse,
+            alert_encrypted,
+            alert_macros,
+            alert_broken,
+        ];
+        options
+            .into_iter()
+            .fold(0, |bits, option| bits << 1 | u8::from(option))
+    }
+
     pub(super) fn to_c(self) -> sys::cl_scan_options {
         let flag = |on: bool, bits: u32| if on { bits } else { 0 };
         sys::cl_scan_options {

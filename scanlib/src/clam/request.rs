@@ -74,6 +74,16 @@ impl<'a> Request<'a> {
             || self.lane.is_some_and(Channel::is_readable)
     }
 
+    /// Whether libclamav is given a name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// The options, one bit each.
+    pub(crate) fn option_bits(&self) -> u8 {
+        self.options.to_bits()
+    }
+
     /// Whether every signature that matches is to be reported.
     pub(crate) fn all_matches(&self) -> bool {
         self.options.all_matches

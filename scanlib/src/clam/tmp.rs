@@ -7,13 +7,13 @@
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{CStr, CString};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -93,6 +93,22 @@ impl ScratchDir {
         }
     }
 
+    /// Creates the directory again if somebody removed it. Its base directory has to be there.
+    pub(super) fn restore(&mut self) -> io::Result<()> {
+        let path = self.path();
+        if Identity::of(path).ok() == Some(Identity::new(&self.handle.metadata()?)) {
+            return Ok(());
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let handle = File::open(path)?;
+        handle.lock_shared()?;
+        self.handle = handle;
+        Ok(())
+    }
+
     /// A directory that somebody else made and removes; `troubles` counts for all scans in its file system.
     pub(super) fn of(dir: &Path, troubles: &'static AtomicU64) -> io::Result<ScratchDir> {
         Ok(ScratchDir {
@@ -100,23 +116,6 @@ impl ScratchDir {
             dir: Dir::Other(dir.to_owned()),
             troubles: Troubles::Shared(troubles),
         })
-    }
-
-    /// In shared memory if `max_scan_bytes` fit there, else in the system's directory; and where that was.
-    pub(super) fn create_default(max_scan_bytes: u64) -> (PathBuf, io::Result<ScratchDir>) {
-        let memory = Path::new(SHARED_MEMORY);
-        let room = File::open(memory)
-            .ok()
-            .and_then(|dir| Room::of(&dir))
-            .filter(|room| room.in_memory);
-        if room.is_some_and(|room| room.bytes >= max_scan_bytes)
-            && let Ok(scratch) = ScratchDir::create(memory)
-        {
-            return (memory.to_path_buf(), Ok(scratch));
-        }
-        let system = std::env::temp_dir();
-        let scratch = ScratchDir::create(&system);
-        (system, scratch)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -156,6 +155,38 @@ impl ScratchDir {
         let probe = TempDir::with_prefix_in("probe-", self.path())?;
         fs::write(probe.path().join("probe"), [b'x'; 4096])?;
         probe.close()
+    }
+}
+
+/// Where directories for temporary files are tried in turn by default: in shared memory if `max_scan_bytes` fit there, and in the system's
+/// directory.
+pub(super) fn default_bases(max_scan_bytes: u64) -> Vec<PathBuf> {
+    let memory = Path::new(SHARED_MEMORY);
+    let room = File::open(memory)
+        .ok()
+        .and_then(|dir| Room::of(&dir))
+        .filter(|room| room.in_memory && room.bytes >= max_scan_bytes);
+    let memory = room.map(|_| memory.to_path_buf());
+    memory.into_iter().chain([std::env::temp_dir()]).collect()
+}
+
+/// Which directory is at a path: another one that is created there later differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(path: &Path) -> io::Result<Identity> {
+        Ok(Identity::new(&fs::metadata(path)?))
+    }
+
+    fn new(metadata: &fs::Metadata) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::LoadError;
 pub use builtin::BUILTIN_SIGNATURE;
 pub(crate) use builtin::{BUILTIN_NAME, builtin_text};
 pub use container::Container;
-pub(crate) use profile::kept::{Kept, Part, is_signed};
+pub(crate) use profile::kept::{Kept, Part, Store, is_signed};
 pub use profile::{
     LONGEST_HASHED_BYTES, Outside, OutsideCount, OutsideKind, OutsideReason, Profile,
 };

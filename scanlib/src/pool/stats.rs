@@ -34,6 +34,8 @@ pub struct PoolStats {
     pub cleared: u64,
     /// Cleared buffers that libclamav was asked about all the same.
     pub audits: u64,
+    /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
+    pub cached: u64,
     /// Buffers that had to be scanned, by their cause.
     pub causes: CauseCounts,
     /// Verdicts that are [`crate::Verdict::Infected`].
@@ -62,6 +64,7 @@ impl Add for PoolStats {
             engine_calls: self.engine_calls + other.engine_calls,
             cleared: self.cleared + other.cleared,
             audits: self.audits + other.audits,
+            cached: self.cached + other.cached,
             causes,
             infected: self.infected + other.infected,
             incomplete: self.incomplete + other.incomplete,
@@ -81,6 +84,7 @@ pub(super) struct Counters {
     engine_calls: AtomicU64,
     cleared: AtomicU64,
     audits: AtomicU64,
+    cached: AtomicU64,
     causes: [AtomicU64; Cause::ALL.len()],
     infected: AtomicU64,
     incomplete: AtomicU64,
@@ -116,6 +120,7 @@ impl Counters {
             (&self.engine_calls, before.engine_calls, after.engine_calls),
             (&self.cleared, before.cleared, after.cleared),
             (&self.audits, before.audits, after.audits),
+            (&self.cached, before.cached, after.cached),
             (&self.infected, before.infected, after.infected),
             (&self.incomplete, before.incomplete, after.incomplete),
         ] {
@@ -145,6 +150,7 @@ impl Counters {
             engine_calls: self.engine_calls.load(Relaxed),
             cleared: self.cleared.load(Relaxed),
             audits: self.audits.load(Relaxed),
+            cached: self.cached.load(Relaxed),
             causes,
             infected: self.infected.load(Relaxed),
             incomplete: self.incomplete.load(Relaxed),

@@ -4,12 +4,14 @@ mod ahead;
 mod causes;
 mod screen;
 mod tally;
+mod verdict_cache;
 mod view_scanner;
 
 use std::time::{Duration, Instant};
 
 pub use causes::CauseCounts;
 pub use screen::{PendingScan, Screened};
+pub(crate) use verdict_cache::VerdictCache;
 
 use crate::clam::{CancelToken, Limits, Payload, Request};
 use crate::detector::Detector;
@@ -49,6 +51,8 @@ pub struct ScannerStats {
     pub cleared: u64,
     /// Cleared buffers that libclamav was asked about all the same.
     pub audits: u64,
+    /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
+    pub cached: u64,
     /// Buffers that had to be scanned, by their cause.
     pub causes: CauseCounts,
     /// Verdicts that are [`Verdict::Infected`].
@@ -79,6 +83,7 @@ impl Scanner {
         ScannerStats {
             cleared: self.views.cleared,
             audits: self.views.audits,
+            cached: self.views.cached,
             causes: self.views.causes,
             ..self.stats
         }

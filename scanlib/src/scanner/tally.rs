@@ -18,6 +18,7 @@ pub(super) struct Tally {
     failed_in: Option<FileFamily>,
     pub(super) views: u32,
     engine_calls: u32,
+    judged_by_engine: bool,
     pub(super) type_ignored: bool,
 }
 
@@ -30,6 +31,7 @@ impl Tally {
             failed_in: None,
             views: 0,
             engine_calls: 0,
+            judged_by_engine: false,
             type_ignored: false,
         }
     }
@@ -53,8 +55,15 @@ impl Tally {
         }
     }
 
+    /// Takes in the result of a scan.
     pub(super) fn engine(&mut self, view: View, scan: EngineScan) {
         self.engine_calls += 1;
+        self.known(view, scan);
+    }
+
+    /// Takes in what libclamav concluded, now or before.
+    pub(super) fn known(&mut self, view: View, scan: EngineScan) {
+        self.judged_by_engine = true;
         for name in scan.names {
             self.add(signature::detection(name, view));
         }
@@ -77,12 +86,12 @@ impl Tally {
     }
 
     pub(super) fn finish(self, detector: &Detector, input_bytes: u64) -> Report {
-        let decided_by = match (&self.incomplete, self.engine_calls) {
-            (Some(Incomplete::FileTooLarge { .. }), _) => Stage::Limits,
-            (None, _) if self.found.iter().any(|found| !found.is_clamav()) => Stage::Rules,
-            (_, 1..) => Stage::Engine,
-            (_, 0) if detector.engine().is_some() => Stage::Prefilter,
-            (_, 0) => Stage::Rules,
+        let decided_by = match &self.incomplete {
+            Some(Incomplete::FileTooLarge { .. }) => Stage::Limits,
+            None if self.found.iter().any(|found| !found.is_clamav()) => Stage::Rules,
+            _ if self.judged_by_engine => Stage::Engine,
+            _ if detector.engine().is_some() => Stage::Prefilter,
+            _ => Stage::Rules,
         };
         let verdict = match (self.incomplete, self.found) {
             (Some(cause), so_far) => Verdict::Incomplete { cause, so_far },

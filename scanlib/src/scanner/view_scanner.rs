@@ -28,6 +28,7 @@ pub(super) struct ViewScanner {
     pub(super) audited: Duration,
     pub(super) cleared: u64,
     pub(super) audits: u64,
+    pub(super) cached: u64,
     pub(super) causes: CauseCounts,
 }
 
@@ -55,6 +56,7 @@ impl ViewScanner {
             audited: Duration::ZERO,
             cleared: 0,
             audits: 0,
+            cached: 0,
             causes: CauseCounts::default(),
         }
     }
@@ -100,10 +102,10 @@ impl ViewScanner {
         let Some(engine) = detector.engine() else {
             return Ok(());
         };
-        let ViewRef { view, data: buffer } = of;
+        let buffer = of.data;
         let ignored_before = std::mem::take(&mut tally.type_ignored);
         if self.has_to_look(detector, engine, of, decided, request, tally)? {
-            tally.engine(view, engine.scan(Payload::Bytes(buffer), request)?);
+            self.scan(detector, engine, of, request, tally)?;
         }
         if tally.type_ignored && views.contains(View::Guarded) {
             self.guarded.clear();
@@ -117,11 +119,37 @@ impl ViewScanner {
                 data: &guarded,
             };
             if self.has_to_look(detector, engine, of, Decided::default(), request, tally)? {
-                tally.engine(of.view, engine.scan(Payload::Bytes(of.data), request)?);
+                self.scan(detector, engine, of, request, tally)?;
             }
             self.guarded = guarded;
         }
         tally.type_ignored |= ignored_before;
+        Ok(())
+    }
+
+    /// Has libclamav scan a buffer, if its verdict on it is not known.
+    fn scan(
+        &mut self,
+        detector: &Detector,
+        engine: &Engine,
+        of: ViewRef<'_>,
+        request: &Request<'_>,
+        tally: &mut Tally,
+    ) -> Result<(), ScanError> {
+        let scan = || engine.scan(Payload::Bytes(of.data), request);
+        let (scan, is_known) = match detector.verdict_cache() {
+            // Whoever stops a scanner is to hear that it stopped.
+            Some(cache) if !request.is_cancelled() => {
+                cache.get_or_scan(engine.scanning_processes(), of.data, request, scan)?
+            }
+            _ => (scan()?, false),
+        };
+        if is_known {
+            self.cached += 1;
+            tally.known(of.view, scan);
+        } else {
+            tally.engine(of.view, scan);
+        }
         Ok(())
     }
 

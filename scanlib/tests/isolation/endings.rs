@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use scanlib::{
-    CancelToken, Detector, DetectorSlot, Incomplete, Isolation, Limits, LoadErrorKind, Payload,
-    Request, eicar,
+    CancelToken, Detector, DetectorSlot, Engine, Incomplete, Isolation, Limits, LoadErrorKind,
+    Payload, Request, eicar,
 };
 
 use crate::processes::{below, descriptors, memory as memory_of, named, runs, send, wait_until};
@@ -354,6 +354,56 @@ pub(crate) fn dropped(isolation: &Isolation) {
     });
     assert_eq!(descriptors(own()), before);
     assert_eq!(descriptors(spawner), theirs);
+}
+
+pub(crate) fn tmp_dir_replaced(isolation: &Isolation) {
+    let dir = memory_dir();
+    let base = dir.path().join("base");
+    let build = || {
+        let builder = builder().isolation(isolation, threads(1));
+        builder.tmp_dir(&base).compile()
+    };
+    let failed = |engine: &Engine| {
+        let found = scan(engine, b"SHIM sleep 1\nan object");
+        let is_failed = matches!(found.incomplete, Some(Incomplete::EngineError { .. }));
+        is_failed || !engine.works()
+    };
+    fs::create_dir(&base).unwrap();
+    let engine = build().unwrap();
+    assert!(engine.works());
+    engine.check_tmp_dir().unwrap();
+
+    // Its own directory: it is created again.
+    fs::remove_dir_all(&engine.info().tmp_dir).unwrap();
+    wait_until("it is noticed", || engine.works());
+    assert!(is_eicar(&scan(&engine, eicar::text().as_bytes())));
+
+    // The one above that: nothing works while it is missing, and nothing is lost if the same one comes back.
+    let aside = dir.path().join("aside");
+    fs::rename(&base, &aside).unwrap();
+    assert!(failed(&engine) && engine.check_tmp_dir().is_err());
+    assert!(!engine.isolation().unwrap().is_lost);
+    assert!(build().is_err());
+    fs::rename(&aside, &base).unwrap();
+    wait_until("it is noticed", || engine.works());
+
+    if engine.isolation().unwrap().confinement.landlock == 0 {
+        println!("left out: without Landlock a process may write to any directory");
+        return;
+    }
+    // Another one in its place, in which the processes may not write, with everything that the engine expects there.
+    fs::remove_dir_all(&base).unwrap();
+    fs::create_dir_all(&engine.info().tmp_dir).unwrap();
+    for number in 0..engine.isolation().unwrap().started {
+        fs::create_dir(engine.info().tmp_dir.join(format!("scan-{number}"))).unwrap();
+    }
+    wait_until("it is noticed", || {
+        assert!(!engine.works(), "it does not write there");
+        engine.isolation().unwrap().is_lost
+    });
+    let anew = build().unwrap();
+    assert!(anew.works() && is_eicar(&scan(&anew, eicar::text().as_bytes())));
+    anew.check_tmp_dir().unwrap();
 }
 
 pub(crate) fn drained(isolation: &Isolation) {

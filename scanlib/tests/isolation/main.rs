@@ -78,6 +78,10 @@ const TESTS: &[(&str, Role)] = &[
     ),
     ("an_engine_that_is_dropped_leaves_nothing", endings::dropped),
     (
+        "a_directory_that_is_removed_or_replaced_is_noticed_and_another_engine_uses_it",
+        endings::tmp_dir_replaced,
+    ),
+    (
         "an_engine_is_drained_before_the_next_one_is_built",
         endings::drained,
     ),

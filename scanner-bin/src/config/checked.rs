@@ -27,6 +27,8 @@ use crate::kafka::quota;
 pub(crate) const MIN_FETCH_BYTES_PER_PARTITION: u64 = 4 << 20;
 /// The least memory for a scanning process, in bytes: several threads unpack at a time.
 const MIN_ISOLATION_MEMORY_BYTES: u64 = 64 << 20;
+/// Each entry may take a kilobyte.
+const MAX_VERDICT_CACHE_ENTRIES: usize = 1 << 20;
 /// The longest record that Kafka can carry, in bytes.
 const MAX_RECORD_BYTES: u64 = i32::MAX as u64;
 
@@ -183,6 +185,8 @@ words! {
 pub struct KafkaConfig {
     /// Brokers to start from, `HOST:PORT` separated by commas.
     pub brokers: String,
+    /// TCP ports of brokers besides those in `brokers`. If there are any, the confined main process connects to no others.
+    pub broker_ports: Vec<u16>,
     /// Consumer group.
     pub group: String,
     /// Topic to read.
@@ -247,6 +251,7 @@ impl Default for KafkaConfig {
     fn default() -> KafkaConfig {
         KafkaConfig {
             brokers: "localhost:9092".to_owned(),
+            broker_ports: Vec::new(),
             group: "syslog-scanner-group".to_owned(),
             input_topic: "syslog-raw".to_owned(),
             output_topic: "scan-results".to_owned(),
@@ -320,6 +325,8 @@ pub struct ScanConfig {
     pub max_record_time: Duration,
     /// How far payloads of a record are decoded.
     pub decode_limits: DecodeLimits,
+    /// Maximum number of verdicts of libclamav that are remembered; 0 for none.
+    pub verdict_cache_entries: usize,
     /// Which views of a record are scanned.
     pub views: ViewSet,
     /// Match the severity rules.
@@ -395,6 +402,7 @@ impl Default for ScanConfig {
             limits: record_limits(),
             max_record_time: Duration::from_secs(5),
             decode_limits: DecodeLimits::default(),
+            verdict_cache_entries: 4096,
             views: ViewSet::ALL,
             rules: true,
             tmp_dir: None,
@@ -548,6 +556,9 @@ impl Check<'_> {
         let default = KafkaConfig::default();
         let kafka = KafkaConfig {
             brokers: raw.brokers.unwrap_or(default.brokers),
+            broker_ports: raw
+                .broker_ports
+                .map_or(default.broker_ports, |ports| ports.0),
             group: raw.group.unwrap_or(default.group),
             input_topic: raw.input_topic.unwrap_or(default.input_topic),
             output_topic: raw.output_topic.unwrap_or(default.output_topic),
@@ -886,6 +897,15 @@ impl Check<'_> {
             "set a time such as 5s, in which several views can be scanned",
         );
         let decode_limits = self.decode_limits(&raw, default.decode_limits);
+        let verdict_cache_entries = raw
+            .verdict_cache_entries
+            .unwrap_or(default.verdict_cache_entries);
+        self.require(
+            verdict_cache_entries <= MAX_VERDICT_CACHE_ENTRIES,
+            "scan.verdict_cache_entries",
+            || format!("{verdict_cache_entries} is more than {MAX_VERDICT_CACHE_ENTRIES}"),
+            "set fewer: each may take a kilobyte",
+        );
         let leave_out = raw.leave_out.map_or(default.leave_out, |names| names.0);
         self.require(
             leave_out.iter().all(|name| !name.trim().is_empty()),
@@ -932,6 +952,7 @@ impl Check<'_> {
             limits,
             max_record_time,
             decode_limits,
+            verdict_cache_entries,
             views: raw.views.map_or(default.views, |views| views.0),
             rules: raw.rules.unwrap_or(default.rules),
             tmp_dir: raw.tmp_dir.map(PathBuf::from),

@@ -10,7 +10,7 @@ use super::checked::{
     Compression, Delivery, Emit, GroupProtocol, IsolationMode, Profile, ReloadMode, ResultFormat,
     ResultKey, SaslMechanism, UnreadableBatch,
 };
-use super::units::{Bytes, Paths, Span, Views, Words};
+use super::units::{Bytes, Paths, Ports, Span, Views, Words};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +26,7 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawKafka {
     pub(super) brokers: Option<String>,
+    pub(super) broker_ports: Option<Ports>,
     pub(super) group: Option<String>,
     pub(super) input_topic: Option<String>,
     pub(super) output_topic: Option<String>,
@@ -94,6 +95,7 @@ pub(super) struct RawScan {
     pub(super) max_record_time: Option<Span>,
     pub(super) decode_depth: Option<u32>,
     pub(super) max_decoded_payloads: Option<u32>,
+    pub(super) verdict_cache_entries: Option<usize>,
     pub(super) views: Option<Views>,
     pub(super) rules: Option<bool>,
     pub(super) tmp_dir: Option<String>,

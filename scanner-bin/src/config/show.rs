@@ -10,7 +10,7 @@ use super::raw::{Raw, RawFields, RawKafka, RawOps, RawSasl, RawScan, RawTls};
 use super::secret::{Secret, SecretSource};
 use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
-use super::units::{Bytes, Paths, Span, Views, Words};
+use super::units::{Bytes, Paths, Ports, Span, Views, Words};
 
 /// Origins are written from this column on, where there is room.
 const COLUMN: usize = 44;
@@ -85,6 +85,7 @@ impl From<&KafkaConfig> for RawKafka {
         let shown = kafka.properties.shown();
         RawKafka {
             brokers: Some(kafka.brokers.clone()),
+            broker_ports: Some(Ports(kafka.broker_ports.clone())),
             group: Some(kafka.group.clone()),
             input_topic: Some(kafka.input_topic.clone()),
             output_topic: Some(kafka.output_topic.clone()),
@@ -181,6 +182,7 @@ impl From<&ScanConfig> for RawScan {
             max_record_time: Some(Span(scan.max_record_time)),
             decode_depth: Some(scan.decode_limits.depth),
             max_decoded_payloads: Some(scan.decode_limits.payloads),
+            verdict_cache_entries: Some(scan.verdict_cache_entries),
             views: Some(Views(scan.views)),
             rules: Some(scan.rules),
             tmp_dir: scan.tmp_dir.as_deref().map(text),

@@ -24,6 +24,10 @@ pub(super) struct Paths(pub(super) Vec<PathBuf>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Words(pub(super) Vec<String>);
 
+/// A list of TCP ports: an array, one port, or one string of them separated by commas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Ports(pub(super) Vec<u16>);
+
 /// Views: an array, or one string of names separated by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -190,6 +194,54 @@ impl<'de> Deserialize<'de> for Words {
         }
 
         deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ports, D::Error> {
+        struct PortsVisitor;
+
+        fn port<E: Error>(number: impl fmt::Display + TryInto<u16>) -> Result<u16, E> {
+            let shown = number.to_string();
+            let port = number.try_into().ok().filter(|port| *port > 0);
+            port.ok_or_else(|| E::custom(format!("{shown} is not a TCP port (1 to 65535)")))
+        }
+
+        impl<'de> Visitor<'de> for PortsVisitor {
+            type Value = Ports;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of TCP ports")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Ports, E> {
+                Ok(Ports(vec![port(number)?]))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Ports, E> {
+                Ok(Ports(vec![port(number)?]))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Ports, E> {
+                let ports = text.split(',').map(str::trim);
+                let ports = ports.filter(|port| !port.is_empty());
+                let number = |text: &str| {
+                    let wrong = || E::custom(format!("{text:?} is not a TCP port (1 to 65535)"));
+                    text.parse::<i64>().map_err(|_| wrong()).and_then(port)
+                };
+                Ok(Ports(ports.map(number).collect::<Result<_, E>>()?))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ports, A::Error> {
+                let mut ports = Vec::new();
+                while let Some(number) = seq.next_element::<i64>()? {
+                    ports.push(port(number)?);
+                }
+                Ok(Ports(ports))
+            }
+        }
+
+        deserializer.deserialize_any(PortsVisitor)
     }
 }
 

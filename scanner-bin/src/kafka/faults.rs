@@ -18,15 +18,18 @@ pub(super) enum Fault {
     HighestSeen,
     /// Offsets are committed by the consumer, after the transaction and not in it.
     OffsetsOutside,
+    /// A record whose scan was lost with a scanning process or its template is clean.
+    LostScanIsClean,
 }
 
-const ALL: [(&str, Fault); 6] = [
+const ALL: [(&str, Fault); 7] = [
     ("commit-before-ack", Fault::CommitBeforeAck),
     ("no-generation-check", Fault::NoGenerationCheck),
     ("commit-on-lost", Fault::CommitOnLost),
     ("no-rewind", Fault::NoRewind),
     ("highest-seen", Fault::HighestSeen),
     ("offsets-outside", Fault::OffsetsOutside),
+    ("lost-scan-is-clean", Fault::LostScanIsClean),
 ];
 
 /// Whether this is the one that was chosen.

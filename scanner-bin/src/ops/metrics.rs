@@ -239,6 +239,8 @@ catalogue! {
     prefilter_audits: Counter = plain, "prefilter_audits_total", [""];
     /// Times that libclamav found something in a cleared view, once for each load; the prefilter is off from then on.
     prefilter_wrong: Counter = plain, "prefilter_wrong_total", [""];
+    /// Views whose verdict was remembered, so that libclamav did not scan them again; see `scan.verdict_cache_entries`.
+    verdict_cache_hits: Counter = plain, "verdict_cache_hits_total", [""];
     /// Scans that failed, by kind.
     scan_errors: Family<KindLabel, Counter> = plain, "scan_errors_total", ["kind"];
     /// Records about which libclamav reported an error, by class (content: the record is partial with malformed; environment: it could
@@ -466,6 +468,7 @@ impl Metrics {
         // The pool's numbers only grow, as a counter's must.
         let set = |counter: &Counter, to: u64| counter.inner().store(to, Ordering::Relaxed);
         set(&self.prefilter_audits, stats.audits);
+        set(&self.verdict_cache_hits, stats.cached);
         for (decision, count) in decisions(stats) {
             let label = DecisionLabel { decision };
             set(&self.prefilter_decisions.get_or_create(&label), count);

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::oracle::{Delivery, Excuse};
-use crate::schedule::{REPLICAS, Step, Who};
+use crate::schedule::{REPLICAS, Step, Who, is_isolated};
 use crate::support::broker::Broker;
-use crate::support::process::{Launch, Scanner, signal};
+use crate::support::process::{Launch, Scanner, below, signal};
 use crate::support::scene::Scene;
 use crate::support::{announce, now_ms};
 
@@ -95,6 +96,7 @@ enum BrokerIs {
 enum Later {
     Start(usize),
     Wake(usize),
+    Continue(Pid),
     Thaw,
 }
 
@@ -165,6 +167,13 @@ impl<'s> Cast<'s> {
         } else if seed.is_multiple_of(5) {
             launch = launch.flag("--property", "partition.assignment.strategy=range");
         }
+        if is_isolated(self.setup.seed) {
+            launch = launch
+                .flag("--isolation", "process")
+                // One that is stopped goes on before a limit ends its scan: the verdict stays what it is.
+                .env("SCANNER_SCAN__MAX_SCAN_TIME", "20s")
+                .env("SCANNER_SCAN__MAX_RECORD_TIME", "60s");
+        }
         if let Some(fault) = &self.setup.fault {
             launch = launch.env("CHAOS_FAULT", fault);
         }
@@ -233,6 +242,9 @@ impl<'s> Cast<'s> {
             Step::Freeze(length) => self.freeze(length, false),
             Step::FreezeInDebt(length) => self.freeze(length, true),
             Step::Crash | Step::Bounce => self.bounce(step, threads),
+            Step::KillScanning(who) => self.strike(who, "scan-worker", "worker"),
+            Step::KillTemplate(who) => self.strike(who, "scan-template", "template"),
+            Step::StopScanning { who, asleep } => self.stop_scanning(who, asleep),
         }
     }
 
@@ -299,6 +311,35 @@ impl<'s> Cast<'s> {
         self.bury(replica, true);
         self.later
             .push((Instant::now() + away, Later::Start(replica)));
+    }
+
+    /// The processes of this name below a replica that runs.
+    fn processes(&self, who: Who, name: &str) -> Vec<Pid> {
+        let replica = self.find(who).map(|replica| &self.parts[replica]);
+        match replica {
+            Some(Part::Running(scanner)) => below(scanner.pid(), name),
+            _ => Vec::new(),
+        }
+    }
+
+    /// SIGKILL of a process that a replica has for libclamav.
+    fn strike(&mut self, who: Who, name: &str, fault: &'static str) {
+        for pid in self.processes(who, name) {
+            // One that has ended meanwhile is gone all the same.
+            if kill_process(pid, Signal::KILL).is_ok() {
+                self.count(fault);
+            }
+        }
+    }
+
+    fn stop_scanning(&mut self, who: Who, asleep: Duration) {
+        for pid in self.processes(who, "scan-worker") {
+            if kill_process(pid, Signal::STOP).is_ok() {
+                self.count("worker-nap");
+                self.later
+                    .push((Instant::now() + asleep, Later::Continue(pid)));
+            }
+        }
     }
 
     fn terminate(&mut self, replica: usize, away: Duration) {
@@ -435,6 +476,8 @@ impl<'s> Cast<'s> {
             match what {
                 Later::Start(replica) => self.start(replica),
                 Later::Wake(replica) => self.wake(replica),
+                // Unless it was killed meanwhile.
+                Later::Continue(pid) => drop(kill_process(pid, Signal::CONT)),
                 Later::Thaw => self.thaw(),
             }
         }

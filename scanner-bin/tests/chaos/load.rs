@@ -19,7 +19,12 @@ const PAUSE_BETWEEN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Writes until it is told to stop. Returns how many records there are to be answered.
-pub(crate) fn keep_coming(scene: &Scene<'_>, partitions: i32, stop: &AtomicBool) -> usize {
+pub(crate) fn keep_coming(
+    scene: &Scene<'_>,
+    partitions: i32,
+    isolated: bool,
+    stop: &AtomicBool,
+) -> usize {
     std::thread::scope(|threads| {
         threads.spawn(|| {
             let (mut number, mut producer) = (0, None);
@@ -37,7 +42,11 @@ pub(crate) fn keep_coming(scene: &Scene<'_>, partitions: i32, stop: &AtomicBool)
                 std::thread::sleep(PAUSE);
                 continue;
             }
-            writer.send((number..).take(BURST).map(|n| record(n, partitions)));
+            writer.send(
+                (number..)
+                    .take(BURST)
+                    .map(|n| record(n, partitions, isolated)),
+            );
             number += BURST;
             std::thread::sleep(PAUSE);
         }
@@ -45,9 +54,9 @@ pub(crate) fn keep_coming(scene: &Scene<'_>, partitions: i32, stop: &AtomicBool)
     })
 }
 
-/// One in twenty is malicious, one in a hundred bad. Each has a key: results of one record are on one partition then, however often it
+/// One in twenty is malicious, one in a hundred bad; where libclamav has processes of its own, it has to see one in five. Each has a key: results of one record are on one partition then, however often it
 /// is answered.
-fn record(number: usize, partitions: i32) -> Outgoing {
+fn record(number: usize, partitions: i32, isolated: bool) -> Outgoing {
     let planted = planted();
     let record = match number % 97 {
         1 => Outgoing::tombstone(),
@@ -57,6 +66,12 @@ fn record(number: usize, partitions: i32) -> Outgoing {
         _ if number.is_multiple_of(20) => {
             Outgoing::of(planted[number / 20 % planted.len()].0.clone())
         }
+        _ if isolated && number % 5 == 1 => Outgoing::of(
+            format!(
+                "<13>Oct 20 02:44:02 web app: comment {number}: <html><script>x()</script></html>"
+            )
+            .into_bytes(),
+        ),
         _ => Outgoing::of(line(number)),
     };
     record

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cast::{Cast, Probes, Setup};
 use crate::oracle::{Delivery, Evidence, Judgement, Look, Place, Seen, judge};
-use crate::schedule::{REPLICAS, Step};
+use crate::schedule::{REPLICAS, Step, is_isolated};
 use crate::support::broker::Broker;
 use crate::support::client::{Record, Watcher};
 use crate::support::judgement::{detector, judged_by_service, judged_offline};
@@ -86,7 +86,8 @@ pub(crate) fn run(
     let evidence = std::thread::scope(|threads| {
         let load = AtTheEnd(&stop_load, &unused);
         let looking = AtTheEnd(&stop_looks, &enough);
-        let writer = threads.spawn(|| load::keep_coming(scene, PARTITIONS, &stop_load));
+        let writer = threads
+            .spawn(|| load::keep_coming(scene, PARTITIONS, is_isolated(setup.seed), &stop_load));
         let watcher = threads.spawn(|| watch(scene, &stop_looks));
         let reader = threads.spawn(|| broker.follow(&scene.output, &enough));
 

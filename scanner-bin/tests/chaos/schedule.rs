@@ -28,6 +28,20 @@ pub(crate) enum Step {
     Crash,
     /// SIGTERM of the broker, which is started again at once.
     Bounce,
+    /// SIGKILL of a replica's scanning process.
+    KillScanning(Who),
+    /// SIGSTOP and SIGCONT of a replica's scanning process.
+    StopScanning { who: Who, asleep: Duration },
+    /// SIGKILL of the process that holds a replica's signatures, which are loaded again.
+    KillTemplate(Who),
+}
+
+/// The first seed whose replicas may have libclamav in processes of its own. What earlier ones do is on record.
+const FIRST_ISOLATED: u64 = 57;
+
+/// Whether the replicas of a seed have libclamav in processes of its own: in half of the seeds of each delivery.
+pub(crate) fn is_isolated(seed: u64) -> bool {
+    seed >= FIRST_ISOLATED && (seed / 2).is_multiple_of(2)
 }
 
 /// Which replica.
@@ -107,8 +121,45 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
         };
         plan.push((at, step));
     }
+    if is_isolated(seed) {
+        plan.extend(scanning(seed, length));
+    }
     plan.sort_by_key(|(at, _)| *at);
     plan
+}
+
+/// What happens to scanning processes: they are killed several times a second for a while, stopped now and then, and once
+/// the process that they are forked from is killed.
+fn scanning(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
+    // Dice of their own: the other events of a seed stay as they are.
+    let mut dice = Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
+    let mut plan = Vec::new();
+    let who = |dice: &mut Dice| match dice.below(2) {
+        0 => Who::Busiest,
+        _ => Who::Number(dice.below(REPLICAS as u64) as usize),
+    };
+    let template_at = dice.millis(2_000, length.as_millis() as u64 * 9 / 10);
+    plan.push((template_at, Step::KillTemplate(who(&mut dice))));
+    let mut at = Duration::from_millis(1_000);
+    loop {
+        let burst_ends = at + dice.millis(1_000, 4_000);
+        while at < burst_ends {
+            at += dice.millis(100, 500);
+            let who = who(&mut dice);
+            let step = match dice.below(10) {
+                0 => Step::StopScanning {
+                    who,
+                    asleep: dice.millis(100, 1_500),
+                },
+                _ => Step::KillScanning(who),
+            };
+            if at >= length {
+                return plan;
+            }
+            plan.push((at, step));
+        }
+        at += dice.millis(500, 3_000);
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +178,27 @@ mod tests {
             .map(|seed| format!("{:?}", plan(seed, LONG)))
             .collect();
         assert_eq!(plans.len(), 50);
+    }
+
+    #[test]
+    fn half_of_the_later_seeds_of_each_delivery_have_scanning_processes_that_are_killed() {
+        for seed in 1..FIRST_ISOLATED {
+            assert!(!is_isolated(seed), "what seed {seed} does is on record");
+        }
+        for parity in [0, 1] {
+            let seeds = (FIRST_ISOLATED..FIRST_ISOLATED + 40).filter(|seed| seed % 2 == parity);
+            assert_eq!(seeds.filter(|seed| is_isolated(*seed)).count(), 10);
+        }
+        for seed in FIRST_ISOLATED..FIRST_ISOLATED + 40 {
+            let plan = plan(seed, LONG);
+            let count = |wanted: fn(&Step) -> bool| plan.iter().filter(|(_, s)| wanted(s)).count();
+            let kills = count(|s| matches!(s, Step::KillScanning(_)));
+            let templates = count(|s| matches!(s, Step::KillTemplate(_)));
+            match is_isolated(seed) {
+                true => assert!(kills > 30 && templates == 1, "seed {seed}: {plan:?}"),
+                false => assert_eq!(kills + templates, 0),
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a replica takes of memory with a set of signatures of the official size: with all of it, with the part for log messages, with none;
 //! and clamd with a Python consumer in front, all measured the same way.
 //!
+//! Scanners are measured without isolation and with it, which may cost a tenth more.
+//!
 //! `make memory` measures it on a release build with a set of the full size and holds the log-only profile to its bound; otherwise it goes
 //! the same way with few signatures, and only what does not depend on their number is held.
 
@@ -33,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// The most that the log-only profile may hold at work, with a set of the official size.
 const LOG_ONLY_BYTES: u64 = 250 << 20;
 
+/// The most that a replica with isolation may hold, as a part of what one without holds in the same run.
+const ISOLATED: f64 = 1.1;
+
 /// How much is done.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -42,6 +47,8 @@ struct Plan {
     lines: usize,
     /// and so long nothing comes.
     quiet: Duration,
+    /// How much more than [`ISOLATED`] is accepted, in bytes.
+    tolerance: u64,
 }
 
 impl Plan {
@@ -57,11 +64,14 @@ impl Plan {
                 scale,
                 lines: 5000,
                 quiet: Duration::from_secs(5),
+                tolerance: 0,
             },
             None => Plan {
                 scale: 0.002,
                 lines: 200,
                 quiet: Duration::from_millis(300),
+                // Pools of the allocator differ by so much from run to run.
+                tolerance: 1 << 20,
             },
         }
     }
@@ -140,6 +150,7 @@ fn at_rest(plan: Plan, pids: &[u32], memory: &Path) -> (u64, u64) {
 fn scanner(
     plan: Plan,
     name: &str,
+    isolation: &'static str,
     broker: &Broker,
     set: Option<&Path>,
     settings: &[(&str, &str)],
@@ -150,6 +161,7 @@ fn scanner(
     let state = tempfile::tempdir_in(workspace().join("target")).unwrap();
     let mut launch = scene
         .replica("scanner-0")
+        .flag("--isolation", isolation)
         .env("SCANNER_SCAN__TMP_DIR", place.memory.path())
         .env("SCANNER_SCAN__RELOAD_INTERVAL", "1s")
         .env("SCANNER_SCAN__STATE_DIR", state.path());
@@ -172,6 +184,9 @@ fn scanner(
     );
     assert_eq!(result.contains("Footprint.first"), has_files, "{result}");
     let (steady, resident) = at_rest(plan, &pids, place.memory.path());
+    // Spawner, template and scanning process: all are counted.
+    let expected = if isolation == "process" { 4 } else { 1 };
+    assert_eq!(watch::count(&pids), expected, "{}", scanner.output());
     let most_before = watch.most();
     let signatures = scanner.scrape().get("scanner_signatures_loaded") as u64;
     if has_files {
@@ -188,6 +203,7 @@ fn scanner(
     let (after, _) = at_rest(plan, &pids, place.memory.path());
     Row {
         replica: name.to_owned(),
+        isolation,
         signatures,
         ready_after,
         steady,
@@ -236,6 +252,7 @@ fn clamd_and_python(
     let (after, _) = at_rest(plan, &pids, &tmp);
     Row {
         replica: "clamd and a Python consumer".to_owned(),
+        isolation: "",
         signatures,
         ready_after,
         steady,
@@ -268,31 +285,25 @@ fn a_replica_with_the_log_only_profile_takes_a_fraction_of_one_with_all_signatur
     let log_only = ("SCANNER_SCAN__PROFILE", "log-only");
     let drain = ("SCANNER_SCAN__RELOAD", "drain");
     let swap = ("SCANNER_SCAN__RELOAD", "swap");
-    let mut rows = vec![
-        scanner(
-            plan,
-            "no signatures but the built-in one",
-            broker,
-            None,
-            &[],
-        ),
-        scanner(
-            plan,
-            "`log-only`, reload by `swap`",
-            broker,
-            set,
-            &[log_only, swap],
-        ),
-        scanner(
-            plan,
-            "`log-only`, reload by `drain`",
-            broker,
-            set,
-            &[log_only, drain],
-        ),
-        scanner(plan, "`full`, reload by `swap`", broker, set, &[swap]),
-        scanner(plan, "`full`, reload by `drain`", broker, set, &[drain]),
+    let kinds = [
+        ("no signatures but the built-in one", None, &[][..]),
+        ("`log-only`, reload by `swap`", set, &[log_only, swap][..]),
+        ("`log-only`, reload by `drain`", set, &[log_only, drain][..]),
+        ("`full`, reload by `swap`", set, &[swap][..]),
+        ("`full`, reload by `drain`", set, &[drain][..]),
     ];
+    let measure = |isolation| {
+        kinds.map(|(name, set, settings)| scanner(plan, name, isolation, broker, set, settings))
+    };
+    let mut rows = Vec::from(measure("none"));
+    // Only root can read the memory of processes that are confined.
+    let isolated = rustix::process::geteuid().is_root();
+    if isolated {
+        rows.extend(measure("process"));
+    } else {
+        announce!("left out: the memory of a replica with isolation, which only root can read");
+        assert!(!plan.is_whole(), "the whole comparison needs root");
+    }
     let python: Option<PathBuf> = match broker.is_real() {
         true => clamd::python(),
         false => None,
@@ -313,12 +324,44 @@ fn a_replica_with_the_log_only_profile_takes_a_fraction_of_one_with_all_signatur
         ),
     }
     announce!("{}", Table(&rows));
-    let [_, log_only, _, full, ..] = &rows[..] else {
-        unreachable!("five rows")
-    };
+    let (plain, others) = rows.split_at(kinds.len());
+    let (log_only, full) = (&plain[1], &plain[3]);
     assert!(log_only.signatures < full.signatures / 5, "{rows:#?}");
     assert!(log_only.steady < full.steady, "{rows:#?}");
     if plan.is_whole() {
         assert!(log_only.resident < LOG_ONLY_BYTES, "{rows:#?}");
+    }
+    for (plain, isolated) in plain.iter().zip(others.iter().filter(|_| isolated)) {
+        hold(plan, plain, isolated);
+    }
+}
+
+/// A replica with isolation may hold little more than one without.
+fn hold(plan: Plan, plain: &Row, isolated: &Row) {
+    let figures = [
+        ("at work", plain.steady, isolated.steady),
+        (
+            "at most, with the start",
+            plain.most_before,
+            isolated.most_before,
+        ),
+        ("at most, with a reload", plain.most, isolated.most),
+        ("after it", plain.after, isolated.after),
+    ];
+    let name = &plain.replica;
+    for (when, plain, isolated) in figures {
+        let ratio = isolated as f64 / plain as f64;
+        announce!("{name}, {when}: {ratio:.3} with isolation");
+    }
+    // A maximum that is short is not seen in every run.
+    let held = figures
+        .into_iter()
+        .filter(|(when, ..)| plan.is_whole() || !when.starts_with("at most"));
+    for (when, plain, isolated) in held {
+        let bound = plain as f64 * ISOLATED + plan.tolerance as f64;
+        assert!(
+            isolated as f64 <= bound,
+            "{name}, {when}: {isolated} bytes, and without isolation {plain}"
+        );
     }
 }

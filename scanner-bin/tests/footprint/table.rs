@@ -6,11 +6,13 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Row {
     pub replica: String,
+    /// How its scans are isolated; nothing for what is no scanner.
+    pub isolation: &'static str,
     /// Signatures that it has loaded.
     pub signatures: u64,
     /// Seconds until it was ready.
     pub ready_after: f64,
-    /// Bytes after its work: PSS, and RSS.
+    /// Bytes after its work: each page once, and RSS.
     pub steady: u64,
     pub resident: u64,
     /// The most until then, with the load.
@@ -44,14 +46,15 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| replica | signatures loaded | ready after | at work | at most, with the start | at most, with a reload | after it |\n\
-             |---|---:|---:|---:|---:|---:|---:|"
+            "| replica | isolation | signatures loaded | ready after | at work | at most, with the start | at most, with a reload | after it |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|"
         )?;
         for row in self.0 {
             writeln!(
                 f,
-                "| {} | {} | {:.0} s | {} MiB | {} MiB | {} MiB | {} MiB |",
+                "| {} | {} | {} | {:.0} s | {} MiB | {} MiB | {} MiB | {} MiB |",
                 row.replica,
+                row.isolation,
                 grouped(row.signatures),
                 row.ready_after,
                 mib(row.steady),

@@ -1,5 +1,6 @@
 //! What some processes hold of memory, over time.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,24 +8,37 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::support::footprint;
+
 /// How often it is looked at.
 const LOOKS: Duration = Duration::from_millis(100);
 
-/// Bytes of memory that processes hold, each page of several counted once: PSS, and what they keep in files in memory.
-pub fn held(pids: &[u32], in_memory: &Path) -> u64 {
-    let processes: u64 = pids.iter().map(|pid| of_process(*pid, "Pss:")).sum();
-    processes + files(in_memory)
+/// Bytes of memory that a replica holds: its processes with those below them, each page once, and the files that they keep in memory.
+pub fn held(roots: &[u32], in_memory: &Path) -> u64 {
+    footprint::held(processes(roots)) + files(in_memory)
 }
 
 /// The same without sharing, and without files: RSS.
-pub fn resident(pids: &[u32]) -> u64 {
-    pids.iter().map(|pid| of_process(*pid, "Rss:")).sum()
+pub fn resident(roots: &[u32]) -> u64 {
+    processes(roots).map(resident_of).sum()
 }
 
-fn of_process(pid: u32, name: &str) -> u64 {
+/// So many of its processes are there.
+pub fn count(roots: &[u32]) -> usize {
+    processes(roots).count()
+}
+
+fn processes(roots: &[u32]) -> impl Iterator<Item = u32> {
+    let families = roots.iter().flat_map(|root| footprint::family(*root));
+    // The consumer may be below clamd, or the other way round.
+    let pids: BTreeSet<u32> = families.map(|(pid, _)| pid).collect();
+    pids.into_iter()
+}
+
+fn resident_of(pid: u32) -> u64 {
     // A process that has just ended holds nothing.
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next());
     kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }

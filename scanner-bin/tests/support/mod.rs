@@ -10,12 +10,14 @@
 pub mod broker;
 pub mod client;
 pub mod corpus;
+pub mod footprint;
 pub mod http;
 pub mod judgement;
 pub mod kube;
 pub mod load;
 pub mod logs;
 pub mod machine;
+pub mod memory_group;
 pub mod metrics;
 pub mod process;
 pub mod scene;

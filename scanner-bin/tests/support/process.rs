@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 use super::{free_ports, http, wait_for, workspace};
 
 /// A process beside the test program that waits for its end: see `tests/kafka/guard`.
@@ -294,4 +296,12 @@ impl Lines {
     fn ended(&self) -> bool {
         self.state.lock().unwrap().1
     }
+}
+
+/// The processes below this one that have this name, and are no zombies.
+pub fn below(main: u32, name: &str) -> Vec<Pid> {
+    let found = super::footprint::family(main).into_iter();
+    let found = found.filter(|(pid, process)| *pid != main && process == name);
+    let pids = found.filter_map(|(pid, _)| Pid::from_raw(i32::try_from(pid).unwrap()));
+    pids.collect()
 }

@@ -57,9 +57,9 @@ impl Channel {
         self.0.as_fd()
     }
 
-    /// [`Channel::receive`] fails with [`io::ErrorKind::WouldBlock`] after waiting for so long.
-    pub(super) fn receive_at_most_for(&self, time: Duration) -> io::Result<()> {
-        Ok(set_socket_timeout(&self.0, Timeout::Recv, Some(time))?)
+    /// [`Channel::receive`] fails with [`io::ErrorKind::WouldBlock`] after waiting for so long; `None` waits without a limit.
+    pub(super) fn receive_at_most_for(&self, time: Option<Duration>) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, time)?)
     }
 
     /// [`Channel::send`] fails with [`io::ErrorKind::WouldBlock`] after waiting for so long for the other end to read.
@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn waiting_has_an_end() {
         let (one, other) = Channel::pair().unwrap();
-        other.receive_at_most_for(Duration::from_millis(1)).unwrap();
+        let soon = Some(Duration::from_millis(1));
+        other.receive_at_most_for(soon).unwrap();
         let mut buffer = Vec::new();
         let error = other.receive(&mut buffer, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

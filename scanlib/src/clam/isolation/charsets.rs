@@ -93,17 +93,23 @@ const FROM: &[&str] = &[
 ];
 /// What it converts to.
 const TO: [&CStr; 2] = [c"UTF-16BE", c"UTF-8"];
+/// The C library's own form, through which it converts: from or to it, a conversion is one step and needs no buffer.
+const OWN: &CStr = c"WCHAR_T";
 
-/// Loads what this system has of them, for good.
+/// Loads the modules of every encoding above that this system has, for good.
 pub(super) fn load() {
     for from in FROM {
-        let Ok(from) = CString::new(*from) else {
-            continue;
-        };
-        for to in TO {
-            // SAFETY: two strings, which the call only reads. It is never closed, which keeps the modules loaded; it fails for an
-            // encoding that the system does not have, in this process as in any other.
-            let _kept = unsafe { libc::iconv_open(to.as_ptr(), from.as_ptr()) };
+        if let Ok(from) = CString::new(*from) {
+            keep_loaded(OWN, &from);
         }
     }
+    for to in TO {
+        keep_loaded(to, OWN);
+    }
+}
+
+fn keep_loaded(to: &CStr, from: &CStr) {
+    // SAFETY: two strings, which the call only reads. The conversion is never closed, which keeps its modules loaded. The call fails for
+    // an encoding that the system does not have, in this process as in any other.
+    let _kept = unsafe { libc::iconv_open(to.as_ptr(), from.as_ptr()) };
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use seccompiler::{
@@ -115,27 +115,102 @@ fn restrict(paths: &Paths) -> Result<u32, landlock::RulesetError> {
     Ok(version(&status.landlock))
 }
 
-/// Gives up rights that the calling process does not need, for a program that keeps libclamav in processes of its own: afterwards it can
-/// write below these directories only, starts no program that gains rights, leaves no core file, and other processes of the same user
-/// cannot read its memory. It can read every file and connect as before. Returns what holds; of the rest it does without.
+/// What [`confine_process`] leaves to a process.
 ///
-/// This concerns the calling thread and those that it starts later, so call it before there are others. Directories that do not exist
-/// cannot be written to later.
-pub fn confine_process<P: AsRef<Path>>(writable: impl IntoIterator<Item = P>) -> Confinement {
+/// ```no_run
+/// use scanlib::ProcessRights;
+///
+/// let rights = ProcessRights::new()
+///     .read_below(["/usr", "/etc", "/proc", "/srv/signatures"])
+///     .write_below(["/dev/shm"])
+///     .connect_to_ports([9092])
+///     .listen_on_ports([9090]);
+/// println!("{}", scanlib::confine_process(&rights));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ProcessRights {
+    read: Option<Vec<PathBuf>>,
+    write: Vec<PathBuf>,
+    connect: Option<Vec<u16>>,
+    listen: Option<Vec<u16>>,
+}
+
+impl ProcessRights {
+    /// Reading every file, writing none, and every TCP connection.
+    pub fn new() -> ProcessRights {
+        ProcessRights::default()
+    }
+
+    /// Reads only these files and what is below these directories, besides what it may write.
+    pub fn read_below(mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        let paths = paths.into_iter().map(Into::into);
+        self.read.get_or_insert_default().extend(paths);
+        self
+    }
+
+    /// Reads and writes these files and what is below these directories. What does not exist now cannot be written to later.
+    pub fn write_below(mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.write.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Connects to these TCP ports only, of any address. UDP is not restricted.
+    pub fn connect_to_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.connect.get_or_insert_default().extend(ports);
+        self
+    }
+
+    /// Listens on these TCP ports only; 0 stands for a free port that the system chooses.
+    pub fn listen_on_ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.listen.get_or_insert_default().extend(ports);
+        self
+    }
+}
+
+/// Gives up rights that the calling process does not need, for a program that keeps libclamav in processes of its own. Afterwards it
+/// has these rights only, starts no program that gains rights, leaves no core file, and other processes of the same user
+/// cannot read its memory. Returns what holds; of the rest it does without.
+///
+/// This concerns the calling thread and those that it starts later, so call it before there are others.
+pub fn confine_process(rights: &ProcessRights) -> Confinement {
     let confinement = give_up_privileges();
-    let writable = writable.into_iter().collect::<Vec<_>>();
     Confinement {
-        landlock: restrict_writes(&writable).unwrap_or(0),
+        landlock: restrict_to(rights).unwrap_or(0),
         ..confinement
     }
 }
 
-fn restrict_writes<P: AsRef<Path>>(writable: &[P]) -> Result<u32, landlock::RulesetError> {
-    let writes = AccessFs::from_write(LANDLOCK);
-    let status = Ruleset::default()
-        .handle_access(writes)?
+fn restrict_to(rights: &ProcessRights) -> Result<u32, landlock::RulesetError> {
+    let ProcessRights {
+        read,
+        write,
+        connect,
+        listen,
+    } = rights;
+    let reads = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut files = AccessFs::from_write(LANDLOCK);
+    if read.is_some() {
+        files |= reads;
+    }
+    let mut ruleset = Ruleset::default().handle_access(files)?;
+    for (ports, access) in [
+        (connect, AccessNet::ConnectTcp),
+        (listen, AccessNet::BindTcp),
+    ] {
+        if ports.is_some() {
+            ruleset = ruleset.handle_access(access)?;
+        }
+    }
+    let ports = |ports: &Option<Vec<u16>>, access: AccessNet| {
+        let ports = ports.clone().unwrap_or_default().into_iter();
+        ports.map(move |port| Ok::<_, landlock::RulesetError>(NetPort::new(port, access)))
+    };
+    let status = ruleset
         .create()?
-        .add_rules(path_beneath_rules(writable, writes))?
+        .add_rules(path_beneath_rules(write, files))?
+        .add_rules(path_beneath_rules(read.iter().flatten(), reads))?
+        .add_rules(ports(connect, AccessNet::ConnectTcp))?
+        .add_rules(ports(listen, AccessNet::BindTcp))?
         .restrict_self()?;
     Ok(version(&status.landlock))
 }

@@ -17,6 +17,7 @@ mod channel;
 mod charsets;
 mod child;
 mod confine;
+mod mapped;
 mod processes;
 mod remote;
 mod scanning;
@@ -25,7 +26,7 @@ mod template;
 mod wire;
 
 pub(super) use channel::Channel;
-pub use confine::{Confinement, confine_process};
+pub use confine::{Confinement, ProcessRights, confine_process};
 pub use processes::{IsolationOptions, IsolationStatus};
 pub(super) use processes::{Processes, Scanned};
 pub(super) use remote::{Failure, RemoteEngine, Watchers};

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,11 +25,12 @@ use super::channel::{Channel, MAX_BODY_BYTES, MAX_DESCRIPTORS};
 use super::child;
 use super::confine::Confinement;
 use super::remote::{Failure, RemoteEngine};
-use super::wire::{Answer, Bounds, Object, Task};
+use super::wire::{self, Answer, Bounds, Object, Task};
 use crate::clam::call;
 use crate::clam::engine::EngineScan;
 use crate::clam::limits::Limits;
 use crate::clam::request::Request;
+use crate::clam::tmp::Identity;
 use crate::report::{FileFamily, Incomplete};
 
 /// A scan that takes no longer is waited for without sleeping.
@@ -163,6 +164,8 @@ struct Lane {
     pid: i32,
     /// Of its process, in the order of their starts.
     number: u64,
+    /// The directory that its process may write to; `None` if it was gone at once.
+    directory: Option<Identity>,
     channel: Channel,
     buffer: Vec<u8>,
     /// What the last scan took.
@@ -174,6 +177,8 @@ struct Lane {
 enum End {
     Late,
     Crashed,
+    /// It still runs.
+    Unusable,
     NoDirectory,
 }
 
@@ -191,20 +196,19 @@ enum Outcome {
 }
 
 impl Processes {
-    /// Starts the first scanning process of a compiled engine. Each has a directory of its own in `tmp_dir`.
+    /// Starts the first scanning process of a compiled engine. Each has a directory of its own in the engine's.
     pub(in crate::clam) fn start(
         template: RemoteEngine,
-        tmp_dir: &Path,
         options: IsolationOptions,
         limits: Limits,
         caches: bool,
     ) -> Result<Processes, Failure> {
         let processes = Processes {
             engine_bytes: template.resident_bytes(),
+            tmp_dir: template.tmp_dir().to_owned(),
             template: Mutex::new(template),
             state: Mutex::default(),
             freed: Condvar::new(),
-            tmp_dir: tmp_dir.to_owned(),
             options,
             limits,
             caches,
@@ -212,6 +216,11 @@ impl Processes {
         };
         processes.renew()?;
         Ok(processes)
+    }
+
+    /// Scanning processes that were started.
+    pub(in crate::clam) fn started(&self) -> u64 {
+        self.counters.started.load(Relaxed)
     }
 
     pub(in crate::clam) fn status(&self) -> IsolationStatus {
@@ -228,6 +237,16 @@ impl Processes {
             engine_bytes: self.engine_bytes,
             is_lost: counters.is_lost.load(Relaxed),
         }
+    }
+
+    /// Does in the directory for temporary files what a scan does.
+    pub(in crate::clam) fn check_tmp_dir(&self) -> io::Result<()> {
+        let mut template = self.template();
+        let checked = template.check();
+        if !template.is_alive() {
+            self.counters.is_lost.store(true, Relaxed);
+        }
+        Ok(checked?)
     }
 
     /// Whether a harmless object can be examined now.
@@ -255,8 +274,8 @@ impl Processes {
         match outcome {
             Outcome::Scanned(scan) => {
                 let has_failed = matches!(scan.incomplete, Some(Incomplete::EngineError { .. }));
-                if has_failed && !self.directory(lane.number).exists() {
-                    // Another one gets another directory.
+                if has_failed && Identity::of(&self.directory(lane.number)).ok() != lane.directory {
+                    // Its rights belong to the directory that it was started with. Another one gets another directory.
                     self.retire(lane, End::NoDirectory);
                 } else {
                     self.give_back(lane);
@@ -271,8 +290,13 @@ impl Processes {
                 self.retire(lane, End::Late);
                 EngineScan::nothing(Some(incomplete))
             }
-            Outcome::Ended | Outcome::Unusable => {
+            Outcome::Ended => {
                 self.retire(lane, End::Crashed);
+                self.counters.repeated.fetch_add(1, Relaxed);
+                self.scan_alone(object, name, request)
+            }
+            Outcome::Unusable => {
+                self.retire(lane, End::Unusable);
                 self.counters.repeated.fetch_add(1, Relaxed);
                 self.scan_alone(object, name, request)
             }
@@ -373,10 +397,14 @@ impl Processes {
         }
         match end {
             End::Late => self.counters.killed.fetch_add(1, Relaxed),
-            End::Crashed => self.counters.crashed.fetch_add(1, Relaxed),
+            End::Crashed | End::Unusable => self.counters.crashed.fetch_add(1, Relaxed),
             End::NoDirectory => 0,
         };
         drop(retired);
+        if matches!(end, End::Crashed) {
+            // First of all: others wait for the next process, and nobody for what is left of this one.
+            let _tried_again_by_the_next_scan = self.renew();
+        }
         self.end(pid, number);
     }
 
@@ -415,10 +443,6 @@ impl Processes {
             pairs.map_err(system)?.into_iter().unzip();
         let descriptors: Vec<BorrowedFd<'_>> = theirs.iter().map(Channel::descriptor).collect();
         let number = self.counters.started.fetch_add(1, Relaxed);
-        let tmp_dir = self.directory(number);
-        std::fs::create_dir(&tmp_dir).map_err(|error| {
-            Failure::Ended(format!("{} cannot be made: {error}", tmp_dir.display()))
-        })?;
         let pid = {
             let mut template = self.template();
             let bounds = Bounds {
@@ -427,7 +451,7 @@ impl Processes {
                 max_scan_time: self.limits.max_scan_time,
                 caches: self.caches,
             };
-            let started = template.start(&descriptors, &tmp_dir, bounds);
+            let started = template.start(&descriptors, number, bounds);
             if !template.is_alive() {
                 self.counters.is_lost.store(true, Relaxed);
             }
@@ -439,10 +463,10 @@ impl Processes {
             let Some(first) = ours.first() else {
                 return Ok(None);
             };
-            first.receive_at_most_for(START_PATIENCE)?;
+            first.receive_at_most_for(Some(START_PATIENCE))?;
             let answer = first.receive_header(&mut Vec::new());
             ours.iter().try_for_each(|lane| {
-                lane.receive_at_most_for(LOOK)?;
+                lane.receive_at_most_for(Some(LOOK))?;
                 lane.send_at_most_for(SEND_PATIENCE)
             })?;
             answer
@@ -460,9 +484,11 @@ impl Processes {
                 return Err(Failure::Ended(problem));
             }
         }
+        let directory = Identity::of(&self.directory(number)).ok();
         let lane = |channel| Lane {
             pid,
             number,
+            directory,
             channel,
             buffer: Vec::new(),
             last: Duration::ZERO,
@@ -471,13 +497,13 @@ impl Processes {
     }
 
     fn directory(&self, number: u64) -> PathBuf {
-        self.tmp_dir.join(format!("scan-{number}"))
+        self.tmp_dir.join(wire::directory(number))
     }
 
     /// Ends a scanning process if it has not ended, and says how it did.
     fn end(&self, pid: i32, number: u64) -> String {
         let mut template = self.template();
-        let how = template.end(pid, &self.directory(number));
+        let how = template.end(pid, number);
         if !template.is_alive() {
             self.counters.is_lost.store(true, Relaxed);
         }

@@ -1,10 +1,11 @@
 //! A template as the main process sees it: an engine whose calls are carried out elsewhere.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::spawner::Isolation;
 use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::log::Log;
 use crate::clam::names::{Named, Names};
+use crate::clam::tmp;
 use crate::error::ClamCode;
 
 /// How long a template may take to fork, or to end a scanning process and remove its files.
@@ -27,6 +29,14 @@ pub(in crate::clam) enum Failure {
     Code(ClamCode),
     /// The template ended, or something happened to the connection.
     Ended(String),
+    /// A directory for temporary files cannot be used.
+    TmpDir(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::TmpDir(error)
+    }
 }
 
 impl From<ClamCode> for Failure {
@@ -40,6 +50,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Code(code) => code.fmt(f),
             Failure::Ended(how) => f.write_str(how),
+            Failure::TmpDir(error) => error.fmt(f),
         }
     }
 }
@@ -53,6 +64,8 @@ pub(in crate::clam) struct RemoteEngine {
     control: Option<Channel>,
     buffer: Vec<u8>,
     resident_bytes: u64,
+    /// The engine's directory for temporary files; empty until it is created.
+    tmp_dir: PathBuf,
 }
 
 /// What happens while an order is carried out.
@@ -70,9 +83,12 @@ impl RemoteEngine {
             control: Some(control),
             buffer: Vec::new(),
             resident_bytes: 0,
+            tmp_dir: PathBuf::new(),
         }
     }
 
+    /// Has the template create a directory for temporary files in `tmp_base` and give up its other rights. It does so itself because the
+    /// rights of this process may be those of another directory that was at this path before.
     pub(in crate::clam) fn confine(
         &mut self,
         sources: &[PathBuf],
@@ -82,10 +98,86 @@ impl RemoteEngine {
         let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
         let sources = sources.iter().flat_map(|path| [path.clone(), real(path)]);
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        self.order(&Order::Confine {
+        let order = Order::Confine {
             sources: sources.map(|path| bytes(&path)).collect(),
             tmp_base: bytes(tmp_base),
-        })
+        };
+        // Without a limit on time: what killed processes left is removed on this occasion, and there may be much of it.
+        self.send(&order, &[])?;
+        match self.receive()? {
+            Child::Directory { path } => {
+                self.tmp_dir = PathBuf::from(OsString::from_vec(path));
+                Ok(())
+            }
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    /// The engine's directory for temporary files.
+    pub(in crate::clam) fn tmp_dir(&self) -> &Path {
+        &self.tmp_dir
+    }
+
+    /// Creates a file below [`RemoteEngine::tmp_dir`], with the directories above it.
+    pub(in crate::clam) fn create(&mut self, path: &Path) -> Result<File, Failure> {
+        let path = self.below_tmp_dir(path)?;
+        let (answer, descriptor) = self.ask_for_file(&Order::Create { path })?;
+        match (answer, descriptor) {
+            (Child::Done, Some(file)) => Ok(File::from(file)),
+            (answer, _) => Err(self.refused(answer)),
+        }
+    }
+
+    /// Removes a file or a directory below [`RemoteEngine::tmp_dir`].
+    pub(in crate::clam) fn remove(&mut self, path: &Path) -> Result<(), Failure> {
+        let path = self.below_tmp_dir(path)?;
+        self.done(&Order::Remove { path })
+    }
+
+    /// Does in the directory for temporary files what a scan does.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        self.done(&Order::Check)
+    }
+
+    fn below_tmp_dir(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        let below = path.strip_prefix(&self.tmp_dir).ok();
+        let below = below.ok_or_else(|| Failure::TmpDir(io::ErrorKind::InvalidInput.into()))?;
+        Ok(below.as_os_str().as_bytes().to_vec())
+    }
+
+    fn done(&mut self, order: &Order) -> Result<(), Failure> {
+        match self.ask(order, &[])? {
+            Child::Done => Ok(()),
+            answer => Err(self.refused(answer)),
+        }
+    }
+
+    fn ask_for_file(&mut self, order: &Order) -> Result<(Child, Option<OwnedFd>), Failure> {
+        self.send(order, &[])?;
+        let received = match &self.control {
+            Some(control) => control.receive(&mut self.buffer, true),
+            None => Ok(None),
+        };
+        let parsed = received.and_then(|packet| match packet {
+            Some(mut packet) => {
+                let file = packet.descriptors.pop();
+                Ok((packet.parse()?.0, file))
+            }
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        });
+        parsed.map_err(|error| self.ended(&error.to_string()))
+    }
+
+    /// What an answer other than the expected one means.
+    fn refused(&mut self, answer: Child) -> Failure {
+        match answer {
+            Child::Failed { error } | Child::NotStarted { error } => {
+                Failure::TmpDir(io::Error::other(error))
+            }
+            // Its rights cannot grow: another template has to be started.
+            Child::Replaced { error } => self.ended(&error),
+            _ => self.ended("an answer of the wrong kind"),
+        }
     }
 
     pub(in crate::clam) fn set_number(
@@ -147,26 +239,21 @@ impl RemoteEngine {
     pub(super) fn start(
         &mut self,
         lanes: &[BorrowedFd<'_>],
-        tmp_dir: &Path,
+        number: u64,
         bounds: Bounds,
     ) -> Result<i32, Failure> {
-        let order = Order::Start {
-            tmp_dir: tmp_dir.as_os_str().as_bytes().to_vec(),
-            bounds,
-        };
+        let order = Order::Start { number, bounds };
         match self.ask(&order, lanes)? {
             Child::Started { pid } => Ok(pid),
-            Child::NotStarted { error } => Err(Failure::Ended(error)),
-            Child::Ended { .. } => Err(self.ended("an answer of the wrong kind")),
+            answer => Err(self.refused(answer)),
         }
     }
 
     /// Ends a scanning process if it has not ended, removes its directory, and says how it ended.
-    pub(super) fn end(&mut self, pid: i32, tmp_dir: &Path) -> Result<String, Failure> {
-        let tmp_dir = tmp_dir.as_os_str().as_bytes().to_vec();
-        match self.ask(&Order::End { pid, tmp_dir }, &[])? {
+    pub(super) fn end(&mut self, pid: i32, number: u64) -> Result<String, Failure> {
+        match self.ask(&Order::End { pid, number }, &[])? {
             Child::Ended { how } => Ok(how),
-            _ => Err(self.ended("an answer of the wrong kind")),
+            answer => Err(self.refused(answer)),
         }
     }
 
@@ -183,11 +270,16 @@ impl RemoteEngine {
     fn ask(&mut self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> Result<Child, Failure> {
         // Scans wait for this, other than for a load.
         if let Some(control) = &self.control {
-            let bounded = control.receive_at_most_for(PATIENCE);
+            let bounded = control.receive_at_most_for(Some(PATIENCE));
             bounded.map_err(|error| self.ended(&error.to_string()))?;
         }
         self.send(order, descriptors)?;
-        self.receive()
+        let answer = self.receive()?;
+        if let Some(control) = &self.control {
+            let unbounded = control.receive_at_most_for(None);
+            unbounded.map_err(|error| self.ended(&error.to_string()))?;
+        }
+        Ok(answer)
     }
 
     fn order(&mut self, order: &Order) -> Result<(), Failure> {
@@ -271,9 +363,16 @@ impl RemoteEngine {
 
 impl Drop for RemoteEngine {
     fn drop(&mut self) {
+        if self.control.is_some() {
+            let _left = self.ask(&Order::Leave, &[]);
+        }
         if self.control.take().is_some() {
             // Its scanning processes end with it: the kernel sees to that.
             let _how = self.isolation.end(self.pid);
+        }
+        // It had no time to: it was killed. What this process cannot remove either is removed by the next template after some time.
+        if !self.tmp_dir.as_os_str().is_empty() {
+            let _gone = tmp::remove_tree(&self.tmp_dir);
         }
     }
 }

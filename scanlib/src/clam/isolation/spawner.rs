@@ -13,10 +13,12 @@ use super::channel::Channel;
 use super::charsets;
 use super::child;
 use super::confine;
+use super::mapped;
 use super::remote::RemoteEngine;
 use super::template;
 use super::wire::{Child, Nursery};
 use crate::clam::Library;
+use crate::clam::allocator;
 use crate::error::InitError;
 
 /// How long the spawner may take for an answer: it forks a small process, or waits for the end of a large one.
@@ -82,7 +84,7 @@ impl Isolation {
             None => return Err(io::Error::other("/proc is not mounted").into()),
         }
         let (control, other) = Channel::pair()?;
-        control.receive_at_most_for(PATIENCE)?;
+        control.receive_at_most_for(Some(PATIENCE))?;
         // SAFETY: this process has one thread: it was counted.
         let pid = unsafe { child::fork(c"scan-spawner", move || spawn(&other, library)) }?;
         Ok(Isolation(Arc::new(Spawner {
@@ -103,7 +105,7 @@ impl Isolation {
         match self.0.ask(&Nursery::Start, &[other.descriptor()])? {
             Child::Started { pid } => Ok(RemoteEngine::new(self.clone(), pid, control)),
             Child::NotStarted { error } => Err(io::Error::other(error)),
-            Child::Ended { .. } => Err(io::Error::other("an answer of the wrong kind")),
+            _ => Err(io::Error::other("an answer of the wrong kind")),
         }
     }
 
@@ -162,6 +164,9 @@ fn spawn(control: &Channel, library: Library) -> io::Result<Infallible> {
     unsafe { child::scrub_environment() };
     confine::give_up_privileges();
     charsets::load();
+    // Every process that is forked from this one starts with what it holds.
+    allocator::give_back();
+    mapped::give_back();
     // Should a template be killed, its scanning processes end, too, and become children of this one.
     let _reaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // How templates ended before anybody asked. At most as many as there are engines: each is asked for.

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -15,8 +17,9 @@ use rustix::process::Pid;
 use super::channel::{Channel, Packet};
 use super::child;
 use super::confine;
+use super::mapped;
 use super::scanning::{self, Equipment};
-use super::wire::{Bounds, Child, Event, Order};
+use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::Library;
 use crate::clam::allocator;
 use crate::clam::handle::{CompiledEngine, RawEngine};
@@ -24,7 +27,7 @@ use crate::clam::leave_out::LeaveOut;
 use crate::clam::log::{self, Log};
 use crate::clam::names::Names;
 use crate::clam::progress::{BuildStep, Listener};
-use crate::clam::tmp;
+use crate::clam::tmp::{self, Identity, ScratchDir};
 use crate::error::ClamCode;
 
 /// Time between two reports about the progress of a load.
@@ -49,6 +52,7 @@ struct Template {
     /// Shared with every scanning process: how often a scan ran short of room for temporary files.
     troubles: &'static AtomicU64,
     children: Vec<Pid>,
+    tmp_dir: Option<TmpDir>,
 }
 
 /// The life of a template.
@@ -64,6 +68,7 @@ pub(super) fn run(control: Channel, library: Library) -> io::Result<Infallible> 
         leave_out: Vec::new(),
         troubles: shared_counter()?,
         children: Vec::new(),
+        tmp_dir: None,
     };
     let mut buffer = Vec::new();
     loop {
@@ -87,8 +92,43 @@ impl Template {
         match order {
             Order::Confine { sources, tmp_base } => {
                 let sources: Vec<_> = sources.iter().map(|bytes| path(bytes)).collect();
-                confine::files(&confine::loading(&sources, &path(&tmp_base)));
-                self.done(Ok(0), nothing)
+                let tmp_base = path(&tmp_base);
+                let answer = match TmpDir::create(&tmp_base) {
+                    Ok(tmp_dir) => {
+                        confine::files(&confine::loading(&sources, &tmp_base));
+                        let path = tmp_dir.scratch.path().as_os_str().as_bytes().to_vec();
+                        self.tmp_dir = Some(tmp_dir);
+                        Child::Directory { path }
+                    }
+                    Err(error) => failed(&error),
+                };
+                self.control.send(&answer, &[], &[])
+            }
+            Order::Create { path } => {
+                let created = self.below(&path).and_then(|path| {
+                    if let Some(directory) = path.parent() {
+                        fs::create_dir_all(directory)?;
+                    }
+                    File::create_new(path)
+                });
+                match created {
+                    Ok(file) => self.control.send(&Child::Done, &[], &[file.as_fd()]),
+                    Err(error) => self.control.send(&failed(&error), &[], &[]),
+                }
+            }
+            Order::Remove { path } => {
+                let removed = self.below(&path).and_then(|path| match path.is_dir() {
+                    true => tmp::remove_tree(&path),
+                    false => fs::remove_file(path),
+                });
+                self.answer(removed)
+            }
+            Order::Check => {
+                let checked = match &self.tmp_dir {
+                    Some(tmp_dir) => tmp_dir.scratch.check(),
+                    None => Err(no_directory()),
+                };
+                self.answer(checked)
             }
             Order::Number { field, value } => {
                 let set = self.loading().map(|it| it.set_number(field, value));
@@ -127,26 +167,29 @@ impl Template {
             }
             Order::Load { path, options } => self.load(&path, options),
             Order::Compile => self.compile(),
-            Order::Start { tmp_dir, bounds } => {
+            Order::Start { number, bounds } => {
                 let lanes = packet.descriptors.into_iter().map(Channel::from).collect();
-                let tmp_dir = path(&tmp_dir);
-                let started = self.start(lanes, &tmp_dir, bounds);
-                let answer = match started {
-                    Ok(pid) => Child::Started {
-                        pid: pid.as_raw_nonzero().get(),
-                    },
-                    Err(error) => Child::NotStarted {
-                        error: error.to_string(),
-                    },
-                };
+                let answer = self.start(lanes, number, bounds);
                 self.control.send(&answer, &[], &[])
             }
-            Order::End { pid, tmp_dir } => {
+            Order::End { pid, number } => {
                 let how = self.end(pid);
                 // What it had no time to remove; here, as it may be deep and take many descriptors. A failure shows as a lack of room,
                 // if there is one.
-                let _gone = tmp::remove_tree(&path(&tmp_dir));
+                if let Some(tmp_dir) = &self.tmp_dir {
+                    let _gone = tmp::remove_tree(&tmp_dir.of_process(number));
+                }
                 self.control.send(&Child::Ended { how }, &[], &[])
+            }
+            Order::Leave => {
+                for pid in self.children.drain(..) {
+                    child::end(pid);
+                }
+                let removed = match self.tmp_dir.take() {
+                    Some(tmp_dir) => tmp::remove_tree(tmp_dir.scratch.path()),
+                    None => Ok(()),
+                };
+                self.answer(removed)
             }
         }
     }
@@ -252,12 +295,53 @@ impl Template {
         self.names = None;
         // Every scanning process starts with what this one holds.
         allocator::give_back();
+        mapped::give_back();
         let resident = confine::resident_bytes().unwrap_or_default();
         self.done(compiled.map(|()| resident), log)
     }
 
+    fn answer(&self, done: io::Result<()>) -> io::Result<()> {
+        let answer = match done {
+            Ok(()) => Child::Done,
+            Err(error) => failed(&error),
+        };
+        self.control.send(&answer, &[], &[])
+    }
+
+    /// A path below the engine's directory.
+    fn below(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = path(bytes);
+        let is_below = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        match &self.tmp_dir {
+            Some(tmp_dir) if is_below => Ok(tmp_dir.scratch.path().join(path)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     /// Forks a scanning process, which answers for itself on its first lane.
-    fn start(&mut self, lanes: Vec<Channel>, tmp_dir: &Path, bounds: Bounds) -> io::Result<Pid> {
+    fn start(&mut self, lanes: Vec<Channel>, number: u64, bounds: Bounds) -> Child {
+        let Some(tmp_dir) = &mut self.tmp_dir else {
+            return failed(&no_directory());
+        };
+        if let Some(error) = tmp_dir.replaced() {
+            return Child::Replaced { error };
+        }
+        let started = tmp_dir
+            .for_process(number)
+            .and_then(|tmp_dir| self.fork(lanes, &tmp_dir, bounds));
+        match started {
+            Ok(pid) => Child::Started {
+                pid: pid.as_raw_nonzero().get(),
+            },
+            Err(error) => Child::NotStarted {
+                error: error.to_string(),
+            },
+        }
+    }
+
+    fn fork(&mut self, lanes: Vec<Channel>, tmp_dir: &Path, bounds: Bounds) -> io::Result<Pid> {
         let Engine::Compiled(engine) = &mut self.engine else {
             return Err(io::Error::other("no engine is compiled"));
         };
@@ -285,6 +369,65 @@ impl Template {
             None => "has ended before".to_owned(),
         }
     }
+}
+
+/// The engine's directory for temporary files, and the base directory it is in, which somebody else may remove or replace.
+struct TmpDir {
+    base: PathBuf,
+    /// Landlock's rights belong to this directory, not to the path.
+    identity: Identity,
+    scratch: ScratchDir,
+}
+
+impl TmpDir {
+    fn create(base: &Path) -> io::Result<TmpDir> {
+        let scratch = ScratchDir::create(base)?;
+        Ok(TmpDir {
+            base: base.to_owned(),
+            identity: Identity::of(base)?,
+            scratch,
+        })
+    }
+
+    /// A sentence if another directory is now at the path of the base directory.
+    fn replaced(&self) -> Option<String> {
+        // While it is missing another one may still come, and which one it is decides.
+        let now = Identity::of(&self.base).ok()?;
+        (now != self.identity).then(|| {
+            format!(
+                "another directory is now at {}: the signatures have to be loaded again",
+                self.base.display()
+            )
+        })
+    }
+
+    fn of_process(&self, number: u64) -> PathBuf {
+        self.scratch.path().join(wire::directory(number))
+    }
+
+    /// Creates the directory of a scanning process, and the engine's own if somebody removed that.
+    fn for_process(&mut self, number: u64) -> io::Result<PathBuf> {
+        let directory = self.of_process(number);
+        let created = self
+            .scratch
+            .restore()
+            .and_then(|()| fs::create_dir(&directory));
+        created.map_err(|error| {
+            let problem = format!("{} cannot be created: {error}", directory.display());
+            io::Error::new(error.kind(), problem)
+        })?;
+        Ok(directory)
+    }
+}
+
+fn failed(error: &io::Error) -> Child {
+    Child::Failed {
+        error: error.to_string(),
+    }
+}
+
+fn no_directory() -> io::Error {
+    io::Error::other("no directory for temporary files was created")
 }
 
 fn flat(set: Result<Result<(), ClamCode>, ClamCode>) -> Result<u64, ClamCode> {

@@ -21,15 +21,35 @@ pub(super) enum Nursery {
 /// From whoever has children: the spawner and a template.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Child {
-    Started { pid: i32 },
-    NotStarted { error: String },
-    Ended { how: String },
+    Started {
+        pid: i32,
+    },
+    NotStarted {
+        error: String,
+    },
+    Ended {
+        how: String,
+    },
+    /// An [`Order`] about files was carried out. With [`Order::Create`] the file is attached.
+    Done,
+    /// An [`Order`] about files failed.
+    Failed {
+        error: String,
+    },
+    /// The path of the engine's directory for temporary files, which was created.
+    Directory {
+        path: Vec<u8>,
+    },
+    /// Another directory is now at the path of the base directory for temporary files. This process can never write there.
+    Replaced {
+        error: String,
+    },
 }
 
 /// To a template: what would be calls of its engine, and its scanning processes. Each is answered once it is done.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Give up the rights that loading does not need. The engine's own directory, and those of scanning processes, are below `tmp_base`.
+    /// Create the engine's own directory for temporary files below `tmp_base`, then give up the rights that loading does not need.
     Confine {
         sources: Vec<Vec<u8>>,
         tmp_base: Vec<u8>,
@@ -53,16 +73,34 @@ pub(super) enum Order {
         options: u32,
     },
     Compile,
-    /// Comes with the scanning process's end of each lane, and says what it is to scan with. The directory is its own.
+    /// Create a file below the engine's directory, with the directories above it, and pass it on. The main process may be unable to write
+    /// there: its own rights belong to the directory that was at the path when it started.
+    Create {
+        path: Vec<u8>,
+    },
+    /// Remove a file or a directory, with its contents, below the engine's directory.
+    Remove {
+        path: Vec<u8>,
+    },
+    /// Create and remove a directory and a file below the engine's directory, as a scan does.
+    Check,
+    /// Comes with the scanning process's end of each lane, and says what it is to scan with. A directory of this number is made for it.
     Start {
-        tmp_dir: Vec<u8>,
+        number: u64,
         bounds: Bounds,
     },
     /// Ends a scanning process and removes its directory.
     End {
         pid: i32,
-        tmp_dir: Vec<u8>,
+        number: u64,
     },
+    /// End all scanning processes and remove the engine's directory.
+    Leave,
+}
+
+/// The name of a scanning process's directory below the engine's.
+pub(super) fn directory(number: u64) -> String {
+    format!("scan-{number}")
 }
 
 /// What a scanning process is held to, besides the settings of its engine.

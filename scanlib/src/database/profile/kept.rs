@@ -3,7 +3,7 @@
 //! A container is unpacked on the way and never held: of its members only what stays is written. They are loaded one by one in the
 //! container's order, as libclamav does, and as what they are: signed, if the container was.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,15 @@ impl Part {
             false => line.replace(&*self.path.to_string_lossy(), &self.of.to_string_lossy()),
         }
     }
+}
+
+/// Where files for libclamav are created, in the engine's directory for temporary files.
+pub(crate) trait Store {
+    /// Creates a file, and the directories above it.
+    fn create(&mut self, path: &Path) -> io::Result<File>;
+
+    /// Removes a file, or a directory with its contents.
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
 }
 
 /// What stays of a file or a directory.
@@ -72,11 +81,11 @@ impl Kept {
         Ok(files.filter(|file| is_container(file)).collect())
     }
 
-    /// Writes what stays of a source into `to`, an empty directory.
+    /// Writes what stays of a source into `to`, a directory that does not exist yet in `store`.
     pub(crate) fn write(
         source: &Source,
         official_only: bool,
-        to: &Path,
+        (store, to): (&mut dyn Store, &Path),
         max: u64,
     ) -> Result<Kept, LoadError> {
         let mut kept = Kept::default();
@@ -90,11 +99,10 @@ impl Kept {
                 (false, "ign" | "ign2") => ignored.clone(),
                 (false, _) => loose.clone(),
             };
-            fs::create_dir_all(&to).map_err(|error| not_written(&to, error))?;
             let mut filter = Filter {
                 max,
                 outside: &mut kept.outside,
-                to: Some(&to),
+                to: Some((&mut *store, &to)),
                 failed: None,
             };
             let files = filter.file(&file)?;
@@ -183,7 +191,7 @@ struct Filter<'f> {
     max: u64,
     outside: &'f mut Outside,
     /// Where what stays is written, if it is.
-    to: Option<&'f Path>,
+    to: Option<(&'f mut dyn Store, &'f Path)>,
     /// What could not be written.
     failed: Option<LoadError>,
 }
@@ -226,16 +234,16 @@ impl Filter<'_> {
         content: &mut dyn BufRead,
         written: &mut Vec<PathBuf>,
     ) -> io::Result<()> {
-        let Some(to) = self.to else {
+        let Some((_, to)) = &self.to else {
             self.copy(name, format, content, &mut io::sink())?;
             return Ok(());
         };
         let directory = match number {
             Some(number) => to.join(number.to_string()),
-            None => to.to_owned(),
+            None => to.to_path_buf(),
         };
         let path = directory.join(os_str(name));
-        let file = fs::create_dir_all(&directory).and_then(|()| File::create_new(&path));
+        let file = self.in_store(|store| store.create(&path));
         let file = file.map_err(|error| self.not_written(&path, error))?;
         let mut file = Told {
             file: BufWriter::with_capacity(64 << 10, file),
@@ -250,9 +258,17 @@ impl Filter<'_> {
             written.push(path);
         } else {
             // libclamav refuses a file without a signature.
-            fs::remove_file(&path).map_err(|error| self.not_written(&path, error))?;
+            let removed = self.in_store(|store| store.remove(&path));
+            removed.map_err(|error| self.not_written(&path, error))?;
         }
         Ok(())
+    }
+
+    fn in_store<T>(&mut self, f: impl FnOnce(&mut dyn Store) -> io::Result<T>) -> io::Result<T> {
+        match &mut self.to {
+            Some((store, _)) => f(*store),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// Copies what stays; whether there is something to load.

@@ -89,7 +89,10 @@ impl EngineStage {
         }
         drop(queue);
         for _ in 0..turns {
-            let turn = Turn(Arc::clone(&self.shared));
+            let turn = Turn {
+                shared: Arc::clone(&self.shared),
+                batch: Arc::clone(batch),
+            };
             if let Err(TrySubmitError::Closed(_)) = self.pool.try_submit(turn) {
                 // The service ends. What was not answered is not committed.
                 return;
@@ -132,8 +135,13 @@ impl Shared {
         let _gone = self.answers.send(answers);
     }
 
-    /// Judges a record; `None` if its lease ended first.
-    fn judge(&self, waiting: &Waiting, worker: &mut Worker) -> Option<AnswersBuilder> {
+    /// Judges a record, or answers it as an error if that panicked with this message. `None` if its lease ended first.
+    fn judge(
+        &self,
+        waiting: &Waiting,
+        worker: &mut Worker,
+        panicked: Option<&str>,
+    ) -> Option<AnswersBuilder> {
         let Waiting { batch, record } = waiting;
         let processor = &*self.processor;
         if !batch.flow().is_live() {
@@ -152,8 +160,18 @@ impl Shared {
         };
         let scan = record.scan.as_ref();
         let record = &record.record.borrow();
-        let parsed = processor.parse(record);
-        let judged = processor.judge(&context, record, parsed.as_ref(), scan, worker)?;
+        let (parsed, judged) = match panicked {
+            None => {
+                let parsed = processor.parse(record);
+                let judged = processor.judge(&context, record, parsed.as_ref(), scan, worker)?;
+                (parsed, judged)
+            }
+            Some(message) => {
+                let judged =
+                    processor.give_up_after_panic(&context, record.offset, worker, message)?;
+                (None, judged)
+            }
+        };
         let message = parsed.unwrap_or_else(|| processor.parser.parse(b""));
         let engines = engine_state(worker.detector());
         let mut answer = AnswersBuilder::default();
@@ -166,41 +184,53 @@ impl Shared {
 
 /// The right to take the next record: there is one for each that was ever in the queue.
 #[derive(Debug)]
-struct Turn(Arc<Shared>);
+struct Turn {
+    shared: Arc<Shared>,
+    /// The batch of a record that came with it. It need not be the one that is taken.
+    batch: Arc<OpenBatch>,
+}
 
 impl Work for Turn {
     /// Answers go to the egress thread when their batch is complete.
     type Output = ();
-    type Receipt = ();
+    type Receipt = (Arc<Shared>, Arc<OpenBatch>);
 
     fn cost_bytes(&self) -> u64 {
         0
     }
 
-    fn receipt(&self) {}
+    fn receipt(&self) -> Self::Receipt {
+        (Arc::clone(&self.shared), Arc::clone(&self.batch))
+    }
 
     fn run(self, worker: &mut Worker) {
-        let Turn(shared) = self;
+        let Turn { shared, .. } = self;
         // Nothing is there if a record was given up meanwhile.
         let Some(Taken { item, charge }) = shared.queue().pop() else {
             return;
         };
         let started = Instant::now();
-        // Unwind safe: what the closure could leave half done is dropped, and the batch is told.
-        let judged = catch_unwind(AssertUnwindSafe(|| shared.judge(&item, worker)));
+        // Unwind safe: what the closure could leave half done is dropped, and the record is answered all the same.
+        let judged = catch_unwind(AssertUnwindSafe(|| shared.judge(&item, worker, None)));
+        let judged = judged.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            shared.judge(&item, worker, Some(&message))
+        });
         shared.queue().finished(charge, started.elapsed());
         let Waiting { batch, record } = item;
         let answers = match judged {
-            Ok(Some(answer)) => batch.answer(record.place, answer),
-            Ok(None) => batch.give_up(),
-            Err(panic) => Some(batch.crash(panic_message(&*panic))),
+            Some(answer) => batch.answer(record.place, answer),
+            None => batch.give_up(),
         };
         if let Some(answers) = answers {
             shared.send(answers);
         }
     }
 
-    fn panicked((): (), message: String) {
-        tracing::error!(message, "the engine stage panicked outside of a record");
+    /// A record may be left without an answer, and its batch open for ever: the service ends with an error, and what is not answered is
+    /// read again.
+    fn panicked((shared, batch): Self::Receipt, message: String) {
+        let message = format!("the engine stage panicked outside of a record: {message}");
+        shared.send(batch.crash(message));
     }
 }

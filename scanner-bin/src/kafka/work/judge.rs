@@ -10,6 +10,8 @@ use crate::kafka::batch::Record;
 use crate::kafka::circuit::Fault;
 use crate::kafka::crash_guard::Note;
 use crate::kafka::dead_letter::Reason;
+#[cfg(feature = "chaos-faults")]
+use crate::kafka::faults;
 use crate::kafka::flow::Flow;
 use crate::ops::health::Working;
 use crate::random;
@@ -135,6 +137,31 @@ impl RecordProcessor {
         }
     }
 
+    /// What becomes of a record over which this program's own code panicked, outside of its scan. The defect may concern every record, so the
+    /// quota of dead letters applies. `None` if the lease ended first.
+    pub(super) fn give_up_after_panic(
+        &self,
+        context: &BatchContext<'_>,
+        offset: i64,
+        worker: &mut Worker,
+        message: &str,
+    ) -> Option<Judged> {
+        self.metrics.worker_panics.inc();
+        tracing::error!(
+            partition = context.flow.lease().partition,
+            offset,
+            message,
+            "The engine stage panicked over a record; the record gets an error result"
+        );
+        let failure = Failure {
+            reason: Reason::Panic,
+            error: format!("the engine stage panicked: {message}"),
+            is_at_fault: false,
+            report: None,
+        };
+        self.give_up(context, None, worker, Box::new(failure))
+    }
+
     /// Scans a message, again if that fails. `None` if the lease ended first.
     fn scan(
         &self,
@@ -196,6 +223,8 @@ impl RecordProcessor {
             if !self.quota.wait(|| context.is_wanted()) {
                 return None;
             }
+            // The engine may have been loaded anew meanwhile.
+            worker.refresh();
             let again = scan.map(|scan| self.try_scan(context, scan, worker));
             if let Some(Ok(report)) = again {
                 return Some(Judged::Scanned(report));
@@ -256,6 +285,12 @@ impl RecordProcessor {
             },
             _ => None,
         };
+        #[cfg(feature = "chaos-faults")]
+        if failed.is_some() && faults::is(faults::Fault::LostScanIsClean) {
+            let mut report = report;
+            report.verdict = Verdict::Clean;
+            return Ok(report);
+        }
         if let Some((reason, error)) = failed {
             return Err(Box::new(Failure {
                 is_at_fault: reason == Reason::Crash,
