@@ -50,7 +50,6 @@ use crate::generation::snapshot::{Snapshot, SnapshotError};
 use crate::generation::state::{State, StateError, Wanted, now};
 use crate::ops::health::Check;
 use crate::ops::metrics::ReloadLabel;
-use crate::result::hex;
 use crate::service::Watch;
 use crate::shutdown::Shutdown;
 
@@ -478,7 +477,7 @@ impl Loader {
             scan.views,
             scan.signatures()
         );
-        let digest = hex(&Sha256::digest(settings));
+        let digest = hex::encode(Sha256::digest(settings));
         format!(
             "scanner-bin {}, libclamav {}, settings {}",
             env!("CARGO_PKG_VERSION"),

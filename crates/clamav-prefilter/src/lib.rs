@@ -193,7 +193,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: &'static [Cause] = &[
         Cause::Off,
         Cause::Length,
         Cause::Bytes,

@@ -68,6 +68,7 @@ pub struct EngineInfo {
 /// What libclamav said about one object.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineScan {
     /// Names of what was found, as libclamav gives them (`.UNOFFICIAL` included), each once, in the order found.
     pub names: Vec<String>,
@@ -344,9 +345,9 @@ impl Engine {
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> ScanError {
+fn read_error(path: &Path, error: io::Error) -> ScanError {
     ScanError::Read {
         path: path.to_owned(),
-        source,
+        error,
     }
 }

@@ -41,6 +41,7 @@ mod request;
 mod tmp;
 
 pub use allocator::hold_little_memory;
+pub use beside::SCAN_STACK_BYTES;
 pub use builder::{DatabaseOptions, EngineBuilder};
 pub use cancel::CancelToken;
 pub use engine::{Engine, EngineInfo, EngineScan};

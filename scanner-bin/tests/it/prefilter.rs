@@ -148,7 +148,7 @@ fn the_page_for_operators_names_every_decision_and_every_metric() {
     let page = include_str!("../../../docs/prefilter.md");
     let metrics = CATALOGUE.iter().map(|entry| entry.name);
     let metrics = metrics.filter(|name| name.contains("prefilter"));
-    for word in metrics.chain(Cause::ALL.map(Cause::as_str)) {
+    for word in metrics.chain(Cause::ALL.iter().map(|cause| cause.as_str())) {
         let is_named = |after: &str| page.contains(&format!("`{word}{after}"));
         assert!(is_named("`") || is_named("{"), "{word} is missing");
     }
