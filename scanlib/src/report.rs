@@ -44,6 +44,7 @@ impl fmt::Display for Severity {
 /// Which rendering of a record a detection was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum View {
     /// The bytes as they came.
     Raw,
@@ -76,6 +77,7 @@ impl fmt::Display for View {
 /// What a detection is about, as results name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ThreatType {
     /// Malicious code or a command that runs it.
     Malware,
@@ -365,7 +367,7 @@ pub enum FileFamily {
 
 impl FileFamily {
     /// Every family.
-    pub const ALL: [FileFamily; 9] = [
+    pub const ALL: &'static [FileFamily] = &[
         FileFamily::Archive,
         FileFamily::Disk,
         FileFamily::Document,

@@ -2,6 +2,8 @@
 //! stable interface is the command line, the configuration, the results and the metrics; to embed the
 //! scanner in a program, use the crate `scanlib`.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod confine;
@@ -13,5 +15,4 @@ pub mod reload;
 pub mod service;
 pub mod sync;
 
-use scan_pipeline::panics;
-pub use scan_pipeline::{escape, json, result, shutdown, status, times, wrong};
+pub use scan_pipeline::{escape, files, json, random, result, shutdown, status, times, wrong};

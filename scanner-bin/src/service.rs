@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rdkafka::error::KafkaError;
+use scanlib::error::panic_message;
 use scanlib::{DetectorSlot, Parser};
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
-use crate::panics;
 use crate::shutdown::Shutdown;
 use crate::wrong::WrongReports;
 use scan_pipeline::batch::MAX_RECORDS;
@@ -357,7 +357,7 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
                 let outcome = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(Ok(value)) => Ended::Ok(value),
                     Ok(Err(error)) => Ended::Error(error),
-                    Err(panic) => Ended::Panic(panics::message(&*panic)),
+                    Err(panic) => Ended::Panic(panic_message(&*panic)),
                 };
                 // Whoever waited may have given up.
                 let _gone = done.send(outcome);

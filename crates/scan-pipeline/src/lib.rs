@@ -5,6 +5,8 @@
 //! the pool scan in between. They share nothing but bounded channels and, per owned partition, the few
 //! atomics of a [`flow::Flow`].
 
+#![forbid(unsafe_code)]
+
 pub mod answers;
 pub mod batch;
 pub mod circuit;
@@ -21,6 +23,7 @@ pub mod fair_queue;
 #[cfg(feature = "chaos-faults")]
 mod faults;
 pub mod fetch_notes;
+pub mod files;
 pub mod flow;
 pub mod health;
 pub mod heartbeat;
@@ -30,10 +33,10 @@ pub mod membership;
 pub mod memory;
 pub mod metrics;
 mod nudge;
-pub mod panics;
 mod partition;
 mod producer;
 pub mod quota;
+pub mod random;
 mod rebalance;
 pub mod replay;
 pub mod result;

@@ -16,9 +16,11 @@ use super::load::Loading;
 use super::names::Names;
 use super::progress::{BuildStep, Listener, Progress};
 use super::tmp;
-use crate::database::{self, DigestBuilder, Kept, Outside, Part, Profile, Source, Store};
+use crate::database::{
+    self, Contents, DigestBuilder, Kept, Outside, Part, Profile, Source, SourceState, Store,
+};
 use crate::error::{ClamCode, InitError, LoadError, LoadErrorKind};
-use crate::prefilter::{Prefilter, Reading, TextModel};
+use clamav_prefilter::{Prefilter, Reading, ScanLimits, TextModel};
 use clamav_sys as sys;
 
 /// Which signatures of a database are used. The defaults are `clamscan`'s.
@@ -299,14 +301,17 @@ impl EngineBuilder {
                 LoadError::new(&tmp_dir, failure.kind(LoadErrorKind::Refused))
             })?;
         }
-        // Before libclamav parses, and again after: what is in memory is what the digest names.
-        let before = self.digests()?;
-        let mut chosen = self.choose(&mut engine, &tmp_dir)?;
+        // Before the first read, and again after the last: libclamav read what was hashed.
+        let before = self.states()?;
+        let mut contents = Contents::default();
+        let mut chosen = self.choose(&mut engine, &tmp_dir, &mut contents)?;
         let mut load_log = std::mem::take(&mut chosen.log);
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
-        let at_once = with_prefilter && self.leave_out.is_empty();
+        let at_once = self.leave_out.is_empty();
+        // What a profile selects was hashed when it was read from the files.
+        let is_selected = self.profile != Profile::Full;
         let mut load = || {
             let mut into = Target {
                 engine: &mut engine,
@@ -315,20 +320,39 @@ impl EngineBuilder {
             };
             self.load_all(&tmp_dir, &chosen.parts, &mut into)
         };
-        // Both see what the files hold between the two digests.
-        let (reading, loaded) = match at_once {
+        let pass = Pass {
+            builtin,
+            files,
+            hashes: !is_selected,
+            parses: with_prefilter,
+        };
+        let (read, loaded) = match at_once {
             true => {
-                let whole = || read(builtin, files, &LeaveOut::default());
-                let (reading, loaded) = beside(whole, &mut load);
-                (Some(reading), loaded)
+                let whole = || pass.read(&LeaveOut::default());
+                let (read, loaded) = beside(whole, &mut load);
+                (Some(read), loaded)
             }
             false => (None, load()),
         };
         let signatures = loaded?;
-        let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
-            let mut reading = reading.unwrap_or_else(|| read(builtin, files, &names.leave_out));
+        let read = read.unwrap_or_else(|| match names.as_ref() {
+            Some(names) => pass.read(&names.leave_out),
+            None => pass.read(&LeaveOut::default()),
+        });
+        let after = self.states()?;
+        if let Some((changed, _)) = paths
+            .iter()
+            .zip(before.iter().zip(&after))
+            .find(|(_, (before, after))| before != after)
+        {
+            return Err(LoadError::new(changed, LoadErrorKind::Changed));
+        }
+        let (reading, hashed) =
+            read.map_err(|(path, error)| LoadError::new(&path, LoadErrorKind::Io(error)))?;
+        contents.merge(hashed);
+        let reading = names.as_ref().zip(reading).map(|(names, mut reading)| {
             let started = Instant::now();
-            reading.compare(names);
+            reading.compare(&names.loaded);
             reading.took += started.elapsed();
             reading
         });
@@ -336,14 +360,6 @@ impl EngineBuilder {
         if let Some(dir) = chosen.dir.take() {
             let removed = engine.remove(&dir);
             removed.map_err(|error| LoadError::new(&dir, LoadErrorKind::TmpDir(error)))?;
-        }
-        let after = self.digests()?;
-        if let Some(changed) = paths
-            .iter()
-            .enumerate()
-            .find(|&(i, _)| before[i] != after[i])
-        {
-            return Err(LoadError::new(changed.1, LoadErrorKind::Changed));
         }
         if signatures == 0 {
             let path = paths
@@ -384,7 +400,11 @@ impl EngineBuilder {
                     .text_model
                     .as_ref()
                     .unwrap_or_else(|| TextModel::built_in());
-                Prefilter::build(reading, &self.limits, &library.text, model)
+                let limits = ScanLimits {
+                    max_file_bytes: self.limits.max_file_bytes,
+                    max_scan_bytes: self.limits.max_scan_bytes,
+                };
+                Prefilter::build(reading, &limits, &library.text, model)
             }
             None => Prefilter::disabled(),
         };
@@ -392,10 +412,12 @@ impl EngineBuilder {
         if self.builtin {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
         }
-        before.iter().for_each(|source| digest.add_digest(source));
+        for (source, state) in self.sources.iter().zip(&before) {
+            digest.add_digest(&source.digest(state, &mut contents)?);
+        }
         let (left_out, not_there) = match names {
             Some(names) => {
-                let loaded = names.signatures.iter().map(|named| &*named.name);
+                let loaded = names.loaded.signatures.iter().map(|named| &*named.name);
                 (names.leave_out.names(), names.leave_out.not_there(loaded))
             }
             None => (Vec::new(), Vec::new()),
@@ -449,7 +471,12 @@ impl EngineBuilder {
     }
 
     /// What libclamav is to load: the sources as they are, or what the profile keeps of them.
-    fn choose(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<Chosen, LoadError> {
+    fn choose(
+        &self,
+        engine: &mut Loading,
+        tmp_dir: &Path,
+        contents: &mut Contents,
+    ) -> Result<Chosen, LoadError> {
         let Profile::LogOnly { max_message_bytes } = self.profile else {
             let parts = self.sources.iter().map(|source| as_it_is(source.path()));
             return Ok(Chosen {
@@ -467,7 +494,13 @@ impl EngineBuilder {
             for container in Kept::containers(source, official_only)? {
                 chosen.log.append(&mut self.verify(engine, &container)?);
             }
-            let mut kept = Kept::write(source, official_only, (engine, &to), max_message_bytes)?;
+            let mut kept = Kept::write(
+                source,
+                official_only,
+                (engine, &to),
+                max_message_bytes,
+                contents,
+            )?;
             chosen.parts.append(&mut kept.parts);
             chosen.files.append(&mut kept.files);
             chosen.outside.merge(&kept.outside);
@@ -549,7 +582,7 @@ impl EngineBuilder {
         let c_path = to_c_path(&part.path)?;
         let options = self.database_options.to_c()
             | match &part.container {
-                Some(container) if database::is_signed(container) => {
+                Some(container) if database::format_of(container).counts_as_official() => {
                     sys::CL_DB_OFFICIAL | sys::CL_DB_SIGNED
                 }
                 Some(_) => sys::CL_DB_UNSIGNED,
@@ -571,8 +604,8 @@ impl EngineBuilder {
         }
     }
 
-    fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
-        self.sources.iter().map(Source::digest).collect()
+    fn states(&self) -> Result<Vec<SourceState>, LoadError> {
+        self.sources.iter().map(Source::state).collect()
     }
 }
 
@@ -611,19 +644,52 @@ fn to_c_path(path: &Path) -> Result<CString, LoadError> {
     })
 }
 
-/// Reads the files for the prefilter.
-fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
-    let started = Instant::now();
-    let mut reading = Reading::new();
-    reading.leave_out(leave_out);
-    if builtin {
-        reading.text(database::BUILTIN_NAME, database::builtin_text());
+/// The one pass over the files besides libclamav's own: parses them for the prefilter, and hashes them.
+#[derive(Clone, Copy)]
+struct Pass<'f> {
+    builtin: bool,
+    files: &'f [PathBuf],
+    hashes: bool,
+    parses: bool,
+}
+
+impl Pass<'_> {
+    /// Returns what was parsed, if anything is, and the hashes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn read(
+        &self,
+        leave_out: &LeaveOut,
+    ) -> Result<(Option<Reading>, Contents), (PathBuf, io::Error)> {
+        let mut contents = Contents::default();
+        let failed = |file: &PathBuf| {
+            let file = file.clone();
+            |error| (file, error)
+        };
+        if !self.parses {
+            for file in self.files.iter().filter(|_| self.hashes) {
+                contents.hash(file).map_err(failed(file))?;
+            }
+            return Ok((None, contents));
+        }
+        let started = Instant::now();
+        let mut reading = Reading::new();
+        reading.leave_out(leave_out.kept_out());
+        if self.builtin {
+            reading.text(database::BUILTIN_NAME, database::builtin_text());
+        }
+        for file in self.files {
+            let name = file.file_name().unwrap_or_default();
+            let parse = |content: &mut dyn io::BufRead| {
+                reading.file(name, content);
+                Ok(())
+            };
+            contents.read(file, parse).map_err(failed(file))?;
+        }
+        reading.took = started.elapsed();
+        Ok((Some(reading), contents))
     }
-    for file in files {
-        reading.file(file);
-    }
-    reading.took = started.elapsed();
-    reading
 }
 
 impl LoadError {
