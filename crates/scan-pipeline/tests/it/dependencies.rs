@@ -20,9 +20,10 @@ const FOREIGN: &[&str] = &[
 /// Names of the packages that are linked into `scan-pipeline`, itself included.
 fn linked() -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(cargo)
         .args(["metadata", "--format-version=1", "--locked", "--offline"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args(["--filter-platform", &platform])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo metadata does not start");
@@ -68,7 +69,7 @@ fn linked() -> BTreeSet<String> {
 fn neither_the_command_line_nor_http_nor_curl_is_linked() {
     let linked = linked();
     assert!(
-        linked.contains("rdkafka") && linked.contains("scanlib"),
+        linked.contains("rdkafka") && linked.contains("libclamav-scan"),
         "the walk misses dependencies: {linked:?}"
     );
     let foreign: Vec<_> = FOREIGN
