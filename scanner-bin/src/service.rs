@@ -34,7 +34,7 @@ use scan_pipeline::crash_guard::CrashGuard;
 use scan_pipeline::egress::{Command, Egress, EgressError};
 use scan_pipeline::fetch_notes::FetchNotes;
 use scan_pipeline::flow::Budget;
-use scan_pipeline::membership::Bell;
+use scan_pipeline::membership::IdentityRequests;
 use scan_pipeline::memory::Memory;
 use scan_pipeline::quota::Quota;
 use scan_pipeline::replay::{Reading, Span};
@@ -182,11 +182,11 @@ fn read(
     let stages = Stages::start(slot, processor, threads, kafka.inflight_bytes, answered)
         .map_err(ServiceError::Thread)?;
 
-    let bell = Arc::new(Bell::default());
+    let identity_requests = Arc::new(IdentityRequests::default());
     let egress = Egress::new(
         kafka,
         &config.ops.instance,
-        Arc::clone(&bell),
+        Arc::clone(&identity_requests),
         Arc::clone(&watch.metrics),
         Arc::clone(&watch.health),
     )
@@ -202,7 +202,7 @@ fn read(
         commands: to_egress.clone(),
         lifeline,
         budget: Arc::new(Budget::default()),
-        bell,
+        identity_requests,
         min_in_flight: (BATCHES_PER_WORKER * threads.get() * MAX_RECORDS) as u64,
         left,
         metrics: Arc::clone(&watch.metrics),

@@ -33,7 +33,7 @@ use super::egress::Command;
 use super::faults::{self, Fault};
 use super::fetch_notes::{FetchNotes, Positions};
 use super::flow::{Budget, Flow, FlowLimits};
-use super::membership::{Bell, Identity};
+use super::membership::{Identity, IdentityRequests};
 use super::memory::Share;
 use super::nudge::Nudger;
 use super::partition::Partition;
@@ -137,7 +137,7 @@ pub struct Wiring<S> {
     /// What is in flight.
     pub budget: Arc<Budget>,
     /// By which the egress thread asks who we are in the group.
-    pub bell: Arc<Bell>,
+    pub identity_requests: Arc<IdentityRequests>,
     /// Records that may be in flight however slow the workers are.
     pub min_in_flight: u64,
     /// What the ends of the last processes left.
@@ -249,7 +249,7 @@ impl<S: Scanning> PollLoop<S> {
             .map_err(PollError::Thread)?;
         let prober =
             Prober::start(settings, config.input_topic.clone()).map_err(PollError::Thread)?;
-        wiring.bell.listen();
+        wiring.identity_requests.listen();
         wiring.budget.set_limit(wiring.min_in_flight);
         let now = Instant::now();
         Ok(PollLoop {
@@ -487,7 +487,7 @@ impl<S: Scanning> PollLoop<S> {
     /// Says who we are in the group, if the egress thread asks: for the offsets of a transaction. It is
     /// told on the same way that leases end, so whoever reads it knows which had ended.
     fn identify(&mut self) -> Result<(), PollError> {
-        if !self.wiring.bell.take() {
+        if !self.wiring.identity_requests.take() {
             return Ok(());
         }
         let group = self.consumer.group_metadata();

@@ -27,7 +27,7 @@ use super::errors::{self, Call, Fault, Remedy};
 #[cfg(feature = "chaos-faults")]
 use super::faults;
 use super::flow::Flow;
-use super::membership::{Bell, Identity};
+use super::membership::{Identity, IdentityRequests};
 use super::producer::{Producer, Refusal, Report, Send, Ticket};
 use super::sequencer::{Action, Lease, Sequencer, Slot, Stale};
 use crate::config::KafkaConfig;
@@ -172,7 +172,7 @@ struct Topics {
 }
 
 impl Egress {
-    /// A producer and no leases. Exactly-once delivery needs the name of this replica, and the bell that asks
+    /// A producer and no leases. Exactly-once delivery needs the name of this replica, and the requests that wake
     /// the poll thread.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl Egress {
     pub fn new(
         config: &KafkaConfig,
         instance: &str,
-        bell: Arc<Bell>,
+        identity_requests: Arc<IdentityRequests>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Result<Egress, EgressError> {
@@ -189,7 +189,7 @@ impl Egress {
         if config.is_exactly_once() {
             let id = config.transactional_id(instance);
             exactly_once::transactional(&mut producer_config, config, &id);
-            exactly_once = Some(ExactlyOnce::new(config, id, bell)?);
+            exactly_once = Some(ExactlyOnce::new(config, id, identity_requests)?);
         }
         let sequencer = match exactly_once {
             Some(_) => Sequencer::for_transactions(),

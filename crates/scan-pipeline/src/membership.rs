@@ -22,30 +22,31 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Asks the poll thread. It answers with [`Command::Identity`](super::egress::Command::Identity).
+/// Requests the group metadata from the poll thread, which sends [`Command::Identity`](super::egress::Command::Identity). Requests that
+/// arrive before the poll thread looks count as one.
 #[derive(Debug, Default)]
-pub struct Bell {
-    is_rung: AtomicBool,
+pub struct IdentityRequests {
+    is_pending: AtomicBool,
     listener: OnceLock<Thread>,
 }
 
-impl Bell {
-    /// From now on this thread is woken.
+impl IdentityRequests {
+    /// Makes the calling thread the one that [`request`](Self::request) wakes.
     pub(super) fn listen(&self) {
         // Set once; a second poll thread would be a defect that shows as a slow answer.
         let _second = self.listener.set(thread::current());
     }
 
-    /// Asks.
-    pub(super) fn ring(&self) {
-        self.is_rung.store(true, Ordering::Release);
+    /// Requests the metadata and wakes the poll thread.
+    pub(super) fn request(&self) {
+        self.is_pending.store(true, Ordering::Release);
         if let Some(thread) = self.listener.get() {
             thread.unpark();
         }
     }
 
-    /// Whether somebody asked since the last look.
+    /// Whether there was a request since the last call.
     pub(super) fn take(&self) -> bool {
-        self.is_rung.load(Ordering::Acquire) && self.is_rung.swap(false, Ordering::AcqRel)
+        self.is_pending.load(Ordering::Acquire) && self.is_pending.swap(false, Ordering::AcqRel)
     }
 }

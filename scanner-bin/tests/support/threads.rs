@@ -13,7 +13,7 @@ use scan_pipeline::answers::Answers;
 use scan_pipeline::consumer::{CrashNotes, Left, PollLoop, Wiring};
 use scan_pipeline::egress::{Command, Egress};
 use scan_pipeline::flow::Budget;
-use scan_pipeline::membership::Bell;
+use scan_pipeline::membership::IdentityRequests;
 use scan_pipeline::replay::Reading;
 use scanner_bin::config::Config;
 use scanner_bin::ops::health::{Health, Limits};
@@ -73,11 +73,11 @@ impl Threads {
         let (health, metrics) = (&seen.health, &seen.metrics);
         let (to_egress, commands) = bounded(1024);
         let (alive, lifeline) = bounded::<()>(0);
-        let bell = Arc::new(Bell::default());
+        let identity_requests = Arc::new(IdentityRequests::default());
         let egress = Egress::new(
             &config.kafka,
             &config.ops.instance,
-            Arc::clone(&bell),
+            Arc::clone(&identity_requests),
             Arc::clone(metrics),
             Arc::clone(health),
         );
@@ -92,7 +92,7 @@ impl Threads {
             commands: to_egress.clone(),
             lifeline,
             budget: Arc::new(Budget::default()),
-            bell,
+            identity_requests,
             min_in_flight: in_flight,
             left: CrashNotes::default(),
             metrics: Arc::clone(metrics),

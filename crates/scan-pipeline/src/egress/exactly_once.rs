@@ -16,7 +16,7 @@ use crate::errors::{self, Fault, Remedy};
 #[cfg(feature = "chaos-faults")]
 use crate::faults;
 use crate::log::Throttle;
-use crate::membership::{Bell, Identity};
+use crate::membership::{Identity, IdentityRequests};
 use crate::metrics::{OutcomeLabel, RemedyLabels};
 use crate::producer::Producer;
 use crate::sequencer::Lease;
@@ -33,7 +33,7 @@ pub(super) struct ExactlyOnce {
     pub(super) txn: Transactions,
     pub(super) transactor: Transactor,
     id: String,
-    bell: Arc<Bell>,
+    identity_requests: Arc<IdentityRequests>,
     /// Who we are in the group, for the transaction that ends.
     group: Option<Arc<Identity>>,
     /// That transaction waits for acknowledgements.
@@ -58,7 +58,7 @@ impl ExactlyOnce {
     pub(super) fn new(
         config: &KafkaConfig,
         id: String,
-        bell: Arc<Bell>,
+        identity_requests: Arc<IdentityRequests>,
     ) -> Result<ExactlyOnce, EgressError> {
         let transactor = Transactor::start(asking_config(config), config.input_topic.clone())
             .map_err(EgressError::Thread)?;
@@ -66,7 +66,7 @@ impl ExactlyOnce {
             txn: Transactions::new(config.transaction_interval, config.transaction_timeout),
             transactor,
             id,
-            bell,
+            identity_requests,
             group: None,
             is_flushing: false,
             offsets: Vec::new(),
@@ -191,7 +191,7 @@ impl Egress {
                 return self.identified(nobody.group_metadata().map(Identity));
             }
             Step::Identify => {
-                eos.bell.ring();
+                eos.identity_requests.request();
                 return Ok(());
             }
             Step::Flush => {
