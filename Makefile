@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build demo check test test-all test-isolated test-kill chaos chaos-mutants compare-delivery compare-plumbing soundness soundness-mutants compare compare-clamscan \
-	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo
+	compare-prefilter memory soak scaling hostile session fuzz fuzz-plant bench lint setup image image-twice pod-test k8s-test k8s-demo \
+	shellcheck doc deny msrv features package api-diff gate
 
 CARGO ?= cargo
 # Exactly the versions of Cargo.lock. `make CARGO_FLAGS= …` lets cargo change them.
@@ -48,14 +49,21 @@ FUZZ_TARGETS ?= message views rules config signatures gate
 FUZZ_FLAGS ?=
 # For `make image`: a directory of signatures to bake in.
 DB ?=
+# For `make msrv`: the toolchain, by default the rust-version of Cargo.toml.
+MSRV ?= $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+# For `make api-diff`: a commit to compare with, by default the newest release tag.
+BASE ?=
+# For `make gate`: the results of the jobs that have to succeed.
+RESULTS ?=
 
 help: ## this list
 	@echo 'usage: make TARGET'
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## release build: leaves target/release/scanner-bin
+build: ## release build: leaves target/release/scanner-bin, and its debug information in scanner-bin.debug
 	@tests/setup build
 	$(CARGO) build --release $(CARGO_FLAGS) --package scanner-bin
+	@tests/public strip target/release/scanner-bin
 
 demo: build ## the main job on an embedded broker, no Kafka and no database needed
 	target/release/scanner-bin demo $(ARGS)
@@ -80,7 +88,7 @@ k8s-demo: ## one pod becomes three on a real Kubernetes, beside a real Apache Ka
 	@tests/setup pod
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/k8s-demo
 
-check: lint ## lint, unit tests and integration tests without a broker: for while you work
+check: lint deny ## lint, licences, unit tests and integration tests without a broker: for while you work
 	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/suite check
 
 test: ## everything that a change must pass, on a real Apache Kafka
@@ -121,7 +129,7 @@ compare-plumbing: ## throughput of the service without scanning and of a bare re
 soundness: ## is clean what the prefilter clears? libclamav judges SOUNDNESS_MESSAGES (2,000,000); about an hour
 	@tests/setup test
 	SCANNER_TEST_SOUNDNESS=$(SOUNDNESS_MESSAGES) SCANNER_TEST_SEED=$(SOUNDNESS_SEED) $(CARGO) test --release $(CARGO_FLAGS) \
-		--package scanlib --test soundness -- --exact what_is_cleared_is_clean --nocapture
+		--package libclamav-scan --test soundness -- --exact what_is_cleared_is_clean --nocapture
 
 soundness-mutants: ## put faults into the prefilter, one after the other, and see that each is caught in MUTANT_MESSAGES
 	@tests/setup test
@@ -176,12 +184,43 @@ bench: ## criterion benches, and the comparison with clamd and clamscan
 	@tests/setup bench
 	$(CARGO) bench $(CARGO_FLAGS) --package benches $(ARGS)
 
-lint: ## formatting, clippy, documentation and shell scripts; any warning is an error
+lint: shellcheck ## formatting, clippy, documentation and shell scripts; any warning is an error
 	@tests/setup lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps
-	git grep -lIzE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0 -n 1 bash -n
+
+shellcheck: ## check every shell script
+	@tests/setup shellcheck
+	git grep -lIzE '^#!(/usr)?/bin/(env )?(ba)?sh' | xargs -0 shellcheck -x
+
+doc: ## API documentation, with and without an installed libclamav; any warning is an error
+	@tests/setup lint
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/public docs-rs
+
+deny: ## licences, sources and advisories of all dependencies (deny.toml)
+	@tests/setup deny
+	@CARGO='$(CARGO)' tests/public deny
+
+msrv: ## build with the oldest supported Rust (MSRV)
+	@tests/setup msrv $(MSRV)
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/public msrv $(MSRV)
+
+features: ## clippy over every combination of the library's features
+	@tests/setup lint
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/public features
+
+package: ## package the published crates and build them from their archives; publishes nothing
+	@tests/setup build
+	@CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' tests/public package
+
+api-diff: ## compare the public API with the newest release tag, or with BASE
+	@tests/setup api
+	@CARGO='$(CARGO)' tests/public api-diff $(BASE)
+
+gate: ## fail unless every word of RESULTS is "success"
+	@tests/public gate $(RESULTS)
 
 setup: ## install what all targets need, build nothing
 	@tests/setup lint

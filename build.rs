@@ -1,5 +1,7 @@
 //! Stamps into the benches what a measurement means nothing without: the libclamav that was linked, the CPU, the commit.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::fs;
 use std::process::Command;

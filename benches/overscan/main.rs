@@ -132,7 +132,7 @@ impl Judge<'_> {
 fn reasons(prefilter: &Prefilter, buffer: &[u8], cause: Cause) -> Vec<String> {
     let explanation = prefilter.explain(buffer);
     let possible = explanation
-        .proposed
+        .candidates
         .into_iter()
         .filter(|one| one.is_possible);
     let mut names: Vec<String> = possible

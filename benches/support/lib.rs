@@ -1,5 +1,7 @@
 //! What the benches share: where they run, said beside every result; messages; databases.
 
+#![forbid(unsafe_code)]
+
 pub mod child;
 pub mod memory;
 pub mod random;

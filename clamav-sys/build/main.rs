@@ -1,6 +1,8 @@
 //! Finds libclamav, asks which version it is, generates the declarations, compiles the shim.
 //! Every failure is one sentence that names what was tried and what to install.
 
+#![forbid(unsafe_code)]
+
 mod bind;
 mod detect;
 mod env;
@@ -21,8 +23,11 @@ fn main() {
 fn build() -> Result<(), String> {
     let root = directory("CARGO_MANIFEST_DIR")?;
     let out = directory("OUT_DIR")?;
-    for input in ["build", "shim", "wrapper.h"] {
+    for input in ["build", "shim", "wrapper.h", DOCUMENTED] {
         println!("cargo::rerun-if-changed={input}");
+    }
+    if env::var("DOCS_RS").is_some() {
+        return documentation_only(&root, &out);
     }
 
     let located = locate::locate(env::var, pkg_config)?;
@@ -38,11 +43,30 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// The version as a cfg for this crate, and as metadata for whoever depends on it.
-fn declare(located: &Located, version: Version) {
+/// Declarations of libclamav 1.4 as bindgen made them; a test compares them with what it makes.
+const DOCUMENTED: &str = "documented.rs";
+
+/// Documentation is built where no libclamav is installed. Nothing built this way can be linked.
+fn documentation_only(root: &Path, out: &Path) -> Result<(), String> {
+    let (from, to) = (root.join(DOCUMENTED), out.join("bindings.rs"));
+    std::fs::copy(&from, &to)
+        .map_err(|error| format!("{} cannot be copied: {error}", from.display()))?;
+    declare_families();
+    println!("cargo::rustc-cfg=clamav_1_4");
+    println!("cargo::metadata=version=1.4.0");
+    println!("cargo::metadata=version_num={}", 0x01_04_00);
+    Ok(())
+}
+
+fn declare_families() {
     for (major, minor) in detect::FAMILIES {
         println!("cargo::rustc-check-cfg=cfg(clamav_{major}_{minor})");
     }
+}
+
+/// The version as a cfg for this crate, and as metadata for whoever depends on it.
+fn declare(located: &Located, version: Version) {
+    declare_families();
     println!(
         "cargo::rustc-cfg=clamav_{}_{}",
         version.major, version.minor

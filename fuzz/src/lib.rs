@@ -7,6 +7,8 @@
 //!
 //! `fuzz/run` runs them; `planted/` has a bug for each, which `fuzz/plant` wants found.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod gate;
 pub mod message;

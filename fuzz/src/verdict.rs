@@ -67,7 +67,7 @@ pub(crate) fn is_explained(prefilter: &Prefilter, message: &[u8], gate: Gate) {
     assert_eq!(explained.gate, gate, "a used buffer changes the decision");
     let has_reason = explained.not_plain.is_some()
         || !explained.unprovable.is_empty()
-        || explained.proposed.iter().any(|one| one.is_possible)
+        || explained.candidates.iter().any(|one| one.is_possible)
         || explained.utf16
         || explained.digest;
     let is_off = explained.not_plain == Some(Cause::Off);

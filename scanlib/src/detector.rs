@@ -8,6 +8,7 @@ use crate::error::NothingEnabled;
 use crate::message::{DecodeLimits, ViewSet};
 use crate::prefilter::{AuditOptions, Prefilter};
 use crate::report::Generation;
+#[cfg(feature = "rules")]
 use crate::rules::RuleSet;
 use crate::scanner::{Scanner, VerdictCache};
 
@@ -22,6 +23,7 @@ pub struct Detector {
 #[derive(Debug)]
 struct Parts {
     engine: Option<Engine>,
+    #[cfg(feature = "rules")]
     rules: Option<RuleSet>,
     prefilter: Prefilter,
     views: ViewSet,
@@ -35,6 +37,7 @@ struct Parts {
 #[derive(Debug)]
 pub struct DetectorBuilder {
     engine: Option<Engine>,
+    #[cfg(feature = "rules")]
     rules: Option<RuleSet>,
     views: ViewSet,
     decode_limits: DecodeLimits,
@@ -50,6 +53,7 @@ impl DetectorBuilder {
     }
 
     /// Matches severity rules.
+    #[cfg(feature = "rules")]
     pub fn rules(mut self, rules: impl Into<Option<RuleSet>>) -> Self {
         self.rules = rules.into();
         self
@@ -90,13 +94,18 @@ impl DetectorBuilder {
     /// # Errors
     /// Neither an engine nor rules are enabled.
     pub fn build(self) -> Result<Detector, NothingEnabled> {
-        if self.engine.is_none() && self.rules.is_none() {
+        #[cfg(feature = "rules")]
+        let has_rules = self.rules.is_some();
+        #[cfg(not(feature = "rules"))]
+        let has_rules = false;
+        if self.engine.is_none() && !has_rules {
             return Err(NothingEnabled);
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let generation = Generation(NEXT.fetch_add(1, Ordering::Relaxed));
         let DetectorBuilder {
             engine,
+            #[cfg(feature = "rules")]
             rules,
             views,
             decode_limits,
@@ -110,6 +119,7 @@ impl DetectorBuilder {
         Ok(Detector {
             parts: Arc::new(Parts {
                 engine,
+                #[cfg(feature = "rules")]
                 rules,
                 prefilter,
                 views,
@@ -127,6 +137,7 @@ impl Detector {
     pub fn builder() -> DetectorBuilder {
         DetectorBuilder {
             engine: None,
+            #[cfg(feature = "rules")]
             rules: None,
             views: ViewSet::ALL,
             decode_limits: DecodeLimits::default(),
@@ -141,8 +152,17 @@ impl Detector {
     }
 
     /// The rules, if they are enabled.
+    #[cfg(feature = "rules")]
     pub fn rules(&self) -> Option<&RuleSet> {
         self.parts.rules.as_ref()
+    }
+
+    /// Whether there are rules, which need an object in memory.
+    pub(crate) fn has_rules(&self) -> bool {
+        #[cfg(feature = "rules")]
+        return self.parts.rules.is_some();
+        #[cfg(not(feature = "rules"))]
+        false
     }
 
     /// What proves buffers clean without libclamav.

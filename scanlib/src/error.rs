@@ -1,5 +1,8 @@
 //! Every error type of the crate. A limit, a time-out and a cancellation are verdicts
 //! ([`crate::Incomplete`]), not errors.
+//!
+//! The text of an error includes its cause, so [`source`](std::error::Error::source) does not return that cause a second time. It is in the
+//! public fields.
 
 use std::any::Any;
 use std::fmt;
@@ -9,6 +12,7 @@ use thiserror::Error;
 
 /// A return code of libclamav: its number, and its own text for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClamCode {
     /// The value of `cl_error_t`.
     pub number: i32,
@@ -59,7 +63,7 @@ pub struct LoadError {
 pub enum LoadErrorKind {
     /// The file or directory cannot be read.
     #[error("cannot be read: {0}")]
-    Io(#[source] std::io::Error),
+    Io(std::io::Error),
     /// The directory holds no file that libclamav would load.
     #[error(
         "holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there"
@@ -109,7 +113,7 @@ pub enum LoadErrorKind {
     Changed,
     /// The directory for temporary files cannot be used.
     #[error("cannot be used for temporary files: {0}; choose another with EngineBuilder::tmp_dir")]
-    TmpDir(#[source] std::io::Error),
+    TmpDir(std::io::Error),
     /// The library itself is not usable.
     #[error(transparent)]
     Init(#[from] InitError),
@@ -157,6 +161,7 @@ impl fmt::Display for LogSuffix<'_> {
 /// A rule file is wrong.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{file}:{line}:{column}: {problem}")]
+#[non_exhaustive]
 pub struct RuleError {
     /// Name of the file, as given.
     pub file: String,
@@ -173,20 +178,20 @@ pub struct RuleError {
 #[non_exhaustive]
 pub enum ScanError {
     /// The object could not be read.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {error}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// There is no room for an object that has to be held until it is complete.
-    #[error("{}: cannot hold what is to be scanned: {source}; make room, or use another directory", .dir.display())]
+    #[error("{}: cannot hold what is to be scanned: {error}; make room, or use another directory", .dir.display())]
     Spool {
         /// The directory for temporary files.
         dir: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The code that scanned it panicked; the worker went on with a new scanner.
     #[error("the scan panicked: {message}")]
@@ -222,11 +227,11 @@ pub enum DrainError<E> {
 #[error("neither libclamav nor rules are enabled: enable at least one of them")]
 pub struct NothingEnabled;
 
-/// The text of a panic.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic that was caught.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (_, Some(text)) => text.clone(),
-        _ => "a panic without a message".to_owned(),
+        _ => "without a message".to_owned(),
     }
 }

@@ -23,8 +23,17 @@
 //!
 //! A [`Verdict`] is `Clean` only if every enabled engine examined everything. What met a limit,
 //! was cancelled, or could not be looked at is [`Verdict::Incomplete`], with the reason.
+//!
+//! # Features
+//!
+//! All are enabled by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `pool` | [`Pool`]: worker threads over a bounded queue |
+//! | `rules` | [`RuleSet`]: severity rules |
+//! | `syslog` | [`Parser`]: syslog and JSON records; without it, [`Message::plain`] takes a record as plain text |
 
-#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 #[allow(unsafe_code)]
@@ -35,9 +44,11 @@ pub mod eicar;
 pub mod error;
 mod file_state;
 pub mod message;
+#[cfg(feature = "pool")]
 pub mod pool;
 pub mod prefilter;
 pub mod report;
+#[cfg(feature = "rules")]
 pub mod rules;
 mod scanner;
 mod signature;
@@ -47,8 +58,8 @@ mod spool;
 pub use clam::{
     BuildStep, CancelToken, Confinement, DatabaseOptions, Engine, EngineBuilder, EngineInfo,
     EngineScan, FileMap, Isolation, IsolationError, IsolationOptions, IsolationStatus, Library,
-    LibraryVersion, Limits, NotThere, Payload, ProcessRights, Progress, Request, ScanOptions,
-    confine_process, hold_little_memory,
+    LibraryVersion, Limits, NotThere, Payload, ProcessRights, Progress, Request, SCAN_STACK_BYTES,
+    ScanOptions, confine_process, hold_little_memory,
 };
 pub use database::{Digest, Profile};
 pub use detector::{Detector, DetectorBuilder};
@@ -56,15 +67,17 @@ pub use error::{
     ClamCode, DrainError, InitError, LoadError, LoadErrorKind, NothingEnabled, RuleError, ScanError,
 };
 pub use file_state::FileState;
-pub use message::{DecodeLimits, FieldNames, Message, Parser, ViewBuffers, ViewSet};
+pub use message::{DecodeLimits, Message, ViewBuffers, ViewSet};
+#[cfg(feature = "syslog")]
+pub use message::{FieldNames, Parser};
+#[cfg(feature = "pool")]
 pub use pool::{Pool, PoolBuilder, PoolStats, Shutdown, SubmitError, TrySubmitError, Work, Worker};
 pub use report::{
     Detection, DetectionSource, Detections, FileFamily, Generation, Incomplete, Report, Severity,
     Stage, ThreatType, Verdict, View, headline,
 };
+#[cfg(feature = "rules")]
 pub use rules::RuleSet;
-pub use scanner::{PendingScan, Scanner, ScannerStats, Screened};
+pub use scanner::{CauseCounts, PendingScan, Scanner, ScannerStats, Screened};
 pub use slot::DetectorSlot;
 pub use spool::Spool;
-
-pub use pool::SCAN_STACK_BYTES;

@@ -77,15 +77,15 @@ impl Spool {
         while !self.is_too_large() {
             match reader.read(&mut chunk) {
                 Ok(0) => break,
-                Ok(count) => self.write_all(&chunk[..count]).map_err(|source| {
+                Ok(count) => self.write_all(&chunk[..count]).map_err(|error| {
                     let dir = self.dir.clone();
-                    ScanError::Spool { dir, source }
+                    ScanError::Spool { dir, error }
                 })?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => {
+                Err(error) => {
                     self.torn = true;
                     let path = PathBuf::from("the reader");
-                    return Err(ScanError::Read { path, source });
+                    return Err(ScanError::Read { path, error });
                 }
             }
         }
@@ -115,8 +115,8 @@ impl Spool {
     pub fn payload(&self) -> Result<Payload<'_>, ScanError> {
         if self.torn {
             let dir = self.dir.clone();
-            let source = io::Error::other("a part of it was lost to an earlier error");
-            return Err(ScanError::Spool { dir, source });
+            let error = io::Error::other("a part of it was lost to an earlier error");
+            return Err(ScanError::Spool { dir, error });
         }
         Ok(match &self.held {
             Held::Memory(bytes) => Payload::Bytes(bytes),

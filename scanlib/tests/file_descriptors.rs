@@ -1,5 +1,5 @@
 //! A process without file descriptors. One test, because it takes them from the whole process.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(unsafe_code, missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -2,17 +2,20 @@
 //! stable interface is the command line, the configuration, the results and the metrics; to embed the
 //! scanner in a program, use the crate `scanlib`.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod engine;
 pub mod escape;
+mod files;
 pub mod generation;
 pub mod json;
 pub mod kafka;
 pub mod log;
 pub mod ops;
-mod panics;
+pub mod random;
 pub mod reload;
 pub mod result;
 pub mod service;

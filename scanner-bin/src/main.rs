@@ -1,5 +1,7 @@
 //! `scanner-bin`: Kafka in, libclamav in this process, Kafka out.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -50,13 +50,11 @@ use crate::generation::snapshot::{Snapshot, SnapshotError};
 use crate::generation::state::{State, StateError, Wanted, now};
 use crate::ops::health::Check;
 use crate::ops::metrics::ReloadLabel;
-use crate::result::hex;
 use crate::service::Watch;
 use crate::shutdown::Shutdown;
 
 use announce::announce;
 use aside::aside;
-pub(crate) use candidate::is_signed;
 use candidate::{Candidate, Files, Tried, load};
 pub use files::Fingerprint;
 use notice::Notice;
@@ -479,7 +477,7 @@ impl Loader {
             scan.views,
             scan.signatures()
         );
-        let digest = hex(&Sha256::digest(settings));
+        let digest = hex::encode(Sha256::digest(settings));
         format!(
             "scanner-bin {}, libclamav {}, settings {}",
             env!("CARGO_PKG_VERSION"),
@@ -624,7 +622,10 @@ impl Loader {
     /// Whether the detector in use is made of these files, and nothing else is a reason to build another.
     fn is_in_use(&self, slot: &DetectorSlot, id: &Id, model: Model) -> bool {
         // Other counts are no reason to trust a prefilter again that was wrong about these signatures.
-        let was_wrong = matches!(slot.load().prefilter().off(), Some(Off::Wrong { .. }));
+        let was_wrong = matches!(
+            slot.load().prefilter().off(),
+            Some(Off::FalseNegative { .. })
+        );
         let in_use = self.in_use();
         in_use.id.as_ref() == Some(id) && (was_wrong || in_use.model == model)
     }

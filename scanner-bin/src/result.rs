@@ -242,7 +242,7 @@ pub fn encode_as(
         raw_message: quote.raw_message,
         message_base64: quote.base64.map(Cow::from),
         message_truncated: quote.truncated,
-        message_sha256: hex(&Sha256::digest(message.raw)).into(),
+        message_sha256: hex::encode(Sha256::digest(message.raw)).into(),
         message_bytes: message.raw.len() as u64,
         kafka: kafka_part(context),
         scanner: ScannerPart {
@@ -527,14 +527,4 @@ impl<'a> Quote<'a> {
 
 fn time_of(at: SystemTime) -> Cow<'static, str> {
     times::rfc3339_millis(OffsetDateTime::from(at)).into()
-}
-
-/// Two lower-case digits for each byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
 }

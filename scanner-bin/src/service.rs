@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rdkafka::error::KafkaError;
+use scanlib::error::panic_message;
 use scanlib::{DetectorSlot, Parser};
 use thiserror::Error;
 
@@ -37,7 +38,6 @@ use crate::kafka::topics;
 use crate::kafka::work::{RecordProcessor, Stages};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
-use crate::panics;
 use crate::shutdown::Shutdown;
 use crate::wrong::WrongReports;
 
@@ -357,7 +357,7 @@ impl<T: Send + 'static, E: Send + 'static> Running<T, E> {
                 let outcome = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(Ok(value)) => Ended::Ok(value),
                     Ok(Err(error)) => Ended::Error(error),
-                    Err(panic) => Ended::Panic(panics::message(&*panic)),
+                    Err(panic) => Ended::Panic(panic_message(&*panic)),
                 };
                 // Whoever waited may have given up.
                 let _gone = done.send(outcome);

@@ -4,7 +4,7 @@
 //! for each detector, however many workers see it.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +12,8 @@ use scanlib::prefilter::Off;
 use scanlib::{Detector, Generation};
 use sha2::{Digest, Sha256};
 
+use crate::files;
 use crate::ops::metrics::Metrics;
-use crate::result::hex;
 
 /// Reports wrong decisions.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl WrongReports {
 
     /// Looks whether the detector's prefilter was wrong. It costs nothing if it was not.
     pub fn look(&self, detector: &Detector) {
-        let Some(Off::Wrong { message, names }) = detector.prefilter().off() else {
+        let Some(Off::FalseNegative { message, names }) = detector.prefilter().off() else {
             return;
         };
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +44,7 @@ impl WrongReports {
         }
         drop(reported);
         self.metrics.prefilter_wrong.inc();
-        let sha256 = hex(&Sha256::digest(message));
+        let sha256 = hex::encode(Sha256::digest(message));
         let kept = match &self.dir {
             None => "no: scan.wrong_dir is not set".to_owned(),
             Some(dir) => match keep(dir, &sha256, message) {
@@ -68,8 +68,6 @@ impl WrongReports {
 fn keep(dir: &Path, sha256: &str, message: &[u8]) -> io::Result<PathBuf> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join(format!("prefilter-wrong-{sha256}"));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(message)?;
-    file.persist(&path)?;
+    files::replace(&path, message)?;
     Ok(path)
 }

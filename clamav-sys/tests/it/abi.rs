@@ -1,5 +1,5 @@
 //! Rust's view of the header, the C compiler's view, and the library that is loaded: one and the same.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(unsafe_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::CStr;
 use std::mem::size_of;

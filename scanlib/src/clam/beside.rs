@@ -3,7 +3,9 @@
 use std::panic;
 use std::thread;
 
-use crate::pool::SCAN_STACK_BYTES;
+/// Stack of a thread that calls libclamav, in bytes. Its parsers recurse, and are written for the 8 MiB of a process's first thread, four
+/// times what Rust gives a thread by default.
+pub const SCAN_STACK_BYTES: usize = 8 << 20;
 
 /// Runs `work` on a thread of its own while `meanwhile` runs here; both have ended when this returns. A panic of either goes on here.
 /// Where no thread is to be had, `work` runs here afterwards.

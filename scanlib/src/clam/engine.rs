@@ -20,12 +20,8 @@ use super::tmp::ScratchDir;
 use crate::database::{Digest, Outside, Profile};
 use crate::error::ScanError;
 use crate::file_state::{Handle, Watch};
-use crate::prefilter::Prefilter;
 use crate::report::{FileFamily, Incomplete};
-
-/// libclamav does not look at an object of this length or less: no signature is that short. Such an
-/// object is clean.
-pub(crate) const NOT_LOOKED_AT_BYTES: u64 = 5;
+use clamav_prefilter::{NOT_LOOKED_AT_BYTES, Prefilter};
 
 /// Compiled signatures and settings; cloning shares them.
 ///
@@ -72,6 +68,7 @@ pub struct EngineInfo {
 /// What libclamav said about one object.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineScan {
     /// Names of what was found, as libclamav gives them (`.UNOFFICIAL` included), each once, in the order found.
     pub names: Vec<String>,
@@ -348,9 +345,9 @@ impl Engine {
     }
 }
 
-fn read_error(path: &Path, source: io::Error) -> ScanError {
+fn read_error(path: &Path, error: io::Error) -> ScanError {
     ScanError::Read {
         path: path.to_owned(),
-        source,
+        error,
     }
 }

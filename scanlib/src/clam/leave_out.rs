@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::names::NamedKind;
+use clamav_prefilter::names::NamedKind;
 
 /// A name that was to be left out, and that libclamav never named.
 #[derive(Clone, Debug, PartialEq, Eq)]

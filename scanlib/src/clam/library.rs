@@ -25,6 +25,7 @@ pub struct Library {
 
 /// What is loaded, which may be newer than what the program was built with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LibraryVersion {
     /// For example `1.4.6`.
     pub text: String,

@@ -41,20 +41,18 @@ mod request;
 mod tmp;
 
 pub use allocator::hold_little_memory;
+pub use beside::SCAN_STACK_BYTES;
 pub use builder::{DatabaseOptions, EngineBuilder};
 pub use cancel::CancelToken;
-pub(crate) use engine::NOT_LOOKED_AT_BYTES;
 pub use engine::{Engine, EngineInfo, EngineScan};
 pub use file_map::FileMap;
 pub use isolation::{
     Confinement, Isolation, IsolationError, IsolationOptions, IsolationStatus, ProcessRights,
     confine_process,
 };
-pub(crate) use leave_out::LeaveOut;
 pub use leave_out::NotThere;
 pub use library::{Library, LibraryVersion};
 pub use limits::Limits;
-pub(crate) use names::{Named, NamedKind, Names};
 pub use options::ScanOptions;
 pub use payload::Payload;
 pub use progress::{BuildStep, Progress};

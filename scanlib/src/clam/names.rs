@@ -10,73 +10,14 @@ use std::ptr;
 
 use super::handle::RawEngine;
 use super::leave_out::LeaveOut;
+use clamav_prefilter::names::{LoadedNames, Named, NamedKind};
 
-/// Signatures in the order in which libclamav named them.
+/// What libclamav names, and what is kept out meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// Those named so far; a bytecode is named by its file, and again if it starts with a logical signature.
-    pub(crate) signatures: Vec<Named>,
-    /// Something could not be noted down: the list is not complete.
-    pub(crate) incomplete: bool,
+    pub(crate) loaded: LoadedNames,
     /// What is kept out of the engine; none of it is among the signatures.
     pub(crate) leave_out: LeaveOut,
-}
-
-/// One signature.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Named {
-    pub(crate) kind: NamedKind,
-    /// Without `.UNOFFICIAL`, but with `YARA.`.
-    pub(crate) name: Box<[u8]>,
-}
-
-/// What libclamav calls the kind of a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum NamedKind {
-    /// `db`
-    Plain,
-    /// `ndb`
-    Body,
-    /// `ldb`
-    Logical,
-    /// `cbc`
-    Bytecode,
-    /// `yara`
-    Yara,
-    /// `hdb` and the like; not noted down.
-    Hash,
-    /// A word that is not known here.
-    Other,
-}
-
-impl NamedKind {
-    /// `None` for what never looks into a plain message.
-    fn of(kind: &[u8]) -> Option<NamedKind> {
-        match kind {
-            // Hashes go by the name of their file from its first dot on, in the case it is written in.
-            [
-                ..,
-                b'h' | b'H',
-                b'd' | b'D' | b's' | b'S',
-                b'b' | b'B' | b'u' | b'U',
-            ] => Some(NamedKind::Hash),
-            [
-                ..,
-                b'm' | b'M',
-                b'd' | b'D' | b's' | b'S',
-                b'b' | b'B' | b'u' | b'U',
-            ]
-            | [.., b'f' | b'F', b'p' | b'P']
-            | [.., b'i' | b'I', b'm' | b'M', b'p' | b'P'] => None,
-            b"ndb" => Some(NamedKind::Body),
-            b"ldb" => Some(NamedKind::Logical),
-            b"yara" => Some(NamedKind::Yara),
-            b"cbc" => Some(NamedKind::Bytecode),
-            b"db" => Some(NamedKind::Plain),
-            b"cdb" | b"idb" | b"md" | b"phishing" => None,
-            _ => Some(NamedKind::Other),
-        }
-    }
 }
 
 impl Names {
@@ -100,7 +41,7 @@ impl Names {
             return true;
         }
         if let Some(kind) = kind.filter(|kind| *kind != NamedKind::Hash) {
-            self.signatures.push(Named {
+            self.loaded.signatures.push(Named {
                 kind,
                 name: name.into(),
             });
@@ -119,7 +60,7 @@ unsafe extern "C" fn on_signature(
     // until libclamav has returned.
     let names = unsafe { &mut *user.cast::<Names>() };
     if kind.is_null() || name.is_null() {
-        names.incomplete = true;
+        names.loaded.incomplete = true;
         return 0;
     }
     // SAFETY: not NULL, and libclamav hands a terminated string that lives until this returns.
@@ -130,7 +71,7 @@ unsafe extern "C" fn on_signature(
     match panic::catch_unwind(AssertUnwindSafe(|| names.note(kind, name))) {
         Ok(leave_out) => c_int::from(leave_out),
         Err(_) => {
-            names.incomplete = true;
+            names.loaded.incomplete = true;
             0
         }
     }
@@ -166,9 +107,9 @@ mod tests {
             .compile_and_name(&mut names);
         assert!(engine.is_ok(), "{files:?}: {engine:?}");
         let mut names = names.unwrap();
-        assert!(!names.incomplete);
+        assert!(!names.loaded.incomplete);
         // The shipped one.
-        assert_eq!(names.signatures.remove(0).kind, NamedKind::Body);
+        assert_eq!(names.loaded.signatures.remove(0).kind, NamedKind::Body);
         names
     }
 
@@ -195,7 +136,11 @@ mod tests {
                 kind,
                 name: name.as_bytes().into(),
             };
-            assert_eq!(named(&[(file, content)]).signatures, [expected], "{file}");
+            assert_eq!(
+                named(&[(file, content)]).loaded.signatures,
+                [expected],
+                "{file}"
+            );
         }
     }
 
@@ -207,11 +152,11 @@ mod tests {
             "hdb", "hsb", "hdu", "hsu", "fp", "sfp", "HDB", "x.y.Hsb", "ndb.hdb",
         ] {
             let name = format!("a.{ending}");
-            assert_eq!(named(&[(&name, &hash)]).signatures, [], "{name}");
+            assert_eq!(named(&[(&name, &hash)]).loaded.signatures, [], "{name}");
         }
         for ending in ["mdb", "msb", "mdu", "msu", "MDB"] {
             let name = format!("a.{ending}");
-            assert_eq!(named(&[(&name, &section)]).signatures, [], "{name}");
+            assert_eq!(named(&[(&name, &section)]).loaded.signatures, [], "{name}");
         }
         for (name, content) in [
             ("a.imp", format!("{MD5}:*:N:90\n")),
@@ -221,14 +166,8 @@ mod tests {
             ("a.pdb", "H:example.com\n".to_owned()),
             ("a.wdb", "M:one.example:two.example\n".to_owned()),
         ] {
-            assert_eq!(named(&[(name, &content)]).signatures, [], "{name}");
+            assert_eq!(named(&[(name, &content)]).loaded.signatures, [], "{name}");
         }
-    }
-
-    #[test]
-    fn unknown_words_are_not_passed_over() {
-        assert_eq!(NamedKind::of(b"later"), Some(NamedKind::Other));
-        assert_eq!(NamedKind::of(b""), Some(NamedKind::Other));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::file_state::{Handle, Watch};
 /// | a reader, or pieces over time | [`Spool::payload`](crate::Spool::payload) |
 /// | a file in shared memory | [`FileMap`](crate::FileMap), as bytes |
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Payload<'d> {
     /// Bytes in memory; they are not copied.
     Bytes(&'d [u8]),
@@ -45,9 +46,9 @@ impl<'d> Payload<'d> {
         };
         metadata
             .map(|metadata| metadata.len())
-            .map_err(|source| ScanError::Read {
+            .map_err(|error| ScanError::Read {
                 path: path.to_owned(),
-                source,
+                error,
             })
     }
 
@@ -62,9 +63,9 @@ impl<'d> Payload<'d> {
         let read = |watch: Watch<'d>| Ok((read_file(watch.file(), max_bytes)?, Some(watch)));
         file.and_then(Watch::start)
             .and_then(read)
-            .map_err(|source| ScanError::Read {
+            .map_err(|error| ScanError::Read {
                 path: path.to_owned(),
-                source,
+                error,
             })
     }
 }

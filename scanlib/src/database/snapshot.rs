@@ -1,22 +1,18 @@
-//! What libclamav would load from a path, and a digest of it.
+//! The files that libclamav loads from a path: their digest, and whether they changed while they were loaded.
+//!
+//! Each file is read once here. Its SHA-256 is computed on the way to whoever parses it ([`Contents::read`]); states of the files,
+//! compared before and after ([`SourceState`]), prove that libclamav read the same bytes.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{LoadError, LoadErrorKind};
-
-/// File name endings that libclamav loads from a directory, in any case. A directory's `.info` files are not among
-/// them, nor is a `.cdiff`.
-const ENDINGS: [&str; 38] = [
-    ".cat", ".cbc", ".cdb", ".cfg", ".cld", ".crb", ".cud", ".cvd", ".db", ".fp", ".ftm", ".gdb",
-    ".hdb", ".hdu", ".hsb", ".hsu", ".idb", ".ign", ".ign2", ".imp", ".ioc", ".ldb", ".ldu",
-    ".mdb", ".mdu", ".msb", ".msu", ".ndb", ".ndu", ".pdb", ".pwdb", ".rmd", ".sdb", ".sfp",
-    ".wdb", ".yar", ".yara", ".zmd",
-];
+use crate::file_state::FileState;
 
 /// SHA-256 that identifies loaded signatures; written in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +61,88 @@ impl DigestBuilder {
     }
 }
 
+/// Bytes that are read at a time.
+const BUFFER: usize = 64 << 10;
+
+/// SHA-256 of files, computed while they are read for another purpose.
+#[derive(Debug, Default)]
+pub(crate) struct Contents(HashMap<PathBuf, [u8; 32]>);
+
+impl Contents {
+    /// Hands a file's content to `read` and hashes all of it, whatever `read` leaves unread.
+    ///
+    /// # Errors
+    /// The file cannot be read, or `read` failed.
+    pub(crate) fn read<T>(
+        &mut self,
+        path: &Path,
+        read: impl FnOnce(&mut dyn BufRead) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let hashing = Hashing {
+            file: File::open(path)?,
+            sha256: Sha256::new(),
+        };
+        let mut content = BufReader::with_capacity(BUFFER, hashing);
+        let result = read(&mut content);
+        // What is in the buffer has been hashed.
+        let mut rest = content.into_inner();
+        let mut buffer = vec![0; BUFFER];
+        while rest.read(&mut buffer)? > 0 {}
+        self.0
+            .insert(path.to_owned(), rest.sha256.finalize().into());
+        result
+    }
+
+    /// Takes in the hashes of other files.
+    pub(crate) fn merge(&mut self, other: Contents) {
+        self.0.extend(other.0);
+    }
+
+    /// Hashes a file that nobody parses, unless that was done before.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn hash(&mut self, path: &Path) -> io::Result<()> {
+        match self.0.contains_key(path) {
+            true => Ok(()),
+            false => self.read(path, |_| Ok(())),
+        }
+    }
+}
+
+/// Hashes what is read from a file.
+struct Hashing {
+    file: File,
+    sha256: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => {
+                    let length = read?;
+                    self.sha256.update(buffer.get(..length).unwrap_or_default());
+                    return Ok(length);
+                }
+            }
+        }
+    }
+}
+
+/// The files of a source at one moment. Between two equal states no file was changed, added, removed or replaced, except through a
+/// shared memory mapping: see [`FileState`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SourceState(Vec<(PathBuf, FileState)>);
+
+impl SourceState {
+    /// The files, sorted.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| &**path)
+    }
+}
+
 /// A path to load: a file, or a directory of them.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -87,17 +165,34 @@ impl Source {
         &self.path
     }
 
-    /// Reads everything once. The directory's own name does not count.
-    pub(crate) fn digest(&self) -> Result<Digest, LoadError> {
-        let read = || -> io::Result<Digest> {
-            let mut digest = DigestBuilder::default();
-            for file in self.list()? {
-                digest.add_name(file.file_name().unwrap_or_default().as_encoded_bytes());
-                digest.0.update(hash_file(&file)?);
-            }
-            Ok(digest.finish())
+    /// The state of every file. Waits up to 50 ms where a file changed this very moment.
+    pub(crate) fn state(&self) -> Result<SourceState, LoadError> {
+        let look = || {
+            let files = self.list()?.into_iter();
+            let states = files.map(|path| {
+                let state = FileState::settled(&File::open(&path)?)?;
+                Ok((path, state))
+            });
+            states.collect::<io::Result<_>>().map(SourceState)
         };
-        read().map_err(|error| self.error(LoadErrorKind::Io(error)))
+        look().map_err(|error| self.error(LoadErrorKind::Io(error)))
+    }
+
+    /// The digest of all files. Those that `contents` does not know are read. The directory's own name does not count.
+    pub(crate) fn digest(
+        &self,
+        state: &SourceState,
+        contents: &mut Contents,
+    ) -> Result<Digest, LoadError> {
+        let mut digest = DigestBuilder::default();
+        for file in state.files() {
+            contents
+                .hash(file)
+                .map_err(|error| self.error(LoadErrorKind::Io(error)))?;
+            digest.add_name(file.file_name().unwrap_or_default().as_encoded_bytes());
+            digest.0.update(contents.0.get(file).unwrap_or(&[0; 32]));
+        }
+        Ok(digest.finish())
     }
 
     /// The files that libclamav would load, sorted.
@@ -115,7 +210,7 @@ impl Source {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
-            if is_database(&path) {
+            if super::format_of(&path).is_loaded() {
                 files.push(path);
             }
         }
@@ -123,31 +218,11 @@ impl Source {
         Ok(files)
     }
 
-    fn error(&self, kind: LoadErrorKind) -> LoadError {
+    pub(crate) fn error(&self, kind: LoadErrorKind) -> LoadError {
         LoadError {
             path: self.path.clone(),
             kind,
             log: Vec::new(),
-        }
-    }
-}
-
-pub(super) fn is_database(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    ENDINGS.iter().any(|ending| {
-        let start = name.len().saturating_sub(ending.len());
-        name[start..].eq_ignore_ascii_case(ending.as_bytes())
-    })
-}
-
-fn hash_file(path: &Path) -> io::Result<[u8; 32]> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
-            n => hasher.update(&buffer[..n]),
         }
     }
 }

@@ -25,18 +25,24 @@
 //! ```
 
 mod base64;
+#[cfg(feature = "syslog")]
 mod cursor;
 mod decode;
+#[cfg(feature = "syslog")]
 mod json;
+#[cfg(feature = "syslog")]
 mod parser;
 mod pri;
+#[cfg(feature = "syslog")]
 mod syslog;
+#[cfg(feature = "syslog")]
 mod time;
 mod views;
 
 use std::borrow::Cow;
 
 pub use decode::{DecodeLimits, MAX_DECODED_BYTES};
+#[cfg(feature = "syslog")]
 pub use parser::{FieldNames, Parser};
 pub use pri::Pri;
 pub use views::{ViewBuffers, ViewRef, ViewSet, ViewSetError, Views};
@@ -86,7 +92,20 @@ pub struct Message<'r> {
     body_start: usize,
 }
 
-impl Message<'_> {
+impl<'r> Message<'r> {
+    /// A record that is not parsed: all of it is text, and there is no metadata.
+    pub fn plain(record: &'r [u8]) -> Message<'r> {
+        Message {
+            raw: record,
+            format: Format::Plain,
+            text_format: Format::Plain,
+            pri: None,
+            fields: Fields::default(),
+            text: Cow::Borrowed(record),
+            body_start: 0,
+        }
+    }
+
     /// The text of the message: the unescaped message field of a JSON record, else all of
     /// [`raw`](Message::raw).
     pub fn text(&self) -> &[u8] {

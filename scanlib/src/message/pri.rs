@@ -40,6 +40,7 @@ impl Pri {
     }
 
     /// Reads `<0>` to `<191>` at the start and says how many bytes it takes.
+    #[cfg(feature = "syslog")]
     pub(super) fn read(text: &[u8]) -> Option<(Pri, usize)> {
         let digits = text
             .strip_prefix(b"<")?

@@ -21,14 +21,10 @@ pub use queue::{SubmitError, TrySubmitError};
 pub use stats::PoolStats;
 pub use worker::Worker;
 
-use crate::clam::CancelToken;
+use crate::clam::{CancelToken, SCAN_STACK_BYTES};
 use crate::slot::DetectorSlot;
 use queue::Queue;
 use stats::Counters;
-
-/// Stack of a thread that calls libclamav, in bytes. Its parsers recurse, and are written for the 8 MiB of a process's first thread, four
-/// times what Rust gives a thread by default.
-pub const SCAN_STACK_BYTES: usize = 8 << 20;
 
 /// What a pool's workers do with one job.
 pub trait Work: Send + Sized + 'static {
@@ -148,6 +144,7 @@ impl<W: Work<Output = ()>> PoolBuilder<W> {
 
 /// What happens to waiting jobs when a pool stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// They are run and answered.
     FinishQueued,

@@ -4,7 +4,7 @@ use std::ops::Add;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::prefilter::Cause;
-use crate::scanner::ScannerStats;
+use crate::scanner::{CauseCounts, ScannerStats};
 
 /// What a pool has done since it started, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub struct PoolStats {
     pub audits: u64,
     /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
     pub cached: u64,
-    /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
-    pub causes: [u64; Cause::ALL.len()],
+    /// Buffers that had to be scanned, by their cause.
+    pub causes: CauseCounts,
     /// Verdicts that are [`crate::Verdict::Infected`].
     pub infected: u64,
     /// Verdicts that are [`crate::Verdict::Incomplete`].
@@ -50,9 +50,7 @@ impl Add for PoolStats {
 
     fn add(self, other: PoolStats) -> PoolStats {
         let mut causes = self.causes;
-        for (sum, more) in causes.iter_mut().zip(other.causes) {
-            *sum += more;
-        }
+        causes += other.causes;
         PoolStats {
             workers: self.workers + other.workers,
             busy: self.busy + other.busy,
@@ -128,13 +126,17 @@ impl Counters {
         ] {
             counter.fetch_add(after - before, Relaxed);
         }
-        let causes = before.causes.iter().zip(&after.causes);
-        for (counter, (before, after)) in self.causes.iter().zip(causes) {
+        let causes = before.causes.iter().zip(after.causes.iter());
+        for (counter, ((_, before), (_, after))) in self.causes.iter().zip(causes) {
             counter.fetch_add(after - before, Relaxed);
         }
     }
 
     pub(super) fn read(&self, workers: usize, queued_jobs: usize, queued_bytes: u64) -> PoolStats {
+        let mut causes = CauseCounts::default();
+        for (cause, counter) in Cause::ALL.iter().zip(&self.causes) {
+            causes[*cause] = counter.load(Relaxed);
+        }
         PoolStats {
             workers,
             busy: self.busy.load(Relaxed),
@@ -149,7 +151,7 @@ impl Counters {
             cleared: self.cleared.load(Relaxed),
             audits: self.audits.load(Relaxed),
             cached: self.cached.load(Relaxed),
-            causes: self.causes.each_ref().map(|cause| cause.load(Relaxed)),
+            causes,
             infected: self.infected.load(Relaxed),
             incomplete: self.incomplete.load(Relaxed),
         }

@@ -43,6 +43,7 @@ impl fmt::Display for Severity {
 /// Which rendering of a record a detection was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum View {
     /// The bytes as they came.
     Raw,
@@ -75,6 +76,7 @@ impl fmt::Display for View {
 /// What a detection is about, as results name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ThreatType {
     /// Malicious code or a command that runs it.
     Malware,

@@ -26,7 +26,7 @@ pub enum FileFamily {
 
 impl FileFamily {
     /// Every family.
-    pub const ALL: [FileFamily; 9] = [
+    pub const ALL: &'static [FileFamily] = &[
         FileFamily::Archive,
         FileFamily::Disk,
         FileFamily::Document,

@@ -260,6 +260,7 @@ impl RuleSet {
 
 /// A sample of a rule file that does not do what the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SampleFailure {
     /// Identifier of the rule.
     pub rule: String,

@@ -1,6 +1,7 @@
 //! One thread's scanner: rules, then the prefilter, then libclamav, over each view.
 
 mod ahead;
+mod causes;
 mod screen;
 mod tally;
 mod verdict_cache;
@@ -8,6 +9,7 @@ mod view_scanner;
 
 use std::time::{Duration, Instant};
 
+pub use causes::CauseCounts;
 pub use screen::{PendingScan, Screened};
 pub(crate) use verdict_cache::VerdictCache;
 
@@ -15,7 +17,7 @@ use crate::clam::{CancelToken, Limits, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{Message, ViewBuffers, ViewRef, ViewSet, Views};
-use crate::prefilter::{Cause, Gate};
+use crate::prefilter::Gate;
 use crate::report::{Incomplete, Report, Verdict, View};
 use ahead::{Ahead, TOGETHER};
 use tally::Tally;
@@ -51,8 +53,8 @@ pub struct ScannerStats {
     pub audits: u64,
     /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
     pub cached: u64,
-    /// Buffers that had to be scanned, by [`Cause::ALL`]'s order.
-    pub causes: [u64; Cause::ALL.len()],
+    /// Buffers that had to be scanned, by their cause.
+    pub causes: CauseCounts,
     /// Verdicts that are [`Verdict::Infected`].
     pub infected: u64,
     /// Verdicts that are [`Verdict::Incomplete`].
@@ -166,7 +168,7 @@ impl Scanner {
         let mut watched = None;
         let bytes = match (payload, detector.engine()) {
             (Payload::Bytes(bytes), _) => bytes,
-            (payload, Some(engine)) if detector.rules().is_none() => {
+            (payload, Some(engine)) if !detector.has_rules() => {
                 let len = payload.len_bytes()?;
                 tally.engine(View::Raw, engine.scan(payload, request)?);
                 tally.views = 1;

@@ -3,19 +3,22 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::causes::CauseCounts;
 use super::tally::Tally;
 use crate::clam::{Engine, Payload, Request};
 use crate::detector::Detector;
 use crate::error::ScanError;
 use crate::message::{ViewRef, ViewSet};
-use crate::prefilter::{Audit, AuditOptions, Cause, Gate, Scratch};
+use crate::prefilter::{Audit, AuditOptions, Gate, Scratch};
 use crate::report::View;
+#[cfg(feature = "rules")]
 use crate::rules::RuleMatch;
 
 /// What scanning a view needs besides the view: the buffers that scans reuse, the draw of audits, and counters.
 #[derive(Debug)]
 pub(super) struct ViewScanner {
     guarded: Vec<u8>,
+    #[cfg(feature = "rules")]
     matches: Vec<RuleMatch>,
     scratch: Scratch,
     /// The prefilter's decisions on the views that come next.
@@ -26,7 +29,7 @@ pub(super) struct ViewScanner {
     pub(super) cleared: u64,
     pub(super) audits: u64,
     pub(super) cached: u64,
-    pub(super) causes: [u64; Cause::ALL.len()],
+    pub(super) causes: CauseCounts,
 }
 
 /// What was decided about a view before its turn.
@@ -45,6 +48,7 @@ impl ViewScanner {
         let seed = SEED.fetch_add(1, Ordering::Relaxed) + u64::from(std::process::id());
         ViewScanner {
             guarded: Vec::new(),
+            #[cfg(feature = "rules")]
             matches: Vec::new(),
             scratch: Scratch::default(),
             gates: Vec::new(),
@@ -53,7 +57,7 @@ impl ViewScanner {
             cleared: 0,
             audits: 0,
             cached: 0,
-            causes: [0; Cause::ALL.len()],
+            causes: CauseCounts::default(),
         }
     }
 
@@ -70,15 +74,18 @@ impl ViewScanner {
 
     /// Counts a view and matches the rules against it.
     pub(super) fn match_rules(&mut self, detector: &Detector, of: ViewRef<'_>, tally: &mut Tally) {
-        let ViewRef { view, data: buffer } = of;
         tally.views += 1;
+        #[cfg(feature = "rules")]
         if let Some(rules) = detector.rules() {
             tally.start();
+            let ViewRef { view, data: buffer } = of;
             rules.find(buffer, &mut self.matches);
             for found in self.matches.drain(..) {
                 tally.add(rules.detection(&found, view, buffer));
             }
         }
+        #[cfg(not(feature = "rules"))]
+        let _no_rules = (detector, of);
     }
 
     /// Examines one view with rules and libclamav.
@@ -175,7 +182,7 @@ impl ViewScanner {
         };
         match gate {
             Gate::MustScan(cause) => {
-                self.causes[cause as usize] += 1;
+                self.causes[cause] += 1;
                 return Ok(true);
             }
             Gate::Cleared => self.cleared += 1,
@@ -188,7 +195,7 @@ impl ViewScanner {
             self.audited += started.elapsed();
             // What could not be examined now is clean by proof; only a finding says something.
             if !scan.names.is_empty() {
-                prefilter.was_wrong(buffer, &scan.names);
+                prefilter.report_false_negative(buffer, &scan.names);
                 tally.engine(view, scan);
             }
         }

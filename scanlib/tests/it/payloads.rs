@@ -1,5 +1,5 @@
 //! Every way to hand an object over gives the answer of the bytes themselves.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(unsafe_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use crate::support;
 
@@ -66,7 +66,7 @@ proptest! {
                 std::os::unix::fs::FileExt::read_exact_at(file, &mut held, 0).unwrap();
                 held
             }
-            Payload::Path(path) => panic!("{}", path.display()),
+            other => panic!("{other:?}"),
         };
         prop_assert_eq!(held, kept);
         prop_assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");

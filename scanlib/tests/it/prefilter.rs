@@ -274,7 +274,7 @@ fn every_step_of_a_decision_can_be_seen() {
     let one = explain("A  frazzle alone");
     assert_eq!((one.gate, one.not_plain), (Gate::Cleared, None));
     assert_eq!(one.normalised, b"a frazzle alone");
-    let [proposed] = &one.proposed[..] else {
+    let [proposed] = &one.candidates[..] else {
         panic!("{one:?}")
     };
     assert_eq!(
@@ -284,7 +284,7 @@ fn every_step_of_a_decision_can_be_seen() {
     assert_eq!(proposed.text, b"frazzle");
     let both = explain("a frazzle and a needle");
     assert_eq!(both.gate, Gate::MustScan(Cause::Signature));
-    assert!(both.proposed[0].is_possible);
+    assert!(both.candidates[0].is_possible);
     assert_eq!(explain("Subject: x").not_plain, Some(Cause::Magic));
     assert_eq!(
         Prefilter::disabled().explain(b"anything").not_plain,

@@ -505,7 +505,7 @@ fn screened_and_finished_by_another_scanner_the_reports_are_those_of_one_scan() 
             assert_eq!(first.cleared + second.cleared, expected.cleared);
             assert_eq!(first.infected + second.infected, expected.infected);
             assert_eq!(first.incomplete + second.incomplete, expected.incomplete);
-            assert!(first.causes.iter().all(|count| *count == 0));
+            assert!(first.causes.iter().all(|(_, count)| count == 0));
             assert_eq!(second.causes, expected.causes);
             assert_eq!(second.engine_calls, expected.engine_calls);
         }

@@ -1,4 +1,5 @@
 //! libclamav without our layer, to show what it does by itself.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Id;
-use super::state::replace;
+use crate::files::replace;
 
 /// So many lines are kept, and as many more before the older ones go.
 const KEPT: usize = 500;

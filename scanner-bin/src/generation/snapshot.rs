@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Id;
-use crate::result::hex;
 
 /// How a detached signature of a container ends; libclamav 1.5 looks for it beside the container.
 const SIGN: &str = "sign";
@@ -158,7 +157,7 @@ fn take(paths: &[PathBuf], to: Option<&Path>) -> Result<Snapshot, SnapshotError>
         parts.push(part);
     }
     Ok(Snapshot {
-        id: Id(hex(&all.finalize())),
+        id: Id(hex::encode(all.finalize())),
         parts,
     })
 }
@@ -269,5 +268,5 @@ pub(crate) fn digest(path: &Path, to: Option<&Path>) -> Result<(u64, String), Sn
     if let Some(copy) = copy {
         copy.sync_all().map_err(write_error)?;
     }
-    Ok((bytes, hex(&sha256.finalize())))
+    Ok((bytes, hex::encode(sha256.finalize())))
 }

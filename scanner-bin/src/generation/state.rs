@@ -16,6 +16,7 @@ use super::held::{Held, HeldList};
 use super::history::{self, Event};
 use super::manifest::Manifest;
 use super::snapshot::{Snapshot, SnapshotError};
+use crate::files::{replace, sync};
 use crate::times::rfc3339_millis;
 
 /// So many generations are kept: the one in use, and the one before it.
@@ -473,20 +474,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Writes a file beside, and then takes its name: it is never half there, also after the end of the machine.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    sync(directory)
-}
-
-pub(crate) fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Removes a file or a directory, if it is there.

@@ -155,13 +155,8 @@ impl DeadLetter {
     /// For a topic that refuses the original's size: the headers, and in place of the payload its
     /// length and SHA-256. The original is still at its source.
     pub fn digest_headers(&self, source: Source<'_>) -> OwnedHeaders {
-        use std::fmt::Write as _;
         let payload = self.payload.as_deref().unwrap_or_default();
-        let mut digest = String::with_capacity(64);
-        for byte in Sha256::digest(payload) {
-            // Writing to a string does not fail.
-            let _ok = write!(digest, "{byte:02x}");
-        }
+        let digest = hex::encode(Sha256::digest(payload));
         self.headers(source)
             .insert(Header {
                 key: "truncated",

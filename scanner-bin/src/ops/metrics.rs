@@ -21,7 +21,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use scanlib::database::OutsideReason;
-use scanlib::prefilter::Cause;
 use scanlib::{Confinement, EngineInfo, FileFamily, Incomplete, PoolStats, Report, Verdict};
 
 pub use labels::{
@@ -353,7 +352,7 @@ impl Metrics {
                 .get_or_create(&ResultLabel { result: word });
         }
         for class in [FAILURE_CONTENT, FAILURE_ENVIRONMENT] {
-            for family in FileFamily::ALL {
+            for &family in FileFamily::ALL {
                 let file_type = family.as_str();
                 let labels = FailureLabels { class, file_type };
                 let _zero = metrics.engine_failures.get_or_create(&labels);
@@ -400,7 +399,7 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         };
         count("named", info.left_out.len() as u64);
-        for reason in OutsideReason::ALL {
+        for &reason in OutsideReason::ALL {
             count(reason.as_str(), info.outside.because(reason));
         }
     }
@@ -527,7 +526,8 @@ impl Metrics {
 
 /// What the prefilter may decide, in the words of `scanner_prefilter_decisions_total`, and how often it did.
 fn decisions(stats: &PoolStats) -> impl Iterator<Item = (&'static str, u64)> {
-    let causes = Cause::ALL.map(Cause::as_str).into_iter().zip(stats.causes);
+    let causes = stats.causes.iter();
+    let causes = causes.map(|(cause, count)| (cause.as_str(), count));
     std::iter::once(("cleared", stats.cleared)).chain(causes)
 }
 

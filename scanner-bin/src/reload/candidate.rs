@@ -1,8 +1,9 @@
 //! Files that may take over: where they lie while they are loaded, and whether they may.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use scanlib::database::has_digital_signature;
 use scanlib::{Detector, Isolation, Library, LoadError};
 
 use super::{DetectorError, Fingerprint, build};
@@ -87,16 +88,10 @@ fn verify(paths: &[PathBuf]) -> Result<(), DetectorError> {
     let library = Library::init().map_err(LoadError::from)?;
     for path in paths {
         for file in scanlib::database::signature_files(path)? {
-            if is_signed(&file) {
+            if has_digital_signature(&file) {
                 library.verify(&file)?;
             }
         }
     }
     Ok(())
-}
-
-/// Whether a file carries a digital signature of all that it holds.
-pub(crate) fn is_signed(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default();
-    ending.eq_ignore_ascii_case("cvd")
 }

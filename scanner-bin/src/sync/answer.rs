@@ -1,11 +1,9 @@
 //! What a mirror answers, read strictly: a byte in the wrong place is never written.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 use super::trouble::Trouble;
 
@@ -85,13 +83,13 @@ impl Answer {
     }
 
     /// How long the mirror wants to be left alone.
-    pub fn retry_after(&self, now: OffsetDateTime) -> Option<Duration> {
+    pub fn retry_after(&self, now: SystemTime) -> Option<Duration> {
         let value = self.header("retry-after")?;
         if let Ok(seconds) = value.parse() {
             return Some(Duration::from_secs(seconds));
         }
-        let at = OffsetDateTime::parse(&value, &Rfc2822).ok()?;
-        Some(Duration::try_from(at - now).unwrap_or_default())
+        let at = httpdate::parse_http_date(&value).ok()?;
+        Some(at.duration_since(now).unwrap_or_default())
     }
 
     /// The length of a whole body; `None` if it comes in chunks.
@@ -251,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_seconds_or_a_date() {
-        let now = datetime!(2026-01-01 00:00:00 UTC);
+        let now = SystemTime::from(datetime!(2026-01-01 00:00:00 UTC));
         let wait = |value: &str| {
             answer(&["HTTP/1.1 429 Slow", &format!("Retry-After: {value}")]).retry_after(now)
         };
@@ -261,6 +259,15 @@ mod tests {
             Some(Duration::from_secs(30))
         );
         assert_eq!(wait("Wed, 31 Dec 2025 00:00:30 GMT"), Some(Duration::ZERO));
+        // The two older forms that HTTP keeps.
+        assert_eq!(
+            wait("Thursday, 01-Jan-26 00:00:30 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            wait("Thu Jan  1 00:00:30 2026"),
+            Some(Duration::from_secs(30))
+        );
         assert_eq!(wait("soon"), None);
     }
 }

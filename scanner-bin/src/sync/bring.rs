@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use scanlib::Library;
-use scanlib::database::Container;
+use scanlib::database::{Container, has_digital_signature};
 
 use super::answer::Validators;
 use super::check::{self, CheckError};
@@ -16,7 +16,6 @@ use super::row::{Row, What};
 use super::trouble::Trouble;
 use super::{Wanted, name};
 use crate::generation::snapshot::digest;
-use crate::reload::is_signed;
 
 /// No detached signature has more bytes.
 const LONGEST_SIGN: u64 = 64 << 10;
@@ -125,7 +124,7 @@ impl<'a> Sync<'a> {
                 Err(error) => (What::Failed, Some(error), local),
             },
             Err(Not::New) => {
-                if let (true, Some(version)) = (is_signed(&path), before) {
+                if let (true, Some(version)) = (has_digital_signature(&path), before) {
                     sign = self.lone_sign(name, version);
                 }
                 (What::Current, None, local)
@@ -147,7 +146,7 @@ impl<'a> Sync<'a> {
         sign: &mut Option<Row>,
     ) -> Result<(), Not> {
         let path = self.home.incoming(name);
-        let is_signed = is_signed(&path);
+        let is_signed = has_digital_signature(&path);
         if let (Some(digests), None, false) = (&self.wanted.digests, self.demanded(name), is_signed)
         {
             let why = format!(
@@ -223,7 +222,7 @@ impl<'a> Sync<'a> {
             return Err(self.not(name, CheckError::Bad(why), local, Some(offered)));
         }
         let mut beside = None;
-        if let (true, Some(version)) = (is_signed(&path), offered) {
+        if let (true, Some(version)) = (has_digital_signature(&path), offered) {
             beside = self.sign(name, version, sign)?;
         }
         let verified = check::verify(self.library, &path);

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use scanlib::database::Container;
+use scanlib::database::{self, Container};
 use scanlib::{EngineBuilder, Library, LoadError, LoadErrorKind};
 use thiserror::Error;
-
-use crate::reload::is_signed;
 
 /// How a detached signature begins.
 const SIGN: &[u8] = b"#clamsign-";
@@ -45,12 +43,8 @@ impl From<LoadError> for CheckError {
 /// It is named like one and is none, or it cannot be read.
 pub fn container(path: &Path) -> Result<Option<Container>, CheckError> {
     let found = Container::read(path).map_err(|error| CheckError::Unknown(error.to_string()))?;
-    let ending = path.extension().unwrap_or_default();
-    let is_named_so = ["cvd", "cld", "cud"]
-        .iter()
-        .any(|container| ending.eq_ignore_ascii_case(container));
     match found {
-        None if is_named_so => Err(CheckError::Bad(
+        None if database::is_container(path) => Err(CheckError::Bad(
             "it does not begin as a signature container does (ClamAV-VDB)".to_owned(),
         )),
         found => Ok(found),
@@ -62,7 +56,7 @@ pub fn container(path: &Path) -> Result<Option<Container>, CheckError> {
 /// # Errors
 /// See [`CheckError`].
 pub fn verify(library: Library, path: &Path) -> Result<(), CheckError> {
-    if is_signed(path) {
+    if database::has_digital_signature(path) {
         return Ok(library.verify(path)?);
     }
     let builder = EngineBuilder::new(library).map_err(LoadError::from)?;
@@ -70,11 +64,7 @@ pub fn verify(library: Library, path: &Path) -> Result<(), CheckError> {
     let builder = builder.prefilter(false).builtin_signatures()?;
     let engine = builder.database(path)?.compile()?;
     // Of YARA rules libclamav passes over what it does not understand, if need be all of it.
-    let ending = path.extension().unwrap_or_default();
-    let is_yara = ["yar", "yara"]
-        .iter()
-        .any(|yara| ending.eq_ignore_ascii_case(yara));
-    match is_yara && engine.info().signatures <= 1 {
+    match database::is_yara(path) && engine.info().signatures <= 1 {
         true => Err(CheckError::Bad(
             "libclamav finds no rule in it that it understands".to_owned(),
         )),

@@ -1,10 +1,9 @@
 //! One request, by libcurl, whose answer is judged before a byte of it is written.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use curl::easy::{Easy2, Handler, List, WriteError};
-use time::OffsetDateTime;
 
 use super::answer::{Answer, Validators};
 use super::mirror::Mirror;
@@ -251,7 +250,7 @@ impl Receiver<'_> {
             (404 | 410, _) => Err(Trouble::Missing),
             (status @ (408 | 429 | 500..), _) => Err(Trouble::Busy {
                 status,
-                after: self.answer.retry_after(OffsetDateTime::now_utc()),
+                after: self.answer.retry_after(SystemTime::now()),
             }),
             (status, _) => Err(Trouble::Status { status }),
         }

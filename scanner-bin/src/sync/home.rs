@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::answer::Validators;
 use super::name;
 use super::part::{Part, remove};
-use crate::generation::state::{replace, sync};
+use crate::files::{replace, sync};
 
 /// Where a sync works. Neither libclamav nor the service looks into a directory below.
 const WORK: &str = ".scanner-sync";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::answer::Validators;
-use crate::generation::state::replace;
+use crate::files::replace;
 
 /// Of which file these are the first bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

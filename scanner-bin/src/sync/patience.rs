@@ -1,8 +1,9 @@
 //! How often a file is asked for, and how long a mirror is left alone in between.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::trouble::Trouble;
+use crate::random;
 
 /// So many requests in a row may bring nothing.
 const TRIES: u32 = 5;
@@ -42,7 +43,8 @@ impl Patience {
             Trouble::Busy {
                 after: Some(after), ..
             } => Some((*after).max(ours)),
-            _ => Some(ours + jitter(ours)),
+            // Replicas that failed together do not come back together.
+            _ => Some(random::jitter(ours, 1.0..1.25)),
         }
     }
 
@@ -50,13 +52,6 @@ impl Patience {
     pub fn tries(&self) -> u32 {
         self.tries
     }
-}
-
-/// Up to a quarter more, so that many that failed together do not come back together.
-fn jitter(wait: Duration) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = now.map_or(0, |now| now.subsec_nanos());
-    wait.mul_f64(f64::from(nanos % 1000) / 4000.0)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use scanner_bin::random::SplitMix;
+
 /// Replicas by number. The last one is not there from the beginning.
 pub(crate) const REPLICAS: usize = 4;
 /// How long a replica sleeps at least that is to lose its session, which is 6 s.
@@ -50,20 +52,12 @@ pub(crate) enum Who {
     Busiest,
 }
 
-/// Splitmix64: the same numbers on every machine, for ever.
-struct Dice(u64);
+/// The same numbers on every machine, for ever.
+struct Dice(SplitMix);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end
+        self.0.below(end)
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
@@ -73,7 +67,7 @@ impl Dice {
 
 /// The events of a seed: something every second or three, a sleep past the session in each, and in a long one the broker is bounced.
 pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
-    let mut dice = Dice(seed.wrapping_mul(0x5851_F42D_4C95_7F2D));
+    let mut dice = Dice(SplitMix::new(seed.wrapping_mul(0x5851_F42D_4C95_7F2D)));
     let mut plan = Vec::new();
     let length_ms = length.as_millis() as u64;
     plan.push((

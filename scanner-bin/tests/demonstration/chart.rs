@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::report::Run;
+use crate::support::svg;
 
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 940.0;
@@ -12,10 +13,7 @@ const LAG: (f64, f64) = (330.0, 460.0);
 
 /// As SVG.
 pub fn chart(run: &Run) -> String {
-    let mut svg = String::from(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 980 500' font-family='sans-serif' font-size='12'>\n\
-         <rect width='100%' height='100%' fill='white'/>\n",
-    );
+    let mut svg = svg::page(980.0, 500.0);
     let end = run.samples.last().map_or(1.0, |sample| sample.second);
     let x = |second: f64| LEFT + second / end * (RIGHT - LEFT);
 
@@ -42,12 +40,10 @@ pub fn chart(run: &Run) -> String {
         let at = x(event.second);
         row = if at - before < 18.0 { row + 13.0 } else { 0.0 };
         before = at;
+        svg::event(&mut svg, at, (RATE.0 - 8.0, LAG.1));
         writeln!(
             svg,
-            "<path d='M{at:.1},{}V{}' stroke='#c60' stroke-dasharray='2,3'/>\
-             <text x='{at:.1}' y='{:.0}' fill='#c60' text-anchor='middle'>{number}</text>",
-            RATE.0 - 8.0,
-            LAG.1,
+            "<text x='{at:.1}' y='{:.0}' fill='#c60' text-anchor='middle'>{number}</text>",
             RATE.0 - 12.0 - row
         )
         .unwrap();
@@ -72,30 +68,15 @@ fn part(
     for quarter in 0..=2 {
         let share = f64::from(quarter) / 2.0;
         let y = bottom - share * (bottom - top);
-        writeln!(
-            svg,
-            "<path d='M{LEFT},{y:.0}H{RIGHT}' stroke='#ddd'/><text x='{:.0}' y='{:.0}' text-anchor='end'>{:.0}</text>",
-            LEFT - 6.0,
-            y + 4.0,
-            share * most
-        )
-        .unwrap();
+        svg::rule(svg, (LEFT, RIGHT), y, &format!("{:.0}", share * most));
     }
-    let line: Vec<String> = points
+    let line = points
         .iter()
-        .map(|(second, value)| {
-            format!(
-                "{:.1},{:.1}",
-                x(*second),
-                bottom - value / most * (bottom - top)
-            )
-        })
-        .collect();
+        .map(|(second, value)| (x(*second), bottom - value / most * (bottom - top)));
+    svg::line(svg, line, 1.5);
     writeln!(
         svg,
-        "<polyline fill='none' stroke='#06c' stroke-width='1.5' points='{}'/>\
-         <text x='{RIGHT}' y='{:.0}' text-anchor='end' fill='#06c'>{title}</text>",
-        line.join(" "),
+        "<text x='{RIGHT}' y='{:.0}' text-anchor='end' fill='#06c'>{title}</text>",
         top - 4.0
     )
     .unwrap();

@@ -84,7 +84,7 @@ impl Plan {
 
 /// A signature for the lines of this test.
 fn signature(name: &str, text: &str) -> String {
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(text);
     format!("{name}:0:*:{hex}\n")
 }
 

@@ -14,6 +14,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use scanner_bin::random::SplitMix;
+
 use crate::support::corpus::unpack;
 
 /// Signatures of main 62 and daily of September 2024 together, as published (clamscan's "Known viruses").
@@ -68,7 +70,7 @@ pub fn write(samples: &Path, to: &Path, scale: f64) -> Written {
     };
     let main = text("official-main-part1.hdb.zst");
     let daily = text("official-daily-2024-12-part1.hsb.zst");
-    let mut random = Random(0x5ca1_ab1e);
+    let mut random = Random(SplitMix::new(0x5ca1_ab1e));
     // Half of them like main's, half like daily's.
     let (half, rest) = (whole_files / 2, whole_files - whole_files / 2);
     hash_file(&to.join("main.hsb"), &main, half, &mut random, whole_file);
@@ -96,25 +98,18 @@ pub fn write(samples: &Path, to: &Path, scale: f64) -> Written {
     written
 }
 
-/// xorshift64*: the same numbers everywhere.
-struct Random(u64);
+/// The same numbers everywhere.
+struct Random(SplitMix);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 16) as usize % end
+        self.0.below(end as u64) as usize
     }
 
     fn hex(&mut self, digits: usize, to: &mut String) {
         let end = to.len() + digits;
         while to.len() < end {
-            let _infallible = write!(to, "{:016x}", self.next());
+            let _infallible = write!(to, "{:016x}", self.0.number());
         }
         to.truncate(end);
     }

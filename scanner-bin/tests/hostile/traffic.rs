@@ -167,10 +167,7 @@ fn launch(scene: &Scene<'_>, isolation: Isolation, with_signatures: bool) -> Sca
         corpus::official(ours.parent().unwrap(), &database);
     }
     // What is to crash libclamav must be shown to it.
-    let hex: String = b"HOSTILE-CRASH-HERE"
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex::encode("HOSTILE-CRASH-HERE");
     fs::write(
         database.join("hostile.ndb"),
         format!("Hostile.Crash:0:*:{hex}\n"),

@@ -6,54 +6,32 @@
 use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// Licences that GPL-2.0-only code may be combined with (SPDX names). Apache-2.0 is not among them: its patent clause is a
-/// further restriction in the sense of the GPL, version 2.
-const COMPATIBLE: &[&str] = &[
-    "0BSD",
-    "Apache-2.0 WITH LLVM-exception", // the exception exists for this very combination
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "BSL-1.0",
-    "CC0-1.0",
-    "GPL-2.0-only",
-    "GPL-2.0-or-later",
-    "ISC",
-    "LGPL-2.1-only",
-    "LGPL-2.1-or-later",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Unicode-DFS-2016",
-    "Unlicense",
-    "Zlib",
-    "bzip2-1.0.6", // as BSD-3-Clause and Zlib in its terms; libclamav is linked with libbz2 itself
-];
+/// Licences that the code may be combined with, and the tools under others: `deny.toml` has both lists.
+struct Lists {
+    compatible: BTreeSet<String>,
+    tools: BTreeSet<String>,
+}
 
-/// Crates under other licences that only help to build or to test: nothing of theirs is in the binary.
-const TOOLS: &[(&str, &str)] = &[
-    (
-        "borsh-derive",
-        "cargo lists it for a feature of jsonschema's bit-vec which nobody turns on; it is not even built",
-    ),
-    (
-        "ciborium",
-        "criterion keeps its measurements with it; benches are not shipped",
-    ),
-    ("ciborium-io", "part of ciborium"),
-    ("ciborium-ll", "part of ciborium"),
-    (
-        "clang-sys",
-        "bindgen reads clamav.h through it while clamav-sys is built; its output holds nothing of it",
-    ),
-    (
-        "unicode-general-category",
-        "jsonschema checks results with it in the tests",
-    ),
-];
+/// They may hold an exception that a licence grants, which `deny.toml` spells the same way.
+static LISTS: LazyLock<Lists> = LazyLock::new(|| {
+    let text = fs::read_to_string(support::workspace().join("deny.toml")).unwrap();
+    let file: toml::Value = toml::from_str(&text).unwrap();
+    let list = |name: &str| file["licenses"][name].as_array().unwrap().clone();
+    let text = |value: &toml::Value| value.as_str().unwrap().to_owned();
+    Lists {
+        compatible: list("allow").iter().map(text).collect(),
+        tools: list("exceptions")
+            .iter()
+            .map(|exception| text(&exception["crate"]))
+            .collect(),
+    }
+});
 
 #[test]
 fn no_dependency_of_the_binary_forbids_gpl_2() {
@@ -78,19 +56,20 @@ fn no_dependency_of_the_binary_forbids_gpl_2() {
 fn every_other_licence_among_the_tools_is_known_and_explained() {
     let graph = Graph::of_this_workspace();
     let all = graph.reachable_from("scanner-bin", |_| true);
-    let all = all
-        .union(&graph.reachable_from("benches", |_| true))
-        .cloned()
-        .collect::<BTreeSet<_>>();
+    let all: BTreeSet<_> = ["benches", "fuzz"]
+        .into_iter()
+        .flat_map(|root| graph.reachable_from(root, |_| true))
+        .chain(all)
+        .collect();
     let found: BTreeSet<_> = all
         .iter()
         .filter(|name| !is_compatible(&graph.licence[*name]))
         .map(String::as_str)
         .collect();
-    let listed: BTreeSet<_> = TOOLS.iter().map(|(name, _)| *name).collect();
+    let listed: BTreeSet<_> = LISTS.tools.iter().map(String::as_str).collect();
     assert_eq!(
         found, listed,
-        "what is found (left) and what TOOLS explains (right) differ"
+        "what is found (left) and what deny.toml excepts (right) differ"
     );
 }
 
@@ -159,9 +138,13 @@ fn one(words: &mut Words<'_>) -> Option<bool> {
     let licence = words.next()?;
     if words.next_if_eq(&"WITH").is_some() {
         let exception = words.next()?;
-        return Some(COMPATIBLE.contains(&format!("{licence} WITH {exception}").as_str()));
+        return Some(
+            LISTS
+                .compatible
+                .contains(&format!("{licence} WITH {exception}")),
+        );
     }
-    Some(COMPATIBLE.contains(&licence))
+    Some(LISTS.compatible.contains(licence))
 }
 
 /// Who depends on whom, as cargo has resolved it for this machine. Crates are told apart by name alone: two versions of one

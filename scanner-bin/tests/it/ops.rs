@@ -287,7 +287,7 @@ fn what_is_recorded_is_scraped_under_the_documented_names() {
     metrics.set_signatures("built-in", 7);
     let mut stats = PoolStats::default();
     (stats.queued_jobs, stats.cleared, stats.audits) = (4, 8, 2);
-    stats.causes[Cause::Signature as usize] = 6;
+    stats.causes[Cause::Signature] = 6;
     metrics.pool(&stats);
     metrics.pool(&stats);
     service.health.poll_loop().beat();

@@ -148,7 +148,7 @@ fn the_page_for_operators_names_every_decision_and_every_metric() {
     let page = include_str!("../../../docs/prefilter.md");
     let metrics = CATALOGUE.iter().map(|entry| entry.name);
     let metrics = metrics.filter(|name| name.contains("prefilter"));
-    for word in metrics.chain(Cause::ALL.map(Cause::as_str)) {
+    for word in metrics.chain(Cause::ALL.iter().map(|cause| cause.as_str())) {
         let is_named = |after: &str| page.contains(&format!("`{word}{after}"));
         assert!(is_named("`") || is_named("{"), "{word} is missing");
     }
@@ -185,7 +185,7 @@ fn a_wrong_decision_is_said_counted_and_kept_once_for_each_load() {
     assert_eq!(value(&watch, "scanner_prefilter_enabled"), "1");
     first
         .prefilter()
-        .was_wrong(message, &["My.Needle.UNOFFICIAL".to_owned()]);
+        .report_false_negative(message, &["My.Needle.UNOFFICIAL".to_owned()]);
     let log = captured("info", || (0..3).for_each(|_| reports.look(&first)));
     let line = said(&log, "The prefilter was wrong");
     assert_eq!(line["level"], "error");
@@ -198,7 +198,7 @@ fn a_wrong_decision_is_said_counted_and_kept_once_for_each_load() {
 
     second
         .prefilter()
-        .was_wrong(message, &["My.Needle.UNOFFICIAL".to_owned()]);
+        .report_false_negative(message, &["My.Needle.UNOFFICIAL".to_owned()]);
     let log = captured("info", || reports.look(&second));
     said(&log, "The prefilter was wrong");
     assert_eq!(value(&watch, "scanner_prefilter_wrong_total"), "2");
@@ -214,7 +214,9 @@ fn a_message_that_is_not_kept_is_said_with_its_digest() {
     ] {
         let (detector, watch, _) = load(&[("a.ndb", NEEDLE)], |_| ());
         let reports = WrongReports::new(dir, Arc::clone(&watch.metrics));
-        detector.prefilter().was_wrong(b"text", &["X".to_owned()]);
+        detector
+            .prefilter()
+            .report_false_negative(b"text", &["X".to_owned()]);
         let log = captured("info", || reports.look(&detector));
         let line = said(&log, "The prefilter was wrong");
         assert!(line["kept"].as_str().unwrap().starts_with(why), "{line}");

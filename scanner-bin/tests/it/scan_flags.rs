@@ -33,11 +33,7 @@ impl Scene {
         };
         let scene = Scene { dir };
         // Two signatures of our own: any file with one of these words.
-        let word = |word: &str| {
-            word.bytes()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
+        let word = |word: &str| hex::encode(word);
         let signatures = format!(
             "Test.Red:0:*:{}\nTest.Blue:0:*:{}\n",
             word("red-marker"),
@@ -322,7 +318,7 @@ fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn signatures_are_chosen_by_flags() {
     let scene = Scene::new();
-    let unwanted: String = "hello".bytes().map(|byte| format!("{byte:02x}")).collect();
+    let unwanted = hex::encode("hello");
     scene.write(
         "unwanted.ndu",
         format!("PUA.Test.Greeting:0:*:{unwanted}\n"),

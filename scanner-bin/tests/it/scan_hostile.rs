@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
+use scanner_bin::random::SplitMix;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_scanner-bin");
@@ -185,7 +186,7 @@ const INFECTED: &str = "this has the red-marker in it";
 impl Trap {
     fn new() -> Trap {
         let dir = directory();
-        let word: String = b"red-marker".iter().map(|b| format!("{b:02x}")).collect();
+        let word = hex::encode("red-marker");
         fs::write(dir.path().join("words.ndb"), format!("Red:0:*:{word}\n")).unwrap();
         let trap = Trap { dir };
         for name in ["tree/flip", "elsewhere"] {
@@ -476,9 +477,9 @@ fn a_damaged_log_is_an_error_after_the_lines_before_the_damage() {
     let dir = directory();
     let mut log = log_with_a_threat();
     // Compresses badly, so that the damage is far from the beginning.
-    let mut state = 1u64;
+    let mut random = SplitMix::new(1);
     for _ in 0..60_000 {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        let state = random.number();
         log.push_str(&format!(
             "{:x}{}",
             state >> 33,

@@ -150,11 +150,11 @@ fn a_prefilter_that_was_wrong_is_not_trusted_again_for_other_counts() {
     let before = service.slot.load();
     before
         .prefilter()
-        .was_wrong(b"a message", &["My.Needle".to_owned()]);
+        .report_false_negative(b"a message", &["My.Needle".to_owned()]);
     service.put("model", COMMON);
     service.sighup_until("unchanged", 1);
     let off = service.slot.load().prefilter().off().cloned();
-    assert!(matches!(off, Some(Off::Wrong { .. })), "{off:?}");
+    assert!(matches!(off, Some(Off::FalseNegative { .. })), "{off:?}");
     service.put(
         "db/a.ndb",
         &format!("{SIGNATURES}My.Other:0:*:6f74686572\n"),

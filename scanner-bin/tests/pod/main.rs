@@ -376,7 +376,7 @@ fn it_is_back_on_the_last_good_signatures(stage: &Stage, seen: &Seen, generation
 
 /// A line of an .ndb file that finds `text` anywhere.
 fn signature(name: &str, text: &str) -> String {
-    let bytes: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = hex::encode(text);
     format!("{name}:0:*:{bytes}\n")
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{LEAST_SPEEDUP, Run};
+use super::support::svg;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 360.0;
@@ -14,10 +15,7 @@ const TIMES: (f64, f64) = (540.0, 880.0);
 
 /// As SVG.
 pub fn chart(run: &Run) -> String {
-    let mut svg = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' font-family='sans-serif' font-size='12'>\n\
-         <rect width='100%' height='100%' fill='white'/>\n"
-    );
+    let mut svg = svg::page(WIDTH, HEIGHT);
     rates(run, &mut svg);
     lag(run, &mut svg);
     if !run.void.is_empty() {
@@ -46,18 +44,11 @@ fn quarter(top: f64) -> f64 {
 }
 
 /// Lines across at quarters of the highest value.
-fn grid(svg: &mut String, (left, right): (f64, f64), top: f64) {
+fn grid(svg: &mut String, span: (f64, f64), top: f64) {
     for quarter in 0..=4 {
         let share = f64::from(quarter) / 4.0;
         let y = BOTTOM - share * (BOTTOM - TOP);
-        writeln!(
-            svg,
-            "<path d='M{left},{y:.0}H{right}' stroke='#ddd'/><text x='{:.0}' y='{:.0}' text-anchor='end'>{}</text>",
-            left - 6.0,
-            y + 4.0,
-            short(share * top)
-        )
-        .unwrap();
+        svg::rule(svg, span, y, &short(share * top));
     }
 }
 
@@ -86,17 +77,11 @@ fn rates(run: &Run, svg: &mut String) {
         y(one * count) + 4.0
     )
     .unwrap();
-    let points: Vec<String> = run
+    let points = run
         .steps
         .iter()
-        .map(|step| format!("{:.1},{:.1}", x(step.replicas as f64), y(step.per_second())))
-        .collect();
-    writeln!(
-        svg,
-        "<polyline fill='none' stroke='#06c' stroke-width='2' points='{}'/>",
-        points.join(" ")
-    )
-    .unwrap();
+        .map(|step| (x(step.replicas as f64), y(step.per_second())));
+    svg::line(svg, points, 2.0);
     for step in &run.steps {
         let (x, y) = (x(step.replicas as f64), y(step.per_second()));
         writeln!(
@@ -144,25 +129,20 @@ fn lag(run: &Run, svg: &mut String) {
         "<text x='{left}' y='24' font-size='14'>Records not committed yet, over time</text>"
     )
     .unwrap();
-    let points: Vec<String> = run
+    let points = run
         .samples
         .iter()
-        .map(|sample| format!("{:.1},{:.1}", x(sample.second), y(sample.lag as f64)))
-        .collect();
-    writeln!(
-        svg,
-        "<polyline fill='none' stroke='#06c' stroke-width='1.5' points='{}'/>",
-        points.join(" ")
-    )
-    .unwrap();
+        .map(|sample| (x(sample.second), y(sample.lag as f64)));
+    svg::line(svg, points, 1.5);
     let mut before = 0;
     for sample in &run.samples {
         if sample.replicas != before {
             before = sample.replicas;
             let x = x(sample.second);
+            svg::event(svg, x, (TOP, BOTTOM));
             writeln!(
                 svg,
-                "<path d='M{x:.1},{TOP}V{BOTTOM}' stroke='#c60' stroke-dasharray='2,3'/><text x='{:.1}' y='{:.0}' fill='#c60'>{before}</text>",
+                "<text x='{:.1}' y='{:.0}' fill='#c60'>{before}</text>",
                 x + 3.0,
                 TOP - 4.0
             )

@@ -21,6 +21,7 @@ pub mod memory_group;
 pub mod metrics;
 pub mod process;
 pub mod scene;
+pub mod svg;
 pub mod tally;
 
 use std::net::TcpListener;

@@ -7,6 +7,7 @@ use clamav_sys as sys;
 
 use super::EngineBuilder;
 use super::load::Target;
+use super::pass::Pass;
 use crate::clam::beside::beside;
 use crate::clam::engine::{Engine, EngineInfo};
 use crate::clam::handle::c_path;
@@ -16,9 +17,9 @@ use crate::clam::limits::Limits;
 use crate::clam::load::Loading;
 use crate::clam::names::Names;
 use crate::clam::tmp;
-use crate::database::{self, DigestBuilder, Profile, Store};
+use crate::database::{self, Contents, DigestBuilder, Profile, Store};
 use crate::error::{ClamCode, LoadError, LoadErrorKind};
-use crate::prefilter::{Prefilter, Reading, TextModel};
+use clamav_prefilter::{Prefilter, ScanLimits, TextModel};
 
 impl EngineBuilder {
     /// As [`EngineBuilder::compile`]; if there are `names`, notes down in them which signatures were loaded, keeps out those that
@@ -48,14 +49,17 @@ impl EngineBuilder {
                 LoadError::new(&tmp_dir, failure.kind(LoadErrorKind::Refused))
             })?;
         }
-        // Before libclamav parses, and again after: what is in memory is what the digest names.
-        let before = self.digests()?;
-        let mut chosen = self.choose(&mut engine, &tmp_dir)?;
+        // Before the first read, and again after the last: libclamav read what was hashed.
+        let before = self.states()?;
+        let mut contents = Contents::default();
+        let mut chosen = self.choose(&mut engine, &tmp_dir, &mut contents)?;
         let mut load_log = std::mem::take(&mut chosen.log);
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
-        let at_once = with_prefilter && self.leave_out.is_empty();
+        let at_once = self.leave_out.is_empty();
+        // What a profile selects was hashed when it was read from the files.
+        let is_selected = self.profile != Profile::Full;
         let mut load = || {
             let mut into = Target {
                 engine: &mut engine,
@@ -64,20 +68,39 @@ impl EngineBuilder {
             };
             self.load_all(&tmp_dir, &chosen.parts, &mut into)
         };
-        // Both see what the files hold between the two digests.
-        let (reading, loaded) = match at_once {
+        let pass = Pass {
+            builtin,
+            files,
+            hashes: !is_selected,
+            parses: with_prefilter,
+        };
+        let (read, loaded) = match at_once {
             true => {
-                let whole = || read(builtin, files, &LeaveOut::default());
-                let (reading, loaded) = beside(whole, &mut load);
-                (Some(reading), loaded)
+                let whole = || pass.read(&LeaveOut::default());
+                let (read, loaded) = beside(whole, &mut load);
+                (Some(read), loaded)
             }
             false => (None, load()),
         };
         let signatures = loaded?;
-        let reading = names.as_ref().filter(|_| with_prefilter).map(|names| {
-            let mut reading = reading.unwrap_or_else(|| read(builtin, files, &names.leave_out));
+        let read = read.unwrap_or_else(|| match names.as_ref() {
+            Some(names) => pass.read(&names.leave_out),
+            None => pass.read(&LeaveOut::default()),
+        });
+        let after = self.states()?;
+        if let Some((changed, _)) = paths
+            .iter()
+            .zip(before.iter().zip(&after))
+            .find(|(_, (before, after))| before != after)
+        {
+            return Err(LoadError::new(changed, LoadErrorKind::Changed));
+        }
+        let (reading, hashed) =
+            read.map_err(|(path, error)| LoadError::new(&path, LoadErrorKind::Io(error)))?;
+        contents.merge(hashed);
+        let reading = names.as_ref().zip(reading).map(|(names, mut reading)| {
             let started = Instant::now();
-            reading.compare(names);
+            reading.compare(&names.loaded);
             reading.took += started.elapsed();
             reading
         });
@@ -85,14 +108,6 @@ impl EngineBuilder {
         if let Some(dir) = chosen.dir.take() {
             let removed = engine.remove(&dir);
             removed.map_err(|error| LoadError::new(&dir, LoadErrorKind::TmpDir(error)))?;
-        }
-        let after = self.digests()?;
-        if let Some(changed) = paths
-            .iter()
-            .enumerate()
-            .find(|&(i, _)| before[i] != after[i])
-        {
-            return Err(LoadError::new(changed.1, LoadErrorKind::Changed));
         }
         if signatures == 0 {
             let path = paths
@@ -133,7 +148,11 @@ impl EngineBuilder {
                     .text_model
                     .as_ref()
                     .unwrap_or_else(|| TextModel::built_in());
-                Prefilter::build(reading, &self.limits, &library.text, model)
+                let limits = ScanLimits {
+                    max_file_bytes: self.limits.max_file_bytes,
+                    max_scan_bytes: self.limits.max_scan_bytes,
+                };
+                Prefilter::build(reading, &limits, &library.text, model)
             }
             None => Prefilter::disabled(),
         };
@@ -141,10 +160,12 @@ impl EngineBuilder {
         if self.builtin {
             digest.add(database::BUILTIN_NAME, database::builtin_text().as_bytes());
         }
-        before.iter().for_each(|source| digest.add_digest(source));
+        for (source, state) in self.sources.iter().zip(&before) {
+            digest.add_digest(&source.digest(state, &mut contents)?);
+        }
         let (left_out, not_there) = match names {
             Some(names) => {
-                let loaded = names.signatures.iter().map(|named| &*named.name);
+                let loaded = names.loaded.signatures.iter().map(|named| &*named.name);
                 (names.leave_out.names(), names.leave_out.not_there(loaded))
             }
             None => (Vec::new(), Vec::new()),
@@ -215,19 +236,4 @@ impl EngineBuilder {
             .set_tmp_dir(&path)
             .map_err(|failure| refused("tmp_dir", failure))
     }
-}
-
-/// Reads the files for the prefilter.
-fn read(builtin: bool, files: &[PathBuf], leave_out: &LeaveOut) -> Reading {
-    let started = Instant::now();
-    let mut reading = Reading::new();
-    reading.leave_out(leave_out);
-    if builtin {
-        reading.text(database::BUILTIN_NAME, database::builtin_text());
-    }
-    for file in files {
-        reading.file(file);
-    }
-    reading.took = started.elapsed();
-    reading
 }

@@ -51,7 +51,7 @@ impl EngineBuilder {
         let c_path = to_c_path(&part.path)?;
         let options = self.database_options.to_c()
             | match &part.container {
-                Some(container) if database::is_signed(container) => {
+                Some(container) if database::format_of(container).counts_as_official() => {
                     sys::CL_DB_OFFICIAL | sys::CL_DB_SIGNED
                 }
                 Some(_) => sys::CL_DB_UNSIGNED,

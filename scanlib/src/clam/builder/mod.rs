@@ -3,6 +3,7 @@
 mod compile;
 mod load;
 mod options;
+mod pass;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::names::Names;
 use super::progress::{Listener, Progress};
 use crate::database::{Profile, Source};
 use crate::error::{InitError, LoadError, LoadErrorKind};
-use crate::prefilter::TextModel;
+use clamav_prefilter::TextModel;
 
 pub use options::DatabaseOptions;
 
@@ -136,7 +137,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether to read the signatures a second time, for a [`crate::prefilter::Prefilter`] that clears most messages without
+    /// Whether to read the signatures a second time, for a [`clamav_prefilter::Prefilter`] that clears most messages without
     /// libclamav; on by default. It changes no verdict.
     pub fn prefilter(mut self, prefilter: bool) -> EngineBuilder {
         self.prefilter = prefilter;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::EngineBuilder;
 use crate::clam::handle::c_path;
 use crate::clam::load::Loading;
-use crate::database::{self, Kept, Outside, Part, Profile, Source};
+use crate::database::{Contents, Kept, Outside, Part, Profile, Source, SourceState};
 use crate::error::{LoadError, LoadErrorKind};
 
 /// What libclamav is to load.
@@ -25,7 +25,12 @@ pub(super) struct Chosen {
 
 impl EngineBuilder {
     /// What libclamav is to load: the sources as they are, or what the profile keeps of them.
-    pub(super) fn choose(&self, engine: &mut Loading, tmp_dir: &Path) -> Result<Chosen, LoadError> {
+    pub(super) fn choose(
+        &self,
+        engine: &mut Loading,
+        tmp_dir: &Path,
+        contents: &mut Contents,
+    ) -> Result<Chosen, LoadError> {
         let Profile::LogOnly { max_message_bytes } = self.profile else {
             let parts = self.sources.iter().map(|source| as_it_is(source.path()));
             return Ok(Chosen {
@@ -43,7 +48,13 @@ impl EngineBuilder {
             for container in Kept::containers(source, official_only)? {
                 chosen.log.append(&mut self.verify(engine, &container)?);
             }
-            let mut kept = Kept::write(source, official_only, (engine, &to), max_message_bytes)?;
+            let mut kept = Kept::write(
+                source,
+                official_only,
+                (engine, &to),
+                max_message_bytes,
+                contents,
+            )?;
             chosen.parts.append(&mut kept.parts);
             chosen.files.append(&mut kept.files);
             chosen.outside.merge(&kept.outside);
@@ -80,8 +91,8 @@ impl EngineBuilder {
         Ok(files)
     }
 
-    pub(super) fn digests(&self) -> Result<Vec<database::Digest>, LoadError> {
-        self.sources.iter().map(Source::digest).collect()
+    pub(super) fn states(&self) -> Result<Vec<SourceState>, LoadError> {
+        self.sources.iter().map(Source::state).collect()
     }
 }
 

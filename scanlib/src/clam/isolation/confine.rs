@@ -39,7 +39,7 @@ pub struct Confinement {
 
 impl Confinement {
     /// The name of each mechanism, and whether it holds; for `landlock` its version.
-    pub fn mechanisms(&self) -> [(&'static str, u32); 5] {
+    pub fn mechanisms(&self) -> impl ExactSizeIterator<Item = (&'static str, u32)> + use<> {
         [
             ("landlock", self.landlock),
             ("seccomp", self.seccomp.into()),
@@ -47,6 +47,7 @@ impl Confinement {
             ("not_dumpable", self.not_dumpable.into()),
             ("memory_limit", self.memory_limit.into()),
         ]
+        .into_iter()
     }
 
     /// Whether everything holds that this crate can ask a kernel for.
@@ -68,7 +69,7 @@ impl fmt::Display for Confinement {
             0 => f.write_str("no Landlock")?,
             version => write!(f, "Landlock {version}")?,
         }
-        for (name, holds) in self.mechanisms().into_iter().skip(1) {
+        for (name, holds) in self.mechanisms().skip(1) {
             write!(f, ", {}{name}", if holds > 0 { "" } else { "no " })?;
         }
         Ok(())

@@ -15,9 +15,10 @@ use super::channel::Channel;
 use super::spawner::Isolation;
 use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::log::Log;
-use crate::clam::names::{Named, Names};
+use crate::clam::names::Names;
 use crate::clam::tmp;
 use crate::error::ClamCode;
+use clamav_prefilter::names::Named;
 
 /// How long a template may take to fork, or to end a scanning process and remove its files.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -303,11 +304,11 @@ impl RemoteEngine {
                         kind: kind.into(),
                         name: name.into_boxed_slice(),
                     });
-                    names.signatures.extend(named);
+                    names.loaded.signatures.extend(named);
                 }
                 Event::NamesIncomplete => {
                     if let Some(names) = &mut watchers.names {
-                        names.incomplete = true;
+                        names.loaded.incomplete = true;
                     }
                 }
                 Event::LeftOut(kind, name, count) => {

@@ -256,12 +256,12 @@ impl Template {
     /// Hands over what was named since the last time.
     fn report(&self, names: &mut Names) -> io::Result<()> {
         let send = |event: &Event| self.control.send(event, &[], &[]);
-        if std::mem::take(&mut names.incomplete) {
+        if std::mem::take(&mut names.loaded.incomplete) {
             send(&Event::NamesIncomplete)?;
         }
         let mut packet = Vec::new();
         let mut bytes = 0;
-        for named in names.signatures.drain(..) {
+        for named in names.loaded.signatures.drain(..) {
             let length = named.name.len();
             if length > NAMES_BYTES {
                 send(&Event::NamesIncomplete)?;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
 use crate::clam::engine::EngineScan;
-use crate::clam::names::NamedKind;
 use crate::clam::options::ScanOptions;
 use crate::report::Incomplete;
+use clamav_prefilter::names::NamedKind;
 
 /// To the spawner. A [`Nursery::Start`] comes with the template's end of its channel.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use super::LONGEST_HASHED_BYTES;
 use super::outside::{OutsideKind, OutsideReason};
-use crate::prefilter::formats::{Format, body, hash, lines, logical};
-use crate::prefilter::pattern::Offset;
+use clamav_prefilter::Offset;
+use clamav_prefilter::formats::{Format, body, hash, lines, logical};
 
 /// libclamav's numbers for types of files that are no text: programs (1 PE, 6 ELF, 9 Mach-O, 12 Java), documents (2 OLE2, 10 PDF),
 /// graphics (5) and Flash (11). Any (0), HTML (3), mail (4) and text (7) are not among them, nor what a later libclamav may add.
@@ -26,28 +26,20 @@ pub(super) enum Rule {
     },
 }
 
-/// By the end of its name.
-pub(super) fn rule(name: &[u8], format: Format) -> Rule {
+pub(super) fn rule(format: Format) -> Rule {
     let (kind, most, judge): (_, _, Judge) = match format {
         Format::Hash => (OutsideKind::Hash, lines::SHORT, file_hash),
-        Format::Body => (OutsideKind::Body, lines::SHORT, body_signature),
+        Format::Body | Format::UnnamedBody => (OutsideKind::Body, lines::SHORT, body_signature),
         Format::Logical => (OutsideKind::Logical, lines::LONG, logical_signature),
-        Format::Irrelevant(_) => match inside_of_executables(name) {
-            Some(kind) => (kind, lines::SHORT, |_, _| Some(OutsideReason::Executable)),
-            None => return Rule::Keep,
-        },
+        Format::ExecutablePart => (OutsideKind::Section, lines::SHORT, executable),
+        Format::Icon => (OutsideKind::Icon, lines::SHORT, executable),
         _ => return Rule::Keep,
     };
     Rule::Lines { kind, most, judge }
 }
 
-fn inside_of_executables(name: &[u8]) -> Option<OutsideKind> {
-    let ending = name.rsplit(|&byte| byte == b'.').next()?;
-    match &*ending.to_ascii_lowercase() {
-        b"mdb" | b"mdu" | b"msb" | b"msu" | b"imp" => Some(OutsideKind::Section),
-        b"idb" => Some(OutsideKind::Icon),
-        _ => None,
-    }
+fn executable(_: &[u8], _: u64) -> Option<OutsideReason> {
+    Some(OutsideReason::Executable)
 }
 
 fn file_hash(line: &[u8], max: u64) -> Option<OutsideReason> {
@@ -79,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prefilter::signature::Kind;
+    use clamav_prefilter::signature::Kind;
 
     const MAX: u64 = 1 << 20;
 

@@ -4,15 +4,15 @@
 //! container's order, as libclamav does, and as what they are: signed, if the container was.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::judge::{self, Rule};
 use super::lines;
 use super::outside::Outside;
-use crate::database::{Container, Source};
+use crate::database::{Container, Contents, Source, format_of};
 use crate::error::{LoadError, LoadErrorKind};
-use crate::prefilter::formats::{Format, visit};
+use clamav_prefilter::formats::{Format, visit};
 
 /// One call of libclamav's loader.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub(super) fn count(path: &Path, max: u64) -> Result<Outside, LoadError> {
             outside: &mut outside,
             to: None,
             failed: None,
+            contents: &mut Contents::default(),
         }
         .file(&file)?;
     }
@@ -78,32 +79,37 @@ impl Kept {
         official_only: bool,
     ) -> Result<Vec<PathBuf>, LoadError> {
         let files = loaded(source, official_only)?.into_iter();
-        Ok(files.filter(|file| is_container(file)).collect())
+        Ok(files
+            .filter(|file| format_of(file).is_container())
+            .collect())
     }
 
-    /// Writes what stays of a source into `to`, a directory that does not exist yet in `store`.
+    /// Writes what stays of a source into `to`, a directory that does not exist yet in `store`. Files are read once, and hashed on the way.
     pub(crate) fn write(
         source: &Source,
         official_only: bool,
         (store, to): (&mut dyn Store, &Path),
         max: u64,
+        contents: &mut Contents,
     ) -> Result<Kept, LoadError> {
         let mut kept = Kept::default();
         // Names that are to be passed over come first, as libclamav would have it.
         let (ignored, loose) = (to.join("ignored"), to.join("loose"));
         let mut members = Vec::new();
         for (number, file) in loaded(source, official_only)?.into_iter().enumerate() {
-            let is_container = is_container(&file);
-            let to = match (is_container, ending(&file).as_str()) {
-                (true, _) => to.join(number.to_string()),
-                (false, "ign" | "ign2") => ignored.clone(),
-                (false, _) => loose.clone(),
+            let format = format_of(&file);
+            let is_container = format.is_container();
+            let to = match format {
+                Format::Container(_) => to.join(number.to_string()),
+                Format::IgnoreList => ignored.clone(),
+                _ => loose.clone(),
             };
             let mut filter = Filter {
                 max,
                 outside: &mut kept.outside,
                 to: Some((&mut *store, &to)),
                 failed: None,
+                contents,
             };
             let files = filter.file(&file)?;
             if is_container {
@@ -133,7 +139,7 @@ impl Kept {
 fn loaded(source: &Source, official_only: bool) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = source.files()?;
     if official_only && source.path().is_dir() {
-        files.retain(|file| is_signed(file));
+        files.retain(|file| format_of(file).counts_as_official());
     }
     Ok(order(files))
 }
@@ -164,20 +170,6 @@ fn order(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-fn ending(path: &Path) -> String {
-    let ending = path.extension().unwrap_or_default();
-    ending.to_string_lossy().to_lowercase()
-}
-
-fn is_container(path: &Path) -> bool {
-    Format::of(path.file_name().unwrap_or_default().as_encoded_bytes()) == Format::Container
-}
-
-/// Whether what a file holds counts as its publisher's once libclamav has verified it.
-pub(crate) fn is_signed(path: &Path) -> bool {
-    matches!(&*ending(path), "cvd" | "cld")
-}
-
 fn not_written(path: &Path, error: io::Error) -> LoadError {
     LoadError {
         path: path.to_owned(),
@@ -194,20 +186,21 @@ struct Filter<'f> {
     to: Option<(&'f mut dyn Store, &'f Path)>,
     /// What could not be written.
     failed: Option<LoadError>,
+    contents: &'f mut Contents,
 }
 
 impl Filter<'_> {
     /// Says what was written.
     fn file(&mut self, path: &Path) -> Result<Vec<PathBuf>, LoadError> {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let is_container = is_container(path);
+        let is_container = format_of(path).is_container();
         let mut written = Vec::new();
-        let read = File::open(path).and_then(|file| {
-            let mut content = BufReader::with_capacity(64 << 10, file);
+        let mut contents = std::mem::take(self.contents);
+        let read = contents.read(path, |content| {
             let mut number = 0;
-            visit(name, &mut content, &mut |name, format, content| {
+            visit(name, content, &mut |name, format, content| {
                 number += 1;
-                if is_container && !is_loaded(format) {
+                if is_container && !format.is_loaded() {
                     return Ok(());
                 }
                 // A name may occur twice in a container.
@@ -215,6 +208,7 @@ impl Filter<'_> {
                 self.content(name, number, format, content, &mut written)
             })
         });
+        *self.contents = contents;
         match (self.failed.take(), read) {
             (Some(failed), _) => Err(failed),
             (None, Err(error)) => Err(LoadError {
@@ -235,7 +229,7 @@ impl Filter<'_> {
         written: &mut Vec<PathBuf>,
     ) -> io::Result<()> {
         let Some((_, to)) = &self.to else {
-            self.copy(name, format, content, &mut io::sink())?;
+            self.copy(format, content, &mut io::sink())?;
             return Ok(());
         };
         let directory = match number {
@@ -249,7 +243,7 @@ impl Filter<'_> {
             file: BufWriter::with_capacity(64 << 10, file),
             failed: None,
         };
-        let stays = self.copy(name, format, content, &mut file);
+        let stays = self.copy(format, content, &mut file);
         let stays = stays.and_then(|stays| file.flush().map(|()| stays));
         if let Some(error) = file.failed.take() {
             return Err(self.not_written(&path, error));
@@ -274,12 +268,11 @@ impl Filter<'_> {
     /// Copies what stays; whether there is something to load.
     fn copy(
         &mut self,
-        name: &[u8],
         format: Format,
         content: &mut dyn BufRead,
         to: &mut dyn Write,
     ) -> io::Result<bool> {
-        match judge::rule(name, format) {
+        match judge::rule(format) {
             Rule::Keep => io::copy(content, to).map(|_| true),
             Rule::Lines { kind, most, judge } => {
                 let mut left_out = 0_u64;
@@ -301,11 +294,6 @@ impl Filter<'_> {
         self.failed = Some(not_written(path, error));
         kind.into()
     }
-}
-
-/// Whether libclamav loads such a member of a container.
-fn is_loaded(format: Format) -> bool {
-    !matches!(format, Format::Unknown) && !format.is_no_signatures()
 }
 
 fn os_str(name: &[u8]) -> &std::ffi::OsStr {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read as _, Write};
 
-use crate::prefilter::formats::lines::chomp;
+use clamav_prefilter::formats::lines::chomp;
 
 /// What is written in place of a line, so that libclamav's messages name the lines of the file: a comment.
 const PLACEHOLDER: &[u8] = b"#\n";

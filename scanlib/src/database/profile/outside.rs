@@ -54,7 +54,7 @@ pub enum OutsideReason {
 
 impl OutsideReason {
     /// All of them.
-    pub const ALL: [OutsideReason; 4] = [
+    pub const ALL: &'static [OutsideReason] = &[
         OutsideReason::FileType,
         OutsideReason::Executable,
         OutsideReason::LongFile,

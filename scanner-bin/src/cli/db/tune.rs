@@ -1,7 +1,7 @@
 //! `db tune`: counts of the user's own log lines, for the prefilter to choose its texts by.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use scanlib::prefilter::TextModel;
 use crate::cli::lines::LineBatches;
 use crate::cli::unpack::unpack;
 use crate::cli::{MAX_MESSAGE_BYTES, fail, print, say};
+use crate::files;
 
 /// What is counted, and where the counts go.
 #[derive(Args, Debug)]
@@ -42,7 +43,7 @@ pub(super) fn run(args: &TuneArgs) -> ExitCode {
     let Some(output) = &args.output else {
         return print(model.as_bytes());
     };
-    match write(output, &model) {
+    match files::replace_shared(output, model.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&named(output, &error)),
     }
@@ -84,23 +85,6 @@ fn add(model: &mut TextModel, from: impl Read, name: Option<&Path>) -> io::Resul
         }
     }
     Ok(lines)
-}
-
-/// Writes beside the file, with the permissions of a new one, and then takes its name.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        // The umask takes away what is not wanted.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

@@ -15,7 +15,7 @@ use crate::cli::table::Table;
 use crate::cli::{fail, print};
 use crate::escape::Escaped;
 use crate::generation::canary::Measure;
-use crate::reload::{self, is_signed};
+use crate::reload;
 
 /// Exit status if the files would not be taken.
 const EXIT_BAD: u8 = 1;
@@ -61,7 +61,7 @@ impl File {
         let failed = |error| format!("{}: {error}", path.display());
         let bytes = std::fs::metadata(&path).map_err(failed)?.len();
         let container = Container::read(&path).map_err(failed)?;
-        let signature = match is_signed(&path) {
+        let signature = match database::has_digital_signature(&path) {
             false => None,
             true => match library.verify(&path) {
                 Ok(()) => Some(Ok(())),
@@ -119,10 +119,10 @@ fn verify(args: &VerifyArgs) -> Result<(Vec<u8>, bool), Failure> {
         Some(_) => place::state(&scan)?.kept().into_iter().next(),
         None => None,
     };
-    let is_signed_well = !files
+    let is_verified = !files
         .iter()
         .any(|file| matches!(file.signature, Some(Err(_))));
-    let tried: Result<Measure, String> = match is_signed_well {
+    let tried: Result<Measure, String> = match is_verified {
         false => Err("not loaded: a digital signature is not good".to_owned()),
         true => reload::examine(&scan)
             .map_err(|error| error.to_string())

@@ -5,6 +5,8 @@
 use scanlib::Severity;
 use scanlib::eicar;
 
+use crate::random::SplitMix;
+
 /// One record to send.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -75,7 +77,7 @@ impl Planted {
 
 /// Records that hold each planted message once, spread over `count` records of ordinary traffic.
 pub(super) fn records(seed: u64, count: usize) -> Vec<Record> {
-    let mut random = Random(seed);
+    let mut random = SplitMix::new(seed);
     let mut records: Vec<Record> = (0..count).map(|n| ordinary(&mut random, n)).collect();
     let step = (count / (Planted::ALL.len() + 1)).max(1);
     for (place, planted) in Planted::ALL.into_iter().enumerate() {
@@ -93,8 +95,8 @@ pub(super) fn records(seed: u64, count: usize) -> Vec<Record> {
 }
 
 /// One line of ordinary traffic, as plain syslog or wrapped by a collector in JSON.
-fn ordinary(random: &mut Random, n: usize) -> Record {
-    let host = ["web-1", "web-2", "db-1", "edge", "build-7"][random.below(5)];
+fn ordinary(random: &mut SplitMix, n: usize) -> Record {
+    let host = ["web-1", "web-2", "db-1", "edge", "build-7"][random.below(5) as usize];
     let ip = format!("192.0.2.{}", random.below(254) + 1);
     let pid = 300 + random.below(30_000);
     let (pri, text) = match random.below(6) {
@@ -191,18 +193,4 @@ fn json(line: &str, severity: usize) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough to vary sample text, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        // The remainder is below `bound`, so it fits.
-        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap_or(0)
-    }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use scanlib::Verdict;
-use scanlib::prefilter::{Gate, Proposed};
+use scanlib::prefilter::{CandidateSignature, Gate};
 use serde::Serialize;
 
 use super::trace::{Clamav, Step, Trace};
@@ -102,7 +102,7 @@ impl<'a> ViewObject<'a> {
             normalised: String::from_utf8_lossy(&explanation.normalised),
             unprovable: &explanation.unprovable,
             proposed: explanation
-                .proposed
+                .candidates
                 .iter()
                 .map(ProposedObject::of)
                 .collect(),
@@ -128,7 +128,7 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> ProposedObject<'a> {
-    fn of(proposed: &'a Proposed) -> ProposedObject<'a> {
+    fn of(proposed: &'a CandidateSignature) -> ProposedObject<'a> {
         ProposedObject {
             name: &proposed.name,
             file_type: proposed.is_file_type,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use scanlib::prefilter::{Cause, Explanation, Gate, Proposed};
+use scanlib::prefilter::{CandidateSignature, Cause, Explanation, Gate};
 use scanlib::{EngineScan, Verdict};
 
 use super::trace::{Clamav, Step, Trace};
@@ -87,7 +87,7 @@ fn plain(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
             &format!("{name} may match any message of this length"),
         )?;
     }
-    let mut proposals: Vec<_> = explanation.proposed.iter().map(proposal).collect();
+    let mut proposals: Vec<_> = explanation.candidates.iter().map(proposal).collect();
     // A type of file has many patterns and one name.
     proposals.dedup();
     for proposal in &proposals {
@@ -102,8 +102,8 @@ fn plain(out: &mut impl Write, explanation: &Explanation) -> io::Result<()> {
     Ok(())
 }
 
-fn proposal(proposed: &Proposed) -> String {
-    let Proposed {
+fn proposal(proposed: &CandidateSignature) -> String {
+    let CandidateSignature {
         name,
         is_file_type,
         text,

@@ -218,7 +218,7 @@ fn outcome(scanned: Result<Option<Report>, ScanError>) -> Outcome {
         Ok(Some(report)) => Outcome::Scanned(report),
         Ok(None) => Outcome::Empty,
         // The row names the file already.
-        Err(ScanError::Read { source, .. }) => Outcome::Error(source.to_string()),
+        Err(ScanError::Read { error, .. }) => Outcome::Error(error.to_string()),
         Err(error) => Outcome::Error(error.to_string()),
     }
 }
@@ -317,9 +317,9 @@ pub(super) fn read(mut reader: impl Read, path: &Path, max: u64) -> Result<Vec<u
         .read_to_end(&mut bytes)
     {
         Ok(_) => Ok(bytes),
-        Err(source) => Err(ScanError::Read {
+        Err(error) => Err(ScanError::Read {
             path: PathBuf::from(path),
-            source,
+            error,
         }),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use scanlib::PoolStats;
-use scanlib::prefilter::{Cause, Off};
+use scanlib::prefilter::Off;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -127,7 +127,8 @@ impl Totals {
 
     /// What the pool did, and whether the prefilter was off.
     pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&Off>) {
-        let causes = Cause::ALL.map(Cause::as_str).into_iter().zip(pool.causes);
+        let causes = pool.causes.iter();
+        let causes = causes.map(|(cause, count)| (cause.as_str(), count));
         self.looked = Looked {
             off: off.map(Off::to_string),
             cleared: pool.cleared,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
+use scanlib::error::panic_message;
 use scanlib::{DetectorSlot, Pool, PoolStats, TrySubmitError, Work, Worker};
 
 use super::encode::Place;
@@ -16,7 +17,6 @@ use super::{RecordProcessor, engine_state};
 use crate::kafka::answers::{Answers, AnswersBuilder};
 use crate::kafka::crash_guard::CrashGuard;
 use crate::kafka::fair_queue::{FairQueue, Taken};
-use crate::panics;
 
 /// Threads that call libclamav, and the records that wait for them.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl Work for Turn {
         // Unwind safe: what the closure could leave half done is dropped, and the record is answered all the same.
         let judged = catch_unwind(AssertUnwindSafe(|| shared.judge(&item, worker, None)));
         let judged = judged.unwrap_or_else(|panic| {
-            let message = panics::message(&*panic);
+            let message = panic_message(&*panic);
             shared.judge(&item, worker, Some(&message))
         });
         shared.queue().finished(charge, started.elapsed());

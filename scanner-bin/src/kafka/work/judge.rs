@@ -1,7 +1,7 @@
 //! Scans one record with libclamav: retries, the circuit breaker, the quota of dead letters.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use scanlib::{Incomplete, Message, PendingScan, Report, Request, ScanError, Verdict, Worker};
 
@@ -14,6 +14,7 @@ use crate::kafka::dead_letter::Reason;
 use crate::kafka::faults;
 use crate::kafka::flow::Flow;
 use crate::ops::health::Working;
+use crate::random;
 use crate::result::Outcome;
 
 /// Pause before the first repetition of a failed scan; doubled for each further one.
@@ -191,7 +192,9 @@ impl RecordProcessor {
                 if repeats == self.retries {
                     break failure;
                 }
-                thread::sleep(jittered(FIRST_PAUSE * 2_u32.saturating_pow(repeats)));
+                let pause = FIRST_PAUSE * 2_u32.saturating_pow(repeats);
+                // Workers that failed together do not retry together.
+                thread::sleep(random::jitter(pause, 0.5..1.0));
                 repeats += 1;
             };
             let fault = self.circuit.failed(worker, &failure.error);
@@ -301,12 +304,4 @@ impl RecordProcessor {
         }
         Ok(report)
     }
-}
-
-/// Between half and all of `pause`, so that workers that failed together do not retry together.
-fn jittered(pause: Duration) -> Duration {
-    let nanos = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.subsec_nanos());
-    pause.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0)
 }

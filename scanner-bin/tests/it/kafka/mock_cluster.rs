@@ -89,7 +89,9 @@ fn decisions_are_counted_and_a_wrong_one_is_counted_and_its_message_kept() {
     assert_eq!((decided("off"), metrics.prefilter_wrong.get()), (0, 0));
 
     let names = ["My.Other".to_owned()];
-    service.prefilter.was_wrong(b"a message", &names);
+    service
+        .prefilter
+        .report_false_negative(b"a message", &names);
     produce(&cluster, after.iter().map(|line| text(0, line)));
     wait_for("none of them cleared", || decided("off") == 100);
     wait_for("results", || service.acknowledged() == 200);

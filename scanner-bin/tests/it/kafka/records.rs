@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use scanner_bin::random::SplitMix;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::broker::Broker;
@@ -47,22 +48,15 @@ fn limits(answer: &Answer) -> Vec<&str> {
 }
 
 fn sha256(data: &[u8]) -> String {
-    Sha256::digest(data)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(data))
 }
 
 /// `len` characters that no compression makes much shorter, so that the broker's limit sees their length.
 fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        b'!' + u8::try_from(state % 90).unwrap()
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix::new(1);
+    (0..len)
+        .map(|_| b'!' + u8::try_from(random.below(90)).unwrap())
+        .collect()
 }
 
 /// Proves: nothing to scan is answered as skipped, with the reason, and never as clean.

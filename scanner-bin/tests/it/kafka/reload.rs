@@ -21,7 +21,7 @@ const PARTITIONS: i32 = 3;
 
 /// A signature in libclamav's own format: this text, anywhere.
 fn signature(name: &str, text: &str) -> String {
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(text);
     format!("{name}:0:*:{hex}\n")
 }
 

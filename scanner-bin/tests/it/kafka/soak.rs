@@ -16,7 +16,7 @@ use support::broker::Broker;
 use support::client::Outgoing;
 use support::process::Scanner;
 use support::scene::{Scene, line, planted};
-use support::{announce, corpus, data, wait_for, workspace};
+use support::{announce, corpus, data, svg, wait_for, workspace};
 
 const PARTITIONS: i32 = 6;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -117,22 +117,14 @@ fn plot(samples: &[Sample], fields: &[Field]) -> String {
     const BAND: f64 = 110.0;
     let end = samples.last().unwrap().second;
     let height = BAND * fields.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' font-family='sans-serif' font-size='12'>\n<rect width='100%' height='100%' fill='white'/>\n"
-    );
+    let mut svg = svg::page(WIDTH, height);
     for (place, (name, field)) in fields.iter().enumerate() {
         let top = samples.iter().map(field).fold(1.0, f64::max);
         let base = BAND * (place as f64 + 1.0) - 12.0;
-        let points: Vec<String> = samples
-            .iter()
-            .map(|s| {
-                format!(
-                    "{:.1},{:.1}",
-                    s.second / end * WIDTH,
-                    base - field(s) / top * (BAND - 40.0)
-                )
-            })
-            .collect();
+        let points = samples.iter().map(|s| {
+            let y = base - field(s) / top * (BAND - 40.0);
+            (s.second / end * WIDTH, y)
+        });
         writeln!(
             svg,
             "<text x='4' y='{:.0}'>{name}, up to {top:.0}</text>",
@@ -140,12 +132,7 @@ fn plot(samples: &[Sample], fields: &[Field]) -> String {
         )
         .unwrap();
         writeln!(svg, "<path d='M0,{base:.0}H{WIDTH}' stroke='#ccc'/>").unwrap();
-        writeln!(
-            svg,
-            "<polyline fill='none' stroke='#06c' points='{}'/>",
-            points.join(" ")
-        )
-        .unwrap();
+        svg::line(&mut svg, points, 1.0);
     }
     svg + "</svg>\n"
 }

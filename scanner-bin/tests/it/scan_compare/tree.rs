@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use scanner_bin::random::SplitMix;
 
 /// Files in one directory.
 const PER_DIRECTORY: usize = 50;
@@ -160,16 +161,10 @@ fn json(number: usize, text: &str) -> String {
     serde_json::json!({ "number": number, "lines": text.lines().collect::<Vec<_>>() }).to_string()
 }
 
-/// Bytes that look like nothing: a xorshift generator.
+/// Bytes that look like nothing.
 fn noise(seed: usize, len: usize) -> Vec<u8> {
-    let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix::new(seed as u64);
+    (0..len).map(|_| random.number() as u8).collect()
 }
 
 /// A zip archive whose members are stored as they are.

@@ -19,7 +19,7 @@ use mirror::Mirror;
 
 /// A signature in libclamav's own format: this text, anywhere.
 fn signature(name: &str, text: &str) -> String {
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(text);
     format!("{name}:0:*:{hex}\n")
 }
 

@@ -159,10 +159,7 @@ fn digests(place: &Place, files: &[(&str, &[u8])]) -> String {
     let lines: Vec<String> = files
         .iter()
         .map(|(name, content)| {
-            let digest: String = Sha256::digest(content)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let digest = hex::encode(Sha256::digest(content));
             format!("{digest}  {name}\n")
         })
         .collect();
