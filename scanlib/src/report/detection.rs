@@ -170,7 +170,7 @@ impl Detection {
 pub struct Detections(Vec<Detection>);
 
 impl Detections {
-    /// `None` for an empty list: "infected" without a detection cannot be said.
+    /// Returns `None` for an empty list, because "infected" requires a detection.
     pub fn new(found: Vec<Detection>) -> Option<Detections> {
         if found.is_empty() {
             None
@@ -179,7 +179,7 @@ impl Detections {
         }
     }
 
-    /// All of them.
+    /// The detections, in the order in which they were found.
     pub fn as_slice(&self) -> &[Detection] {
         &self.0
     }

@@ -30,9 +30,9 @@ pub enum Incomplete {
     FileCount,
     /// The engine's limit on nesting was met.
     Recursion,
-    /// The message carries more encoded payloads than are decoded.
+    /// The message holds more encoded payloads than [`crate::DecodeLimits::payloads`].
     DecodedPayloads,
-    /// The message carries a payload that is encoded more often than is decoded.
+    /// The message holds a payload that is encoded more times than [`crate::DecodeLimits::depth`].
     DecodeDepth,
     /// Another limit of libclamav, by the name it reports.
     OtherLimit(String),
@@ -41,24 +41,23 @@ pub enum Incomplete {
         /// How the second one ended: a signal, as a rule.
         how: String,
     },
-    /// The object needs more room for temporary files than the directory has, while other objects can be scanned.
+    /// The object needs more space for temporary files than the directory has. Other objects can still be scanned.
     TemporaryRoom,
-    /// libclamav reported an error about the object's content: a damaged or contradictory file. Scanning it again gives the same
-    /// answer.
+    /// Content error: the object is damaged or contradictory. Scanning it again gives the same result.
     Malformed {
-        /// What libclamav returned, if it returned an error.
+        /// The error code that libclamav returned, if any.
         code: Option<i32>,
-        /// What libclamav logged meanwhile. Untrusted: it may quote the object.
+        /// The lines that libclamav logged during the scan. Untrusted: it may quote the object.
         log: Vec<String>,
     },
-    /// The file changed while it was scanned, so what was examined is not what it holds now, nor what it held before.
+    /// The file changed while it was scanned, so the examined bytes match neither the old nor the new content.
     Changed,
-    /// The environment kept libclamav from looking, for example because its temporary directory is missing or full. Another
-    /// scan may succeed.
+    /// Environment error: libclamav could not examine the object, for example because its temporary directory is missing or
+    /// full. Another scan may succeed.
     EngineError {
-        /// What libclamav returned, if it returned an error.
+        /// The error code that libclamav returned, if any.
         code: Option<i32>,
-        /// What libclamav logged meanwhile.
+        /// The lines that libclamav logged during the scan.
         log: Vec<String>,
     },
 }
@@ -101,21 +100,21 @@ impl fmt::Display for Incomplete {
                     "a file inside it is larger than the limit of {max} bytes"
                 )
             }
-            Incomplete::ScanBytes => f.write_str("libclamav's limit on scanned bytes was met"),
-            Incomplete::FileCount => f.write_str("libclamav's limit on files was met"),
-            Incomplete::Recursion => f.write_str("libclamav's limit on nesting was met"),
+            Incomplete::ScanBytes => f.write_str("libclamav's limit on scanned bytes was exceeded"),
+            Incomplete::FileCount => f.write_str("libclamav's limit on files was exceeded"),
+            Incomplete::Recursion => f.write_str("libclamav's limit on nesting was exceeded"),
             Incomplete::DecodedPayloads => {
-                f.write_str("the message carries more encoded payloads than are decoded")
+                f.write_str("the message holds more encoded payloads than the limit")
             }
-            Incomplete::DecodeDepth => f.write_str(
-                "the message carries a payload that is encoded more often than is decoded",
-            ),
-            Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was met: {name}"),
+            Incomplete::DecodeDepth => {
+                f.write_str("the message holds a payload that is encoded more times than the limit")
+            }
+            Incomplete::OtherLimit(name) => write!(f, "a limit of libclamav was exceeded: {name}"),
             Incomplete::Crashed { how } => {
-                write!(f, "the process that scanned it ended twice: {how}")
+                write!(f, "the scanning process ended twice on this object: {how}")
             }
             Incomplete::TemporaryRoom => {
-                f.write_str("it needs more room for temporary files than there is")
+                f.write_str("the object needs more space for temporary files than is available")
             }
             Incomplete::Malformed { code, log } => {
                 f.write_str("libclamav reported malformed content")?;
@@ -123,7 +122,7 @@ impl fmt::Display for Incomplete {
             }
             Incomplete::Changed => f.write_str("the file changed while it was scanned"),
             Incomplete::EngineError { code, log } => {
-                f.write_str("libclamav could not look")?;
+                f.write_str("libclamav could not examine the object")?;
                 write_details(f, *code, log)
             }
         }

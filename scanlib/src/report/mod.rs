@@ -15,7 +15,7 @@ pub use file_family::FileFamily;
 pub use incomplete::Incomplete;
 pub use verdict::Verdict;
 
-/// Which step of the scanner settled the verdict.
+/// The stage of the scanner that decided the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -44,11 +44,11 @@ impl fmt::Display for Generation {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// What is known.
+    /// The conclusion.
     pub verdict: Verdict,
-    /// The step that settled it.
+    /// The stage that decided the verdict.
     pub decided_by: Stage,
-    /// The detector that said so.
+    /// Generation of the detector that made the report.
     pub generation: Generation,
     /// Length of the object in bytes.
     pub input_bytes: u64,

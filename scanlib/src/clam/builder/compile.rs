@@ -8,11 +8,11 @@ use clamav_sys as sys;
 use super::EngineBuilder;
 use super::load::Target;
 use super::pass::Pass;
-use crate::clam::beside::beside;
 use crate::clam::engine::{Engine, EngineInfo};
+use crate::clam::exclusions::Exclusions;
 use crate::clam::handle::c_path;
 use crate::clam::isolation::Failure;
-use crate::clam::leave_out::LeaveOut;
+use crate::clam::join::join;
 use crate::clam::limits::Limits;
 use crate::clam::load::Loading;
 use crate::clam::names::Names;
@@ -43,8 +43,8 @@ impl EngineBuilder {
         self.apply_settings(&mut engine, &tmp_dir)?;
 
         if let Some(names) = names {
-            names.leave_out = LeaveOut::new(&self.leave_out);
-            let named = engine.name(&self.leave_out);
+            names.exclusions = Exclusions::new(&self.exclusions);
+            let named = engine.name(&self.exclusions);
             named.map_err(|failure| {
                 LoadError::new(&tmp_dir, failure.kind(LoadErrorKind::Refused))
             })?;
@@ -57,7 +57,7 @@ impl EngineBuilder {
         let (files, builtin) = (&chosen.files, self.builtin);
         let with_prefilter = self.prefilter && names.is_some();
         // What libclamav passes over is known only when it has passed over it.
-        let at_once = self.leave_out.is_empty();
+        let at_once = self.exclusions.is_empty();
         // What a profile selects was hashed when it was read from the files.
         let is_selected = self.profile != Profile::Full;
         let mut load = || {
@@ -76,16 +76,16 @@ impl EngineBuilder {
         };
         let (read, loaded) = match at_once {
             true => {
-                let whole = || pass.read(&LeaveOut::default());
-                let (read, loaded) = beside(whole, &mut load);
+                let whole = || pass.read(&Exclusions::default());
+                let (read, loaded) = join(whole, &mut load);
                 (Some(read), loaded)
             }
             false => (None, load()),
         };
         let signatures = loaded?;
         let read = read.unwrap_or_else(|| match names.as_ref() {
-            Some(names) => pass.read(&names.leave_out),
-            None => pass.read(&LeaveOut::default()),
+            Some(names) => pass.read(&names.exclusions),
+            None => pass.read(&Exclusions::default()),
         });
         let after = self.states()?;
         if let Some((changed, _)) = paths
@@ -113,9 +113,9 @@ impl EngineBuilder {
             let path = paths
                 .first()
                 .map_or(Path::new("no database was given"), PathBuf::as_path);
-            let kind = match chosen.outside.total() {
+            let kind = match chosen.excluded.total() {
                 0 => LoadErrorKind::Empty,
-                left_out => LoadErrorKind::Outside(left_out),
+                excluded => LoadErrorKind::AllExcluded(excluded),
             };
             return Err(LoadError {
                 log: load_log,
@@ -163,14 +163,14 @@ impl EngineBuilder {
         for (source, state) in self.sources.iter().zip(&before) {
             digest.add_digest(&source.digest(state, &mut contents)?);
         }
-        let (left_out, not_there) = match names {
+        let (excluded, unmatched_exclusions) = match names {
             Some(names) => {
                 let loaded = names.loaded.signatures.iter().map(|named| &*named.name);
-                (names.leave_out.names(), names.leave_out.not_there(loaded))
+                (names.exclusions.names(), names.exclusions.unmatched(loaded))
             }
             None => (Vec::new(), Vec::new()),
         };
-        for name in &left_out {
+        for name in &excluded {
             digest.add("left out", name.as_bytes());
         }
         if let Profile::LogOnly { max_message_bytes } = self.profile {
@@ -184,10 +184,10 @@ impl EngineBuilder {
             library,
             digest: digest.finish(),
             load_log,
-            left_out,
-            not_there,
+            excluded,
+            unmatched_exclusions,
             profile: self.profile,
-            outside: chosen.outside,
+            excluded_by_profile: chosen.excluded,
             tmp_dir,
         };
         Ok(Engine::new(place, info, self.limits, prefilter))

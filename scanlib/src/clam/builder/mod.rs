@@ -46,7 +46,7 @@ pub struct EngineBuilder {
     listener: Listener,
     prefilter: bool,
     text_model: Option<TextModel>,
-    leave_out: Vec<String>,
+    exclusions: Vec<String>,
     profile: Profile,
 }
 
@@ -69,7 +69,7 @@ impl EngineBuilder {
             listener: Listener::default(),
             prefilter: true,
             text_model: None,
-            leave_out: Vec::new(),
+            exclusions: Vec::new(),
             profile: Profile::Full,
         })
     }
@@ -144,19 +144,20 @@ impl EngineBuilder {
         self
     }
 
-    /// How often a text stands in the messages that will be scanned, for the prefilter to choose by. The default is
+    /// The frequency of texts in the messages to scan, by which the prefilter chooses literals. The default is
     /// [`TextModel::built_in`].
     pub fn text_model(mut self, model: impl Into<Option<TextModel>>) -> EngineBuilder {
         self.text_model = model.into();
         self
     }
 
-    /// Keeps the signatures of these names out of the engine, whatever file they stand in. For those that turn the prefilter
-    /// off, see [`crate::prefilter::Off`], or that are wrong too often: **what only they find, is not found**.
+    /// Excludes the signatures with these names, in every file. Use it for signatures that disable the prefilter (see
+    /// [`crate::prefilter::DisabledReason`]) or cause many false positives. **Content that only an excluded signature detects is not
+    /// detected.**
     ///
-    /// A name is written as it is reported, or as it stands in its file: `YARA.Rule.UNOFFICIAL`, `Rule`. One that is not there is
-    /// no error, as signatures come and go; [`crate::EngineInfo::not_there`] says so. Names of `.sdb`, `.ftm` and `.ioc` files
-    /// are never there, and a bytecode goes by the name of its file.
+    /// A name is written as it is reported (`YARA.Rule.UNOFFICIAL`) or as in its file (`Rule`). A name that matches no signature is not
+    /// an error, because updates remove signatures; [`crate::EngineInfo::unmatched_exclusions`] lists it. Signatures in `.sdb`, `.ftm`
+    /// and `.ioc` files cannot be excluded. A bytecode has the name of its file.
     ///
     /// ```
     /// use scanlib::{EngineBuilder, Library, Payload, Request};
@@ -164,21 +165,18 @@ impl EngineBuilder {
     /// let dir = tempfile::tempdir()?;
     /// std::fs::write(dir.path().join("my.ndb"), "My.Needle:0:*:6e6565646c65\nMy.Straw:0:*:73747261773a\n")?;
     /// let builder = EngineBuilder::new(Library::init()?)?.database(dir.path())?;
-    /// let engine = builder.leave_out(["My.Needle", "My.Haystack"]).compile()?;
+    /// let engine = builder.exclude(["My.Needle", "My.Haystack"]).compile()?;
     /// assert!(engine.scan(Payload::Bytes(b"a needle"), &Request::new())?.names.is_empty());
-    /// assert_eq!(engine.info().left_out, ["My.Needle"]);
-    /// assert_eq!(engine.info().not_there[0].name, "My.Haystack");
+    /// assert_eq!(engine.info().excluded, ["My.Needle"]);
+    /// assert_eq!(engine.info().unmatched_exclusions[0].name, "My.Haystack");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn leave_out(
-        mut self,
-        names: impl IntoIterator<Item = impl Into<String>>,
-    ) -> EngineBuilder {
-        self.leave_out.extend(names.into_iter().map(Into::into));
+    pub fn exclude(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> EngineBuilder {
+        self.exclusions.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Which of the files' signatures are loaded; all by default. What is left out is counted in [`crate::EngineInfo::outside`].
+    /// Which of the files' signatures are loaded; all by default. [`crate::EngineInfo::excluded_by_profile`] counts the others.
     ///
     /// For [`Profile::LogOnly`] what stays is written into the directory for temporary files while it is loaded. Containers are verified
     /// by libclamav first.
@@ -191,7 +189,7 @@ impl EngineBuilder {
     /// let builder = EngineBuilder::new(Library::init()?)?.database(dir.path())?;
     /// let engine = builder.profile(Profile::LogOnly { max_message_bytes: 1 << 20 }).compile()?;
     /// assert_eq!(engine.info().signatures, 1);
-    /// assert_eq!(engine.info().outside.total(), 1);
+    /// assert_eq!(engine.info().excluded_by_profile.total(), 1);
     /// assert_eq!(engine.scan(Payload::Bytes(b"a needle"), &Request::new())?.names, ["My.Text.UNOFFICIAL"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -200,10 +198,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Is told how far [`EngineBuilder::compile`] has come, on the thread that runs it. It holds that thread up while it
-    /// runs, and is called often for a large database: draw every tenth of a second, not every time.
+    /// Calls `callback` with the progress of [`EngineBuilder::compile`], on the thread that compiles. The callback delays that thread
+    /// and is called often for a large database, so a display should limit its refresh rate.
     ///
-    /// A panic in it goes on in [`EngineBuilder::compile`] after libclamav has returned.
+    /// A panic in the callback propagates from [`EngineBuilder::compile`] after libclamav has returned.
     ///
     /// ```
     /// use scanlib::{EngineBuilder, Library};
@@ -225,9 +223,9 @@ impl EngineBuilder {
     /// # Errors
     ///
     /// See [`LoadErrorKind`]; [`LoadError::library_log`] names the file and line of a bad signature.
-    /// An engine without a single signature is refused: it would call everything clean.
+    /// An engine without a signature is an error, because it would report every object as clean.
     pub fn compile(self) -> Result<Engine, LoadError> {
-        let wanted = self.prefilter || !self.leave_out.is_empty();
+        let wanted = self.prefilter || !self.exclusions.is_empty();
         let mut names = wanted.then(Names::default);
         self.compile_and_name(&mut names)
     }

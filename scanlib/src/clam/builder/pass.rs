@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clamav_prefilter::Reading;
 
-use crate::clam::leave_out::LeaveOut;
+use crate::clam::exclusions::Exclusions;
 use crate::database::{self, Contents};
 
 /// The one pass over the files besides libclamav's own: parses them for the prefilter, and hashes them.
@@ -25,7 +25,7 @@ impl Pass<'_> {
     /// A file that cannot be read.
     pub(super) fn read(
         &self,
-        leave_out: &LeaveOut,
+        exclusions: &Exclusions,
     ) -> Result<(Option<Reading>, Contents), (PathBuf, io::Error)> {
         let mut contents = Contents::default();
         let failed = |file: &PathBuf| {
@@ -40,7 +40,7 @@ impl Pass<'_> {
         }
         let started = Instant::now();
         let mut reading = Reading::new();
-        reading.leave_out(leave_out.kept_out());
+        reading.leave_out(exclusions.excluded());
         if self.builtin {
             reading.text(database::BUILTIN_NAME, database::builtin_text());
         }

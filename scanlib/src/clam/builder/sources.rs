@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::EngineBuilder;
 use crate::clam::handle::c_path;
 use crate::clam::load::Loading;
-use crate::database::{Contents, Kept, Outside, Part, Profile, Source, SourceState};
+use crate::database::{Contents, Excluded, Kept, Part, Profile, Source, SourceState};
 use crate::error::{LoadError, LoadErrorKind};
 
 /// What libclamav is to load.
@@ -16,7 +16,7 @@ pub(super) struct Chosen {
     pub(super) parts: Vec<Part>,
     /// Every file of them, for the prefilter.
     pub(super) files: Vec<PathBuf>,
-    pub(super) outside: Outside,
+    pub(super) excluded: Excluded,
     /// What libclamav said meanwhile.
     pub(super) log: Vec<String>,
     /// Holds what was written for it, until it is loaded.
@@ -57,7 +57,7 @@ impl EngineBuilder {
             )?;
             chosen.parts.append(&mut kept.parts);
             chosen.files.append(&mut kept.files);
-            chosen.outside.merge(&kept.outside);
+            chosen.excluded.merge(&kept.excluded);
         }
         // It does not exist if the sources hold no file.
         chosen.dir = dir.exists().then_some(dir);
