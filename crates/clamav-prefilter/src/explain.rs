@@ -6,7 +6,7 @@ use super::gate::Scratch;
 use super::signature::Kind;
 use super::{Cause, Gate, Prefilter};
 
-/// What each step of the decision says of a message; unlike the decision itself it does not stop at the first.
+/// The outcome of every step of the decision. Unlike the decision itself it does not stop at the first step that requires a scan.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -18,7 +18,7 @@ pub struct Explanation {
     pub normalised: Vec<u8>,
     /// Signatures that may match any message of this length.
     pub unprovable: Vec<String>,
-    /// Signatures of which a text stands in the message.
+    /// Candidate signatures, in the order in which their literals were found.
     pub candidates: Vec<CandidateSignature>,
     /// It may be HTML in UTF-16.
     pub utf16: bool,
@@ -26,7 +26,7 @@ pub struct Explanation {
     pub digest: bool,
 }
 
-/// A signature of which a text stands in the message.
+/// A signature one of whose literals was found in the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CandidateSignature {
@@ -34,9 +34,9 @@ pub struct CandidateSignature {
     pub name: String,
     /// It is a pattern of a type of file.
     pub is_file_type: bool,
-    /// The text.
+    /// The literal that was found.
     pub text: Vec<u8>,
-    /// Everything else that it needs is there as well, so libclamav has to look.
+    /// Whether all its required literals are present, so the message must be scanned.
     pub is_possible: bool,
 }
 

@@ -62,7 +62,7 @@ impl Default for ScanLimits {
     }
 }
 
-/// Decides for one generation of signatures. Cheap to clone.
+/// Decides for one signature set. Cloning is cheap: clones share the tables, and [`Prefilter::report_false_negative`] disables all of them.
 #[derive(Clone, Debug)]
 pub struct Prefilter {
     shared: Arc<Shared>,
@@ -77,18 +77,18 @@ struct Shared {
     wrong: OnceLock<DisabledReason>,
 }
 
-/// Why nothing is cleared.
+/// Why the prefilter clears nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisabledReason {
-    /// It was not asked for.
+    /// The caller asked for an engine without a prefilter.
     NotAskedFor,
-    /// This version of libclamav was never compared with it.
+    /// The prefilter was never compared with this version of libclamav.
     Library {
         /// The version that is loaded.
         version: String,
     },
-    /// Something that was loaded is not understood.
+    /// A loaded signature was not understood.
     NotUnderstood {
         /// The first that was not.
         first: Doubt,
@@ -101,7 +101,7 @@ pub enum DisabledReason {
         /// Their names.
         signatures: Vec<String>,
     },
-    /// The texts to look for do not fit into an automaton.
+    /// The literals to search for do not fit into an automaton.
     TooMuch {
         /// What the automaton's builder said.
         why: String,
@@ -159,13 +159,13 @@ impl fmt::Display for DisabledReason {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// libclamav has to look.
+    /// The message must be scanned.
     MustScan(Cause),
     /// libclamav would report nothing.
     Cleared,
 }
 
-/// Why libclamav has to look.
+/// Why a message must be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Cause {
@@ -192,7 +192,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them.
+    /// Every cause.
     pub const ALL: &'static [Cause] = &[
         Cause::Off,
         Cause::Length,
@@ -241,7 +241,7 @@ impl fmt::Display for Cause {
 }
 
 impl Prefilter {
-    /// One that clears nothing.
+    /// Returns a prefilter that clears nothing.
     pub fn disabled() -> Prefilter {
         Prefilter::new(
             Err(DisabledReason::NotAskedFor),
@@ -264,7 +264,8 @@ impl Prefilter {
         )
     }
 
-    /// From what was read and held to what libclamav said.
+    /// Builds the tables from parsed signatures, after [`Reading::compare`]. `library` is the version of libclamav that loaded them; the
+    /// prefilter is disabled for any other than 1.4.
     pub fn build(
         reading: Reading,
         limits: &ScanLimits,
@@ -321,7 +322,7 @@ impl Prefilter {
         }
     }
 
-    /// Why it clears nothing; `None` if it does its work.
+    /// Why the prefilter clears nothing; `None` if it is in use.
     pub fn off(&self) -> Option<&DisabledReason> {
         let shared = &*self.shared;
         shared.wrong.get().or(shared.plan.as_ref().err())
@@ -337,7 +338,7 @@ impl Prefilter {
         &self.shared.doubts
     }
 
-    /// Judges exactly the buffer that would be scanned.
+    /// Decides whether `buffer` must be scanned. Pass exactly the bytes that libclamav would get.
     pub fn check(&self, buffer: &[u8], scratch: &mut Scratch) -> Gate {
         match (&self.shared.plan, self.shared.wrong.get()) {
             (Ok(plan), None) => plan.decide(buffer, scratch),
