@@ -52,8 +52,8 @@ pub struct EngineInfo {
     pub digest: Digest,
     /// Warnings that libclamav logged while it loaded, oldest first, for example about a signature that it skipped.
     pub load_log: Vec<String>,
-    /// Names of what was kept out because [`crate::EngineBuilder::exclusions`] asks for it, in their order, as libclamav gives
-    /// them but for `.UNOFFICIAL`.
+    /// Names of the signatures excluded with [`crate::EngineBuilder::exclude`], sorted, as libclamav reports them but without
+    /// `.UNOFFICIAL`.
     pub excluded: Vec<String>,
     /// Exclusions that matched no signature.
     pub unmatched_exclusions: Vec<UnmatchedExclusion>,

@@ -319,7 +319,7 @@ fn a_name_that_is_not_there_is_told_with_the_nearest() {
     );
     let told: Vec<_> = engine
         .info()
-        .not_there
+        .unmatched_exclusions
         .iter()
         .map(|one| (one.name.as_str(), one.nearest.as_deref()))
         .collect();
