@@ -5,11 +5,7 @@
 //! sequence reaches a terminal. A field is not written a second time under a name of ours. Secrets of the configuration are hidden.
 //! Texts are cut, those that come from records at 256 characters.
 
-mod cut;
-mod detection;
-mod detection_limit;
 mod format;
-mod throttle;
 
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
@@ -18,11 +14,11 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::config::Secrets;
 
-pub use cut::{LONGEST_RECORD_TEXT, LONGEST_TEXT, cut};
-pub use detection::threat_detected;
-pub use detection_limit::{DetectionLimit, DetectionLog, MAX_KEYS, Suppressed};
 pub use format::JsonLines;
-pub use throttle::Throttle;
+pub use scan_pipeline::log::{
+    DetectionLimit, DetectionLog, LONGEST_RECORD_TEXT, LONGEST_TEXT, MAX_KEYS, Suppressed,
+    Throttle, cut, threat_detected,
+};
 
 /// A subscriber that writes what passes the filter to a writer, for `tracing::subscriber::set_*` or
 /// `with_default`, in which the secrets are hidden. The filter is `LEVEL` or `TARGET=LEVEL`, several separated by commas.

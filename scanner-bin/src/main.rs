@@ -5,8 +5,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use scan_pipeline::unreadable;
 use scanner_bin::cli::Cli;
-use scanner_bin::kafka::unreadable;
 
 fn main() -> ExitCode {
     // The service starts itself to fetch with limited memory; this is not a command for people.

@@ -23,23 +23,23 @@ use scanlib::{DetectorSlot, Parser};
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::kafka::batch::MAX_RECORDS;
-use crate::kafka::circuit::Circuit;
-use crate::kafka::consumer::{CrashNotes, Left, PollError, PollLoop, Wiring};
-use crate::kafka::crash_guard::CrashGuard;
-use crate::kafka::egress::{Command, Egress, EgressError};
-use crate::kafka::fetch_notes::FetchNotes;
-use crate::kafka::flow::Budget;
-use crate::kafka::membership::Bell;
-use crate::kafka::memory::Memory;
-use crate::kafka::quota::Quota;
-use crate::kafka::replay::{Reading, Span};
-use crate::kafka::topics;
-use crate::kafka::work::{RecordProcessor, Stages};
 use crate::ops::health::{Check, Health};
 use crate::ops::metrics::{Metrics, StageLabel};
 use crate::shutdown::Shutdown;
 use crate::wrong::WrongReports;
+use scan_pipeline::batch::MAX_RECORDS;
+use scan_pipeline::circuit::Circuit;
+use scan_pipeline::consumer::{CrashNotes, Left, PollError, PollLoop, Wiring};
+use scan_pipeline::crash_guard::CrashGuard;
+use scan_pipeline::egress::{Command, Egress, EgressError};
+use scan_pipeline::fetch_notes::FetchNotes;
+use scan_pipeline::flow::Budget;
+use scan_pipeline::membership::Bell;
+use scan_pipeline::memory::Memory;
+use scan_pipeline::quota::Quota;
+use scan_pipeline::replay::{Reading, Span};
+use scan_pipeline::topics;
+use scan_pipeline::work::{RecordProcessor, Stages};
 
 /// How long each of the other threads may take to end once the poll thread has.
 const JOIN: Duration = Duration::from_secs(5);

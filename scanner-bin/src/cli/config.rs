@@ -10,10 +10,10 @@ use clap::Subcommand;
 use scanlib::Isolation;
 
 use crate::config::{self, Config, RunFlags};
-use crate::kafka::memory::Memory;
-use crate::kafka::topics;
 use crate::reload;
 use crate::reload::room::{self, Plan};
+use scan_pipeline::memory::Memory;
+use scan_pipeline::topics;
 
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,13 +9,13 @@ use scanlib::{DetectorSlot, Isolation};
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, RunFlags};
-use crate::kafka::replay::{self, Point, Span};
 use crate::log;
 use crate::ops::metrics::{Metrics, VerdictLabel};
 use crate::ops::server::Server;
 use crate::reload::Loader;
 use crate::service;
 use crate::shutdown::Shutdown;
+use scan_pipeline::replay::{self, Point, Span};
 
 /// Status if it was stopped before it was through, as that of `run` if the drain ran out of time.
 const EXIT_INCOMPLETE: u8 = 3;

@@ -9,32 +9,24 @@
 mod checked;
 mod error;
 mod flags;
-mod properties;
 mod raw;
-mod secret;
 mod security;
 mod show;
 mod sources;
-pub(crate) mod text;
 mod units;
 
-use std::collections::BTreeMap;
-
-pub use checked::{
-    Compression, Config, Delivery, Emit, GroupProtocol, IsolationMode, KafkaConfig, OpsConfig,
-    Profile, ReloadMode, ResultFormat, ResultKey, SaslMechanism, ScanConfig, UnreadableBatch,
-};
-pub(crate) use checked::{MIN_FETCH_BYTES_PER_PARTITION, max_threads};
+pub(crate) use checked::max_threads;
+pub use checked::{Config, IsolationMode, OpsConfig, Profile, ReloadMode, ScanConfig};
 pub use error::{ConfigError, Problem};
 pub use flags::RunFlags;
-pub use properties::Properties;
-pub use secret::{Secret, SecretSource, Secrets};
-pub use security::{ClientCertificate, SaslConfig, TlsConfig};
+pub(crate) use scan_pipeline::config::text;
+pub use scan_pipeline::config::{
+    ClientCertificate, Compression, Delivery, Emit, Environment, GroupProtocol, KafkaConfig,
+    Properties, ResultFormat, ResultKey, SaslConfig, SaslMechanism, Secret, SecretSource, Secrets,
+    TlsConfig, UnreadableBatch,
+};
 pub use show::show;
 pub use sources::Origins;
-
-/// Environment variables by name.
-pub type Environment = BTreeMap<String, String>;
 
 /// The variables of this process; those that are not UTF-8 are left out, as no setting of ours can
 /// be among them.

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use scan_pipeline::config::{
+    Compression, Delivery, Emit, GroupProtocol, ResultFormat, ResultKey, SaslMechanism,
+    UnreadableBatch,
+};
 use serde::{Deserialize, Serialize};
 
-use super::checked::{
-    Compression, Delivery, Emit, GroupProtocol, IsolationMode, Profile, ReloadMode, ResultFormat,
-    ResultKey, SaslMechanism, UnreadableBatch,
-};
+use super::checked::{IsolationMode, Profile, ReloadMode};
 use super::units::{Bytes, Paths, Ports, Span, Views, Words};
 
 /// The whole file.

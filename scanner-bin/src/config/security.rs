@@ -3,44 +3,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use scan_pipeline::config::properties::security;
+use scan_pipeline::config::{
+    ClientCertificate, Properties, SaslConfig, SaslMechanism, Secret, SecretSource, TlsConfig,
+};
+
 use super::Environment;
-use super::checked::{Check, SaslMechanism};
-use super::properties::{Properties, security};
+use super::checked::Check;
 use super::raw::{RawSasl, RawTls};
-use super::secret::{Secret, SecretSource};
-
-/// `[kafka.tls]`, if it is enabled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// Certificates that brokers' certificates must lead to (PEM); `None` for the system's.
-    pub ca_file: Option<PathBuf>,
-    /// This client's own certificate.
-    pub client: Option<ClientCertificate>,
-    /// Whether a broker's certificate must name the host that was connected to.
-    pub verify_hostname: bool,
-}
-
-/// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, and those between it and its authority (PEM).
-    pub certificate_file: PathBuf,
-    /// Its key (PEM).
-    pub key_file: PathBuf,
-    /// What the key is encrypted with.
-    pub key_password: Option<Secret>,
-}
-
-/// `[kafka.sasl]`, if a mechanism is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SaslConfig {
-    /// How the password is proven.
-    pub mechanism: SaslMechanism,
-    /// Who the service is.
-    pub username: String,
-    /// Its password.
-    pub password: Secret,
-}
 
 impl Check<'_> {
     pub(super) fn tls(&mut self, raw: RawTls, environment: &Environment) -> Option<TlsConfig> {

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use scan_pipeline::config::{
+    KafkaConfig, SaslConfig, SaslMechanism, Secret, SecretSource, TlsConfig,
+};
 use serde_json::Value;
 
-use super::checked::{Config, KafkaConfig, OpsConfig, SaslMechanism, ScanConfig};
+use super::checked::{Config, OpsConfig, ScanConfig};
 use super::raw::{Raw, RawFields, RawKafka, RawOps, RawSasl, RawScan, RawTls};
-use super::secret::{Secret, SecretSource};
-use super::security::{SaslConfig, TlsConfig};
 use super::sources::Origins;
 use super::units::{Bytes, Paths, Ports, Span, Views, Words};
 

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use config::{ConfigError as LayerError, File, FileFormat, Map, Source, Value, ValueKind};
+use scan_pipeline::config::properties::{instead_of_flag, is_secret};
+use scan_pipeline::config::{HIDDEN, text};
 
 use super::Environment;
 use super::error::{ConfigError, Problem};
 use super::flags::{RunFlags, SHORT_NAMES};
-use super::properties::{instead_of_flag, is_secret};
 use super::raw::{Raw, known_paths};
-use super::secret::HIDDEN;
-use super::text;
 
 /// Path of a setting → where its value was set.
 pub type Origins = BTreeMap<String, String>;

@@ -10,7 +10,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::cut::{LONGEST_TEXT, cut};
+use super::{LONGEST_TEXT, cut};
 use crate::config::Secrets;
 use crate::{json, times};
 

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use scan_pipeline::answers::{Answers, AnswersBuilder};
+use scan_pipeline::batch::Batch;
+use scan_pipeline::{Refused, Scanning};
 use scanlib::Parser;
 use scanner_bin::config::Config;
-use scanner_bin::kafka::answers::{Answers, AnswersBuilder};
-use scanner_bin::kafka::batch::Batch;
-use scanner_bin::kafka::{Refused, Scanning};
 use scanner_bin::result::ScanContext;
 
 use crate::support::scene::Scene;

@@ -12,8 +12,8 @@ use mock::*;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
+use scan_pipeline::errors::{Call, Fault, Remedy, TABLE, remedy};
 use scanner_bin::config::{Config, Delivery};
-use scanner_bin::kafka::errors::{Call, Fault, Remedy, TABLE, remedy};
 use scanner_bin::ops::metrics::{CommitLabels, OutcomeLabel, RemedyLabels};
 use scanner_bin::service::{ExitReport, ServiceError};
 
@@ -154,7 +154,7 @@ fn every_row_answers_its_errors_as_written_down_here_and_no_row_is_out_of_reach(
 #[test]
 fn the_page_about_errors_is_made_from_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
-    let made = scanner_bin::kafka::errors::markdown();
+    let made = scan_pipeline::errors::markdown();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &made).unwrap();
     }

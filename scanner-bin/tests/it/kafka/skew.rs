@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use scanner_bin::kafka::skew::{Place, Shares, Skew, Watch};
+use scan_pipeline::skew::{Place, Shares, Skew, Watch};
 use support::broker::Broker;
 use support::client::Outgoing;
 use support::process::Scanner;

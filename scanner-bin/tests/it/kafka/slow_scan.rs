@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use scan_pipeline::batch::Batch;
+use scan_pipeline::circuit::Circuit;
+use scan_pipeline::consumer::Left;
+use scan_pipeline::quota::Quota;
+use scan_pipeline::work::{RecordProcessor, Stages};
+use scan_pipeline::{Refused, Scanning};
 use scanlib::{Detector, DetectorSlot, EngineBuilder, Library, Parser};
 use scanner_bin::config::Config;
-use scanner_bin::kafka::batch::Batch;
-use scanner_bin::kafka::circuit::Circuit;
-use scanner_bin::kafka::consumer::Left;
-use scanner_bin::kafka::quota::Quota;
-use scanner_bin::kafka::work::{RecordProcessor, Stages};
-use scanner_bin::kafka::{Refused, Scanning};
 use scanner_bin::ops::health::Probe;
 use scanner_bin::wrong::WrongReports;
 
