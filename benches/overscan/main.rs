@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use benches::{Log, databases, engine, is_only_tested, logs, number, payloads, surroundings};
-use scanlib::prefilter::{Cause, Gate, Off, Prefilter, Scratch};
+use scanlib::prefilter::{Cause, DisabledReason, Gate, Prefilter, Scratch};
 use scanlib::{Parser, ViewBuffers, ViewSet};
 
 /// Recorded during attacks, or made of them: told apart from ordinary lines.
@@ -197,7 +197,7 @@ fn judge(title: &str, prefilter: &Prefilter, logs: &[Log]) {
 fn culprits(prefilter: &Prefilter) -> Vec<String> {
     let doubts = prefilter.doubts().iter();
     let mut names: Vec<String> = doubts.filter_map(|doubt| doubt.signature.clone()).collect();
-    if let Some(Off::Anything { signatures }) = prefilter.off() {
+    if let Some(DisabledReason::Anything { signatures }) = prefilter.off() {
         names.extend_from_slice(signatures);
     }
     names

@@ -16,7 +16,7 @@ use thiserror::Error;
 pub struct ClamCode {
     /// The value of `cl_error_t`.
     pub number: i32,
-    /// What `cl_strerror` says.
+    /// The text that `cl_strerror` returns.
     pub text: String,
 }
 
@@ -31,11 +31,11 @@ impl fmt::Display for ClamCode {
 #[non_exhaustive]
 pub enum InitError {
     /// `cl_init` failed.
-    #[error("libclamav did not initialise: {0}; check that it is installed in full")]
+    #[error("libclamav failed to initialise: {0}; check that it is installed completely")]
     Init(ClamCode),
     /// The library loaded at run time is of another family than the headers of the build.
     #[error(
-        "built for libclamav {built}, but {running} is loaded: rebuild against the installed library"
+        "built for libclamav {built}, but {running} is loaded; rebuild against the installed library"
     )]
     VersionMismatch {
         /// Version of the headers.
@@ -43,8 +43,8 @@ pub enum InitError {
         /// Version of the loaded library.
         running: String,
     },
-    /// libclamav gave no engine: out of memory.
-    #[error("libclamav could not allocate an engine: memory is short")]
+    /// libclamav could not allocate an engine, for lack of memory.
+    #[error("libclamav could not allocate an engine; not enough memory is available")]
     NoEngine,
 }
 
@@ -66,30 +66,30 @@ pub enum LoadErrorKind {
     Io(std::io::Error),
     /// The directory holds no file that libclamav would load.
     #[error(
-        "holds no signature database: put .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files there"
+        "holds no signature database; add .cvd, .cld, .ndb, .ldb, .hdb, .yar or other libclamav files"
     )]
     Empty,
-    /// The profile leaves out every signature that it holds.
+    /// The profile excludes every signature in the files. The field is their number.
     #[error(
-        "the profile leaves out all of its {0} signatures, as none can match a log message: use the full profile, or other signatures"
+        "the profile excludes all of its {0} signatures because none can match a log message; use the full profile or other signatures"
     )]
-    Outside(u64),
+    AllExcluded(u64),
     /// The process that loads signatures ended meanwhile; see [`crate::Isolation`].
     #[error(
-        "the process that loads signatures ended: {0}; with SIGKILL memory was short, else a file made libclamav crash"
+        "the process that loads signatures ended: {0}; SIGKILL indicates a lack of memory, any other signal a crash of libclamav on a signature file"
     )]
     Ended(String),
-    /// libclamav refused it.
+    /// libclamav rejected the file or directory.
     #[error("libclamav refused it: {0}; correct or remove the file that it names")]
     Refused(ClamCode),
-    /// The digital signature of a container does not fit what it holds.
+    /// The digital signature of a container does not match its content.
     #[error(
-        "its digital signature is not good: {0}; it is damaged or was not made by ClamAV: fetch it anew"
+        "its digital signature is invalid: {0}; the file is damaged or was not published by ClamAV; download it again"
     )]
     Unverified(ClamCode),
     /// A setting of the engine was refused.
     #[error(
-        "libclamav refused the setting {setting}: {code}; set another value, or none for the default"
+        "libclamav refused the setting {setting}: {code}; set another value, or remove the setting to use the default"
     )]
     Setting {
         /// Name of the setting.
@@ -106,10 +106,10 @@ pub enum LoadErrorKind {
         problem: String,
     },
     /// The signatures loaded but did not compile.
-    #[error("the loaded signatures do not compile: {0}; load fewer files to find the one at fault")]
+    #[error("the loaded signatures do not compile: {0}; load fewer files to find the faulty one")]
     Compile(ClamCode),
     /// A file changed while it was loaded.
-    #[error("changed while it was loaded: write a new directory and switch to it instead")]
+    #[error("changed while it was loaded; write a new directory and switch to it instead")]
     Changed,
     /// The directory for temporary files cannot be used.
     #[error("cannot be used for temporary files: {0}; choose another with EngineBuilder::tmp_dir")]
@@ -153,12 +153,12 @@ impl fmt::Display for LogSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => Ok(()),
-            lines => write!(f, "; libclamav says: {}", lines.join("; ")),
+            lines => write!(f, "; libclamav logged: {}", lines.join("; ")),
         }
     }
 }
 
-/// A rule file is wrong.
+/// A rule file is invalid.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{file}:{line}:{column}: {problem}")]
 #[non_exhaustive]
@@ -169,11 +169,11 @@ pub struct RuleError {
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
-    /// What is wrong and what was expected.
+    /// The problem, and what was expected instead.
     pub problem: String,
 }
 
-/// An object could not be judged at all.
+/// A scan failed without a verdict.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScanError {
@@ -185,15 +185,15 @@ pub enum ScanError {
         /// Why.
         error: std::io::Error,
     },
-    /// There is no room for an object that has to be held until it is complete.
-    #[error("{}: cannot hold what is to be scanned: {error}; make room, or use another directory", .dir.display())]
+    /// An object that must be stored until it is complete does not fit in the directory for temporary files.
+    #[error("{}: cannot store the object to scan: {error}; free some space or use another directory", .dir.display())]
     Spool {
         /// The directory for temporary files.
         dir: PathBuf,
         /// Why.
         error: std::io::Error,
     },
-    /// The code that scanned it panicked; the worker went on with a new scanner.
+    /// The scan panicked. The worker continues with a new scanner.
     #[error("the scan panicked: {message}")]
     Panicked {
         /// The panic's message.
@@ -202,29 +202,29 @@ pub enum ScanError {
 }
 
 impl ScanError {
-    /// True if the same object may be judged when it is tried again.
+    /// Whether scanning the same object again may succeed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, ScanError::Read { .. } | ScanError::Spool { .. })
     }
 }
 
-/// A [`crate::DetectorSlot`] was not emptied, or not filled again.
+/// [`crate::DetectorSlot::drain_with`] could not replace the detector.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DrainError<E> {
-    /// Somebody still used the detector when the time was over; it is back in its place.
+    /// The detector was still in use when the timeout expired. It remains the current one.
     #[error(
-        "the detector in use is not free within the time: a scan takes long, or somebody else holds it"
+        "the detector is still in use after the timeout; a scan takes long, or a caller holds a clone of it"
     )]
     InUse,
-    /// There is no other detector, and the place is empty.
+    /// Building the next detector failed. The slot is empty.
     #[error(transparent)]
     Build(E),
 }
 
-/// A detector needs an engine or rules: what examines nothing may not say "clean".
+/// A detector has neither an engine nor rules. It would report every message as clean.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("neither libclamav nor rules are enabled: enable at least one of them")]
+#[error("neither libclamav nor rules are enabled; enable at least one of them")]
 pub struct NothingEnabled;
 
 /// The message of a panic that was caught.

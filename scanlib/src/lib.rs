@@ -58,8 +58,8 @@ mod spool;
 pub use clam::{
     BuildStep, CancelToken, Confinement, DatabaseOptions, Engine, EngineBuilder, EngineInfo,
     EngineScan, FileMap, Isolation, IsolationError, IsolationOptions, IsolationStatus, Library,
-    LibraryVersion, Limits, NotThere, Payload, ProcessRights, Progress, Request, SCAN_STACK_BYTES,
-    ScanOptions, confine_process, hold_little_memory,
+    LibraryVersion, Limits, Payload, ProcessRights, Progress, Request, SCAN_STACK_BYTES,
+    ScanOptions, UnmatchedExclusion, confine_process, hold_little_memory,
 };
 pub use database::{Digest, Profile};
 pub use detector::{Detector, DetectorBuilder};

@@ -22,8 +22,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-/// The name that [`DisabledReason`] had before.
-pub use clamav_prefilter::DisabledReason as Off;
 pub(crate) use clamav_prefilter::{Audit, AuditTicket};
 pub use clamav_prefilter::{
     AuditOptions, CandidateSignature, Cause, DisabledReason, Doubt, Explanation, Gate, Kinds,

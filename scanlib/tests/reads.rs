@@ -52,7 +52,7 @@ fn signature_files_are_read_once_besides_libclamav() {
         ),
         (
             "with an exclusion",
-            new().leave_out(["My.Hash-7"]),
+            new().exclude(["My.Hash-7"]),
             1.0 + BY_LIBCLAMAV,
         ),
         // libclamav and the prefilter read what the profile selects, a tenth of the size in comments that keep the numbers of lines.

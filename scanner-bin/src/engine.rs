@@ -92,7 +92,7 @@ pub fn build(settings: &EngineSettings) -> Result<Engine, EngineError> {
         .database_options(options)
         .limits(settings.limits)
         .profile(settings.profile)
-        .leave_out(&settings.leave_out)
+        .exclude(&settings.leave_out)
         .prefilter(!settings.no_prefilter)
         .text_model(model);
     if let Some((isolation, options)) = &settings.isolation {

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use scanlib::prefilter::{AuditOptions, Off};
+use scanlib::prefilter::{AuditOptions, DisabledReason};
 use scanlib::{
     Detector, DetectorSlot, Isolation, IsolationOptions, LoadError, LoadErrorKind, NothingEnabled,
     RuleSet,
@@ -125,7 +125,7 @@ impl DetectorError {
                 LoadErrorKind::Refused(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Unverified(code) => !is_of_the_machine(code.number),
                 LoadErrorKind::Compile(code) => !is_of_the_machine(code.number),
-                LoadErrorKind::Outside(_) => true,
+                LoadErrorKind::AllExcluded(_) => true,
                 _ => false,
             },
             DetectorError::Canary(error) => !error.may_pass(),
@@ -624,7 +624,7 @@ impl Loader {
         // Other counts are no reason to trust a prefilter again that was wrong about these signatures.
         let was_wrong = matches!(
             slot.load().prefilter().off(),
-            Some(Off::FalseNegative { .. })
+            Some(DisabledReason::FalseNegative { .. })
         );
         let in_use = self.in_use();
         in_use.id.as_ref() == Some(id) && (was_wrong || in_use.model == model)

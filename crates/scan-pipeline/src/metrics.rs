@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use scanlib::database::OutsideReason;
+use scanlib::database::ExcludedReason;
 use scanlib::{Confinement, EngineInfo, FileFamily, Incomplete, PoolStats, Report, Verdict};
 
 pub use labels::{
@@ -398,9 +398,9 @@ impl Metrics {
                 .get_or_create(&ReasonLabel { reason })
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         };
-        count("named", info.left_out.len() as u64);
-        for &reason in OutsideReason::ALL {
-            count(reason.as_str(), info.outside.because(reason));
+        count("named", info.excluded.len() as u64);
+        for &reason in ExcludedReason::ALL {
+            count(reason.as_str(), info.excluded_by_profile.because(reason));
         }
     }
 

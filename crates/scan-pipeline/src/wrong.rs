@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 use scanlib::{Detector, Generation};
 use sha2::{Digest, Sha256};
 
@@ -35,7 +35,8 @@ impl WrongReports {
 
     /// Looks whether the detector's prefilter was wrong. It costs nothing if it was not.
     pub fn look(&self, detector: &Detector) {
-        let Some(Off::FalseNegative { message, names }) = detector.prefilter().off() else {
+        let Some(DisabledReason::FalseNegative { message, names }) = detector.prefilter().off()
+        else {
             return;
         };
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);

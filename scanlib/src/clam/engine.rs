@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::call::{self, Input, Surroundings};
+use super::exclusions::UnmatchedExclusion;
 use super::handle::CompiledEngine;
 use super::isolation::{IsolationStatus, Processes, Scanned};
-use super::leave_out::NotThere;
 use super::library::LibraryVersion;
 use super::limits::Limits;
 use super::map::MemoryMap;
@@ -17,7 +17,7 @@ use super::payload::{Payload, read_file};
 use super::reaper;
 use super::request::Request;
 use super::tmp::ScratchDir;
-use crate::database::{Digest, Outside, Profile};
+use crate::database::{Digest, Excluded, Profile};
 use crate::error::ScanError;
 use crate::file_state::{Handle, Watch};
 use crate::report::{FileFamily, Incomplete};
@@ -48,19 +48,19 @@ pub struct EngineInfo {
     pub builtin_only: bool,
     /// The library that does the work.
     pub library: LibraryVersion,
-    /// SHA-256 over the names and contents of the files that were loaded, the names of what was left out, and the profile.
+    /// SHA-256 over the names and contents of the files that were loaded, the names of the excluded signatures, and the profile.
     pub digest: Digest,
-    /// What libclamav warned about while it loaded, oldest first: a signature it left out, for example.
+    /// Warnings that libclamav logged while it loaded, oldest first, for example about a signature that it skipped.
     pub load_log: Vec<String>,
-    /// Names of what was kept out because [`crate::EngineBuilder::leave_out`] asks for it, in their order, as libclamav gives
-    /// them but for `.UNOFFICIAL`.
-    pub left_out: Vec<String>,
-    /// What was to be left out, and is not there.
-    pub not_there: Vec<NotThere>,
+    /// Names of the signatures excluded with [`crate::EngineBuilder::exclude`], sorted, as libclamav reports them but without
+    /// `.UNOFFICIAL`.
+    pub excluded: Vec<String>,
+    /// Exclusions that matched no signature.
+    pub unmatched_exclusions: Vec<UnmatchedExclusion>,
     /// Which of the files' signatures are loaded.
     pub profile: Profile,
-    /// What the profile leaves out.
-    pub outside: Outside,
+    /// Signatures that the profile excludes.
+    pub excluded_by_profile: Excluded,
     /// The engine's own directory for temporary files. If it vanishes or is full, scans are incomplete.
     pub tmp_dir: PathBuf,
 }

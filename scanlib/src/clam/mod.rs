@@ -17,16 +17,16 @@
 //! returned clean or infected, and it logged no error on that thread meanwhile.
 
 mod allocator;
-mod beside;
 mod builder;
 mod call;
 mod cancel;
 mod code;
 mod engine;
+mod exclusions;
 mod file_map;
 mod handle;
 mod isolation;
-mod leave_out;
+mod join;
 mod library;
 mod limits;
 mod load;
@@ -41,16 +41,16 @@ mod request;
 mod tmp;
 
 pub use allocator::hold_little_memory;
-pub use beside::SCAN_STACK_BYTES;
 pub use builder::{DatabaseOptions, EngineBuilder};
 pub use cancel::CancelToken;
 pub use engine::{Engine, EngineInfo, EngineScan};
+pub use exclusions::UnmatchedExclusion;
 pub use file_map::FileMap;
 pub use isolation::{
     Confinement, Isolation, IsolationError, IsolationOptions, IsolationStatus, ProcessRights,
     confine_process,
 };
-pub use leave_out::NotThere;
+pub use join::SCAN_STACK_BYTES;
 pub use library::{Library, LibraryVersion};
 pub use limits::Limits;
 pub use options::ScanOptions;

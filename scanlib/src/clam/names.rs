@@ -1,4 +1,4 @@
-//! Which signatures libclamav loads, by its own account, and which it is to leave out.
+//! The names of the signatures that libclamav loads, and the exclusions among them.
 //!
 //! Only those that look into a plain message are named: hashes are too many, and whoever reads a hash
 //! file reads it line by line like libclamav. Signatures in `.sdb`, `.ftm` and `.ioc` are never named
@@ -8,8 +8,8 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
+use super::exclusions::Exclusions;
 use super::handle::RawEngine;
-use super::leave_out::LeaveOut;
 use clamav_prefilter::names::{LoadedNames, Named, NamedKind};
 
 /// What libclamav names, and what is kept out meanwhile.
@@ -17,7 +17,7 @@ use clamav_prefilter::names::{LoadedNames, Named, NamedKind};
 pub(crate) struct Names {
     pub(crate) loaded: LoadedNames,
     /// What is kept out of the engine; none of it is among the signatures.
-    pub(crate) leave_out: LeaveOut,
+    pub(crate) exclusions: Exclusions,
 }
 
 impl Names {
@@ -37,7 +37,7 @@ impl Names {
     /// Whether libclamav is to pass over the signature.
     fn note(&mut self, kind: &[u8], name: &[u8]) -> bool {
         let kind = NamedKind::of(kind);
-        if self.leave_out.takes(kind, name) {
+        if self.exclusions.excludes(kind, name) {
             return true;
         }
         if let Some(kind) = kind.filter(|kind| *kind != NamedKind::Hash) {
@@ -69,7 +69,7 @@ unsafe extern "C" fn on_signature(
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     // A panic must not cross C.
     match panic::catch_unwind(AssertUnwindSafe(|| names.note(kind, name))) {
-        Ok(leave_out) => c_int::from(leave_out),
+        Ok(is_excluded) => c_int::from(is_excluded),
         Err(_) => {
             names.loaded.incomplete = true;
             0

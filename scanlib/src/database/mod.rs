@@ -16,7 +16,7 @@ pub(crate) use builtin::{BUILTIN_NAME, builtin_text};
 pub use container::Container;
 pub(crate) use profile::kept::{Kept, Part, Store};
 pub use profile::{
-    LONGEST_HASHED_BYTES, Outside, OutsideCount, OutsideKind, OutsideReason, Profile,
+    Excluded, ExcludedCount, ExcludedKind, ExcludedReason, LONGEST_HASHED_BYTES, Profile,
 };
 pub use snapshot::Digest;
 pub(crate) use snapshot::{Contents, DigestBuilder, Source, SourceState};

@@ -32,7 +32,7 @@ pub struct PoolStats {
     pub engine_calls: u64,
     /// Buffers that the prefilter cleared.
     pub cleared: u64,
-    /// Cleared buffers that libclamav was asked about all the same.
+    /// Cleared buffers that libclamav scanned nevertheless, as an audit.
     pub audits: u64,
     /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
     pub cached: u64,

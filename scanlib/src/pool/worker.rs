@@ -77,7 +77,7 @@ impl Worker {
     /// A new scanner; what the old one did is counted.
     fn renew(&mut self, detector: Detector) {
         self.count();
-        self.scanner = detector.scanner().stop_with(self.stop.clone());
+        self.scanner = detector.scanner().with_cancel_token(self.stop.clone());
         self.counted = ScannerStats::default();
     }
 
@@ -97,7 +97,7 @@ pub(super) fn work<W: Work>(
     answer: &impl Fn(W::Output) -> bool,
 ) {
     let equip = |detector: &Detector| Worker {
-        scanner: detector.scanner().stop_with(stop.clone()),
+        scanner: detector.scanner().with_cancel_token(stop.clone()),
         counted: ScannerStats::default(),
         counters: Arc::clone(counters),
         slot: slot.clone(),

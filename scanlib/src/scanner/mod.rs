@@ -49,7 +49,7 @@ pub struct ScannerStats {
     pub engine_calls: u64,
     /// Buffers that the prefilter cleared.
     pub cleared: u64,
-    /// Cleared buffers that libclamav was asked about all the same.
+    /// Cleared buffers that libclamav scanned nevertheless, as an audit.
     pub audits: u64,
     /// Buffers whose verdict was remembered; see [`crate::DetectorBuilder::verdict_cache_entries`].
     pub cached: u64,
@@ -72,8 +72,8 @@ impl Scanner {
         }
     }
 
-    /// Lets another thread stop every scan of this scanner, beside what each [`Request`] says.
-    pub fn stop_with(mut self, token: CancelToken) -> Scanner {
+    /// Cancels every scan of this scanner when `token` is cancelled, in addition to the token of each [`Request`].
+    pub fn with_cancel_token(mut self, token: CancelToken) -> Scanner {
         self.stop = Some(token);
         self
     }

@@ -469,7 +469,7 @@ pub(crate) fn loads(isolation: &Isolation) {
                 "My.Hash.UNOFFICIAL",
                 "My.Logical",
             ];
-            crate::builder().database(&path).unwrap().leave_out(out)
+            crate::builder().database(&path).unwrap().exclude(out)
         }),
     ));
     let path = dir.path().to_owned();
@@ -482,7 +482,7 @@ pub(crate) fn loads(isolation: &Isolation) {
                 .profile(Profile::LogOnly {
                     max_message_bytes: 1 << 20,
                 })
-                .leave_out(["My.Needle"])
+                .exclude(["My.Needle"])
         }),
     ));
     for name in [

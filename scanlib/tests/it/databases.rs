@@ -389,7 +389,7 @@ fn digital_signatures_are_checked_without_loading_anything() {
     fs::write(&changed, bytes).unwrap();
     let error = refused(&changed);
     assert!(
-        error.to_string().contains("digital signature is not good"),
+        error.to_string().contains("digital signature is invalid"),
         "{error}"
     );
 }

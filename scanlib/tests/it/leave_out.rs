@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use scanlib::prefilter::{Cause, Gate, Off, Scratch};
+use scanlib::prefilter::{Cause, DisabledReason, Gate, Scratch};
 use scanlib::{DatabaseOptions, Engine, EngineBuilder, Library, Payload, Request, ScanOptions};
 use support::data;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn builder(dir: &Path) -> EngineBuilder {
 
 fn engine(files: &[(&str, &str)], leave_out: &[&str]) -> Engine {
     let dir = directory(files);
-    let builder = builder(dir.path()).leave_out(leave_out.iter().copied());
+    let builder = builder(dir.path()).exclude(leave_out.iter().copied());
     builder.compile().unwrap()
 }
 
@@ -115,11 +115,11 @@ fn what_is_left_out_is_not_found_and_all_else_is_in_every_kind_of_file() {
             let less = engine(&files, &[&name]);
             let info = less.info();
             assert_eq!(
-                (info.signatures, info.left_out.as_slice()),
+                (info.signatures, info.excluded.as_slice()),
                 (1, &[first.to_owned()][..]),
                 "{file}"
             );
-            assert_eq!(info.not_there, [], "{file}");
+            assert_eq!(info.unmatched_exclusions, [], "{file}");
             assert_eq!(found(&less, FIRST), Vec::<String>::new(), "{file}");
             assert_eq!(found(&less, SECOND), reported(second), "{file}");
             // The prefilter was held to libclamav's names, and does not count it either.
@@ -132,10 +132,10 @@ fn what_is_left_out_is_not_found_and_all_else_is_in_every_kind_of_file() {
         let dir = directory(&files);
         let slow = builder(dir.path())
             .prefilter(false)
-            .leave_out([first])
+            .exclude([first])
             .compile()
             .unwrap();
-        assert_eq!(slow.prefilter().off(), Some(&Off::NotAskedFor));
+        assert_eq!(slow.prefilter().off(), Some(&DisabledReason::NotAskedFor));
         assert_eq!(found(&slow, FIRST), Vec::<String>::new(), "{file}");
         assert_eq!(found(&slow, SECOND), reported(second), "{file}");
     }
@@ -172,7 +172,7 @@ fn without_the_signatures_that_match_anything_the_prefilter_is_on() {
     };
     names.sort();
     assert_eq!(names, ["Case_Anomaly", "My.Negated", "Short", "Without"]);
-    assert_eq!(less.info().left_out.len(), names.len());
+    assert_eq!(less.info().excluded.len(), names.len());
     for (message, wanted) in [
         (&b"an ordinary line"[..], &[][..]),
         (b"a needle", &["My.Needle.UNOFFICIAL"]),
@@ -195,8 +195,8 @@ fn without_the_signatures_that_match_anything_the_prefilter_is_on() {
 /// The signatures that turn the prefilter off.
 fn in_the_way(engine: &Engine) -> Vec<String> {
     match engine.prefilter().off() {
-        Some(Off::Anything { signatures }) => signatures.clone(),
-        Some(Off::NotUnderstood { .. }) => {
+        Some(DisabledReason::Anything { signatures }) => signatures.clone(),
+        Some(DisabledReason::NotUnderstood { .. }) => {
             let doubts = engine.prefilter().doubts().iter();
             doubts
                 .map(|doubt| doubt.signature.clone().unwrap())
@@ -215,7 +215,7 @@ fn a_signature_that_is_not_understood_can_be_left_out() {
     let files = [("a.ndb", "My.Straw:0:*:7374726177\n"), ("b.ldb", &*odd)];
     let all = engine(&files, &[]);
     let off = all.prefilter().off();
-    let Some(Off::NotUnderstood { first, more: 0 }) = off else {
+    let Some(DisabledReason::NotUnderstood { first, more: 0 }) = off else {
         panic!("{off:?}")
     };
     assert_eq!(first.signature.as_deref(), Some("My.Odd"));
@@ -241,9 +241,9 @@ fn what_libclamav_never_names_stays_and_the_prefilter_knows() {
         engine
     };
     let alone = engine_with(&[plain]);
-    assert_eq!(alone.info().left_out, Vec::<String>::new());
-    let said = alone.info().not_there[0].to_string();
-    assert!(said.starts_with("My.First cannot be left out: "), "{said}");
+    assert_eq!(alone.info().excluded, Vec::<String>::new());
+    let said = alone.info().unmatched_exclusions[0].to_string();
+    assert!(said.starts_with("My.First cannot be excluded: "), "{said}");
     // One of that name that is named does not take it along.
     let both = engine_with(&[
         plain,
@@ -252,7 +252,7 @@ fn what_libclamav_never_names_stays_and_the_prefilter_knows() {
             "My.First:0:*:6e6565646c65\nMy.Second:0:*:7374726177\n",
         ),
     ]);
-    assert_eq!(both.info().left_out, ["My.First"]);
+    assert_eq!(both.info().excluded, ["My.First"]);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn all_of_a_name_are_left_out_of_whatever_kind() {
         ],
         &["Twin"],
     );
-    assert_eq!(engine.info().left_out, ["Twin", "YARA.Twin"]);
+    assert_eq!(engine.info().excluded, ["Twin", "YARA.Twin"]);
     assert_eq!(engine.info().signatures, 1);
     assert_eq!(check(&engine, FIRST), Gate::Cleared);
     assert_eq!(found(&engine, FIRST), Vec::<String>::new());
@@ -319,7 +319,7 @@ fn a_name_that_is_not_there_is_told_with_the_nearest() {
     );
     let told: Vec<_> = engine
         .info()
-        .not_there
+        .unmatched_exclusions
         .iter()
         .map(|one| (one.name.as_str(), one.nearest.as_deref()))
         .collect();
@@ -331,14 +331,14 @@ fn a_name_that_is_not_there_is_told_with_the_nearest() {
             ("Something.Else-1", None),
         ]
     );
-    assert_eq!(engine.info().left_out, ["YARA.Kept"]);
+    assert_eq!(engine.info().excluded, ["YARA.Kept"]);
 }
 
 #[test]
 fn an_engine_of_which_all_is_left_out_is_refused() {
     let dir = directory(&[NEEDLE]);
     let error = builder(dir.path())
-        .leave_out(["My.Needle"])
+        .exclude(["My.Needle"])
         .compile()
         .unwrap_err();
     assert!(
@@ -357,14 +357,14 @@ fn bytecode_is_left_out_by_the_name_of_its_file() {
     let files = [NEEDLE, ("ut-lsig.cbc", content.as_str())];
     let all = engine(&files, &[]);
     let less = engine(&files, &["ut-lsig.cbc"]);
-    assert_eq!(less.info().left_out, ["ut-lsig.cbc"]);
+    assert_eq!(less.info().excluded, ["ut-lsig.cbc"]);
     assert!(less.info().signatures < all.info().signatures);
     assert_eq!(check(&less, b"an ordinary line"), Gate::Cleared);
 
     let logical = content.lines().nth(1).unwrap().split(';').next().unwrap();
     let same = engine(&files, &[logical]);
-    assert_eq!(same.info().left_out, Vec::<String>::new());
-    assert_eq!(same.info().not_there[0].name, logical);
+    assert_eq!(same.info().excluded, Vec::<String>::new());
+    assert_eq!(same.info().unmatched_exclusions[0].name, logical);
     assert_eq!(same.info().signatures, all.info().signatures);
 }
 
@@ -400,9 +400,9 @@ fn with_four_rules_left_out_the_prefilter_is_on_for_everything_published() {
             "WScriptShell_Case_Anomaly",
         ]
     );
-    let less = builder(dir.path()).leave_out(names).compile().unwrap();
+    let less = builder(dir.path()).exclude(names).compile().unwrap();
     assert_eq!(less.prefilter().off(), None);
-    assert_eq!(less.info().not_there, []);
+    assert_eq!(less.info().unmatched_exclusions, []);
     assert_eq!(less.info().signatures, all.info().signatures - 4);
     assert_eq!(
         check(&less, b"<13>Oct 20 02:44:02 web app: an ordinary line"),

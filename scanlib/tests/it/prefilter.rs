@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use scanlib::prefilter::{AuditOptions, Cause, Gate, Off, Prefilter, Scratch};
+use scanlib::prefilter::{AuditOptions, Cause, DisabledReason, Gate, Prefilter, Scratch};
 use scanlib::{
     Detector, Engine, EngineBuilder, Library, Limits, Parser, Payload, Request, Stage, Verdict,
     ViewSet,
@@ -178,7 +178,7 @@ fn what_is_not_understood_turns_it_off_and_is_named() {
     let odd = [NEEDLE, b"My.Odd:0:*:6e6565646c65\0more\n"].concat();
     let with_doubts = engine(&[("a.ndb", &odd)]);
     let off = clears_nothing(&with_doubts);
-    let Off::NotUnderstood { first, more: 1 } = &off else {
+    let DisabledReason::NotUnderstood { first, more: 1 } = &off else {
         panic!("{off:?}")
     };
     let doubts = with_doubts.prefilter().doubts();
@@ -195,7 +195,7 @@ fn what_is_not_understood_turns_it_off_and_is_named() {
     ]));
     assert_eq!(
         off,
-        Off::Anything {
+        DisabledReason::Anything {
             signatures: vec!["My.Negated".to_owned()]
         }
     );
@@ -208,7 +208,7 @@ fn what_is_not_understood_turns_it_off_and_is_named() {
     let unasked = builder().prefilter(false).database(dir.path()).unwrap();
     assert_eq!(
         clears_nothing(&unasked.compile().unwrap()),
-        Off::NotAskedFor
+        DisabledReason::NotAskedFor
     );
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use scanlib::database::{LONGEST_HASHED_BYTES, OutsideKind, OutsideReason};
+use scanlib::database::{ExcludedKind, ExcludedReason, LONGEST_HASHED_BYTES};
 use scanlib::prefilter::{Gate, Scratch};
 use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, LoadErrorKind, Payload, Profile,
@@ -59,14 +59,14 @@ fn found(engine: &Engine, message: &[u8]) -> BTreeSet<String> {
 /// Proves: of each kind of signature those that can match a log message are loaded, and no others; both are counted, loaded or not.
 #[test]
 fn only_what_can_match_a_log_message_is_loaded() {
-    use OutsideReason::{Executable, FileType, LongFile, LongText};
+    use ExcludedReason::{Executable, FileType, LongFile, LongText};
     let md5 = "44d88612fea8a8f36de82e1278abb02f";
     let hash = |size: &str| format!("{md5}:{size}:N:73\n");
     let body = |target: &str, offset: &str| format!("N:{target}:{offset}:6e6565646c65\n");
     let logical = |attributes: &str| format!("N;{attributes};0;6e6565646c65\n");
     let at_most = LONGEST_HASHED_BYTES.to_string();
     let more = (LONGEST_HASHED_BYTES + 1).to_string();
-    let cases: Vec<(&str, String, Option<OutsideReason>)> = vec![
+    let cases: Vec<(&str, String, Option<ExcludedReason>)> = vec![
         ("a.hdb", hash(&at_most), None),
         ("a.hdb", hash(&more), Some(LongFile)),
         ("a.HSB", hash(&more), Some(LongFile)),
@@ -129,21 +129,24 @@ fn only_what_can_match_a_log_message_is_loaded() {
         };
         let full = load_with(dir.path(), Profile::Full, options).unwrap();
         assert_eq!(full.info().signatures, 3, "{name} {line}");
-        assert_eq!(full.info().outside.total(), 0);
+        assert_eq!(full.info().excluded_by_profile.total(), 0);
         let engine = load_with(dir.path(), LOG_ONLY, options).unwrap();
         let info = engine.info();
-        let counted = LOG_ONLY.outside(dir.path()).unwrap();
-        assert_eq!(counted, info.outside, "{name} {line}");
+        let counted = LOG_ONLY.excluded(dir.path()).unwrap();
+        assert_eq!(counted, info.excluded_by_profile, "{name} {line}");
         match reason {
             None => assert_eq!(
-                (info.signatures, info.outside.total()),
+                (info.signatures, info.excluded_by_profile.total()),
                 (full.info().signatures, 0),
                 "{name} {line}"
             ),
             Some(reason) => {
                 assert_eq!(info.signatures, 2, "{name} {line}");
                 assert_eq!(
-                    (info.outside.total(), info.outside.because(reason)),
+                    (
+                        info.excluded_by_profile.total(),
+                        info.excluded_by_profile.because(reason)
+                    ),
                     (1, 1),
                     "{name} {line}"
                 );
@@ -158,7 +161,11 @@ fn a_shorter_longest_message_leaves_out_more() {
     let dir = directory(&[("a.hdb", hash), ("z.ndb", &signatures())]);
     let total = |max_message_bytes| {
         let profile = Profile::LogOnly { max_message_bytes };
-        load(dir.path(), profile).unwrap().info().outside.total()
+        load(dir.path(), profile)
+            .unwrap()
+            .info()
+            .excluded_by_profile
+            .total()
     };
     assert_eq!((total(101), total(100)), (0, 1));
 }
@@ -174,7 +181,7 @@ fn each_kind_and_reason_is_counted() {
         ("z.ndb", &signatures()),
     ]);
     let counts: BTreeMap<_, _> = LOG_ONLY
-        .outside(dir.path())
+        .excluded(dir.path())
         .unwrap()
         .counts()
         .map(|count| ((count.kind, count.reason), count.signatures))
@@ -182,9 +189,9 @@ fn each_kind_and_reason_is_counted() {
     assert_eq!(
         counts,
         BTreeMap::from([
-            ((OutsideKind::Body, OutsideReason::FileType), 2),
-            ((OutsideKind::Body, OutsideReason::LongText), 1),
-            ((OutsideKind::Logical, OutsideReason::FileType), 1),
+            ((ExcludedKind::Body, ExcludedReason::FileType), 2),
+            ((ExcludedKind::Body, ExcludedReason::LongText), 1),
+            ((ExcludedKind::Logical, ExcludedReason::FileType), 1),
         ])
     );
 }
@@ -234,9 +241,9 @@ fn parts_of_logical_signatures_stay() {
         ),
         ("b.ndb", &signatures()),
     ]);
-    assert_eq!(LOG_ONLY.outside(dir.path()).unwrap().total(), 0);
+    assert_eq!(LOG_ONLY.excluded(dir.path()).unwrap().total(), 0);
     let parts = directory(&[("a.ndb", "G:1:$1$:62626262\n"), ("b.ndb", &signatures())]);
-    assert_eq!(LOG_ONLY.outside(parts.path()).unwrap().total(), 0);
+    assert_eq!(LOG_ONLY.excluded(parts.path()).unwrap().total(), 0);
 }
 
 /// Proves: what came out of a signed container is named as its publisher's, what lies beside it is not, and the container's own exceptions
@@ -259,7 +266,7 @@ fn signed_signatures_keep_their_names() {
     let log_only = load(dir.path(), LOG_ONLY).unwrap();
     assert_eq!(full.info().load_log, log_only.info().load_log);
     // Hashes of sections, of which libclamav takes in those of two files.
-    assert_eq!(log_only.info().outside.total(), 4);
+    assert_eq!(log_only.info().excluded_by_profile.total(), 4);
     assert_eq!(full.info().signatures - log_only.info().signatures, 2);
     for engine in [&full, &log_only] {
         let names = found(engine, &eicar());
@@ -331,7 +338,7 @@ fn of_two_daily_containers_the_one_that_libclamav_takes_is_taken() {
             "{cvd:?} {cld:?}"
         );
         assert_eq!(
-            (left_out, log_only.info().outside.total()),
+            (left_out, log_only.info().excluded_by_profile.total()),
             if is_new { (2, 4) } else { (0, 0) }
         );
     }
@@ -408,7 +415,10 @@ fn what_libclamav_says_is_about_the_file_that_it_came_from() {
 fn a_profile_that_leaves_nothing_is_refused_and_says_so() {
     let dir = directory(&[("a.ndb", "One:1:*:61626364\nTwo:6:*:61626364\n")]);
     let error = load(dir.path(), LOG_ONLY).unwrap_err();
-    assert!(matches!(error.kind(), LoadErrorKind::Outside(2)), "{error}");
+    assert!(
+        matches!(error.kind(), LoadErrorKind::AllExcluded(2)),
+        "{error}"
+    );
     assert!(
         error.to_string().contains("use the full profile"),
         "{error}"
@@ -524,7 +534,7 @@ fn what_it_finds_all_signatures_find_and_what_it_misses_was_left_out() {
 
     let full = load(dir.path(), Profile::Full).unwrap();
     let log_only = load(dir.path(), LOG_ONLY).unwrap();
-    assert!(log_only.info().outside.total() > 100_000);
+    assert!(log_only.info().excluded_by_profile.total() > 100_000);
     let left_out = left_out_names(dir.path());
     assert_eq!(log_only.prefilter().off(), None);
 

@@ -283,7 +283,7 @@ fn either_token_stops_a_scan_and_leaves_the_other_alone() {
     let [own, of_request] = [CancelToken::new(), CancelToken::new()];
     let mut scanner = detector(false, ViewSet::ALL)
         .scanner()
-        .stop_with(own.clone());
+        .with_cancel_token(own.clone());
     let request = Request::new().cancel(&of_request);
     let mut verdict = || {
         scanner
@@ -563,7 +563,7 @@ fn an_audit_is_a_pending_scan_and_finds_what_was_cleared_by_mistake() {
 fn a_scanner_that_is_stopped_decides_nothing() {
     let stop = CancelToken::new();
     let detector = detector(true, ViewSet::ALL);
-    let mut scanner = detector.scanner().stop_with(stop.clone());
+    let mut scanner = detector.scanner().with_cancel_token(stop.clone());
     let messages = [Parser::default().parse(b"harmless")];
     let screened = scanner.screen_messages(&messages).next();
     assert!(matches!(screened, Some(Screened::Decided(_))));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 use scanlib::{
     DatabaseOptions, Engine, EngineBuilder, Library, LoadError, Payload, Request, ScanOptions,
 };
@@ -71,8 +71,10 @@ impl Database {
             let loaded = self.load(false, "what is provable").unwrap();
             let unprovable = match loaded.engine.prefilter().off() {
                 None => return self,
-                Some(Off::Anything { signatures }) => signatures.clone(),
-                Some(Off::NotUnderstood { first, .. }) => first.signature.iter().cloned().collect(),
+                Some(DisabledReason::Anything { signatures }) => signatures.clone(),
+                Some(DisabledReason::NotUnderstood { first, .. }) => {
+                    first.signature.iter().cloned().collect()
+                }
                 Some(off) => panic!("{}: {off}", self.label),
             };
             let before = self.signatures.len();

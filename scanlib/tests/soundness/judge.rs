@@ -7,7 +7,7 @@ use super::bytes::{escaped, is_foreign};
 use super::database::{Answer, Database, Loaded};
 use super::draft::LONGEST_MESSAGE;
 use super::signature::Kind;
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 
 /// True for what a gate calls clean.
 pub type Cleared<'g> = dyn Fn(&[u8]) -> bool + 'g;
@@ -88,7 +88,13 @@ impl Tally {
     }
 
     /// What was counted since then was of such signatures.
-    pub fn of(&mut self, label: &str, before: Share, remembered: bool, off: Option<&Off>) {
+    pub fn of(
+        &mut self,
+        label: &str,
+        before: Share,
+        remembered: bool,
+        off: Option<&DisabledReason>,
+    ) {
         let messages = self.total.messages - before.messages;
         let (remembered, off) = (usize::from(remembered), usize::from(off.is_some()));
         let share = self.shares.entry(label.to_owned()).or_default();

@@ -87,7 +87,7 @@ impl ProfileArg {
 
 /// Says which names of `--leave-out` are not there.
 pub(super) fn say_not_there(engine: &Engine) {
-    for name in &engine.info().not_there {
+    for name in &engine.info().unmatched_exclusions {
         let said = name.to_string();
         super::say(format_args!(
             "scanner-bin: warning: {}",

@@ -145,7 +145,7 @@ pub fn eicar(detector: &Detector) -> Result<(), CanaryError> {
     };
     let info = engine.info();
     let left_out = |name: &String| name == scanlib::database::BUILTIN_SIGNATURE;
-    let knows_it = info.builtin && !info.left_out.iter().any(left_out);
+    let knows_it = info.builtin && !info.excluded.iter().any(left_out);
     let text = eicar::text();
     let json = serde_json::json!({ "message": format!("upload: {text}") }).to_string();
     let base64 = {
@@ -197,7 +197,7 @@ impl Measure {
         let mut measure = Measure {
             signatures: engine.info().signatures,
             profile: engine.info().profile.name().to_owned(),
-            left_out: engine.info().outside.total(),
+            left_out: engine.info().excluded_by_profile.total(),
             ..Measure::default()
         };
         let eicar = engine

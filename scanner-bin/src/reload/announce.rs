@@ -1,7 +1,7 @@
 //! What is said about signatures that are in use from now on: in the log and in metrics.
 
-use scanlib::database::OutsideReason;
-use scanlib::prefilter::{Off, Prefilter};
+use scanlib::database::ExcludedReason;
+use scanlib::prefilter::{DisabledReason, Prefilter};
 use scanlib::{Detector, EngineInfo, Profile};
 
 use crate::service::Watch;
@@ -63,7 +63,7 @@ pub(super) fn announce(watch: &Watch, detector: &Detector, message: &str) {
 fn announce_prefilter(watch: &Watch, prefilter: &Prefilter) {
     let summary = prefilter.summary();
     match prefilter.off() {
-        Some(why @ Off::NotAskedFor) => tracing::info!(%why, "{OFF}"),
+        Some(why @ DisabledReason::NotAskedFor) => tracing::info!(%why, "{OFF}"),
         Some(why) => tracing::warn!(%why, "{OFF}"),
         None => tracing::info!(
             texts = summary.texts,
@@ -80,28 +80,28 @@ fn announce_profile(info: &EngineInfo) {
     if info.profile == Profile::Full {
         return;
     }
-    let because = |reason| info.outside.because(reason);
+    let because = |reason| info.excluded_by_profile.because(reason);
     tracing::info!(
         profile = info.profile.name(),
-        left_out = info.outside.total(),
-        file_type = because(OutsideReason::FileType),
-        executable = because(OutsideReason::Executable),
-        long_file = because(OutsideReason::LongFile),
-        long_text = because(OutsideReason::LongText),
+        left_out = info.excluded_by_profile.total(),
+        file_type = because(ExcludedReason::FileType),
+        executable = because(ExcludedReason::Executable),
+        long_file = because(ExcludedReason::LongFile),
+        long_text = because(ExcludedReason::LongText),
         "Only signatures that can match a log message are loaded, as scan.profile says: what only others find is not found"
     );
 }
 
 /// Says what the engine was to go without.
 fn announce_left_out(info: &EngineInfo) {
-    if !info.left_out.is_empty() {
+    if !info.excluded.is_empty() {
         tracing::info!(
-            count = info.left_out.len(),
-            names = told(&info.left_out),
+            count = info.excluded.len(),
+            names = told(&info.excluded),
             "Signatures are left out, as scan.leave_out says: what only they find is not found"
         );
     }
-    for name in info.not_there.iter().take(TOLD) {
+    for name in info.unmatched_exclusions.iter().take(TOLD) {
         tracing::warn!(%name, "scan.leave_out names what is not there");
     }
 }

@@ -42,7 +42,10 @@ fn publish(run: &Run) {
 fn one_pod_becomes_three_and_every_record_is_answered() {
     let stage = Stage::set();
     let run = demonstrate(&stage);
-    publish(&run);
+    // The page is about what the manifests have.
+    if stage::isolation() == "process" {
+        publish(&run);
+    }
 
     let names: Vec<_> = run
         .verdicts

@@ -25,6 +25,11 @@ pub struct Stage {
     overlay: PathBuf,
 }
 
+/// Where libclamav runs: as the manifests have it, if nothing else is asked for.
+pub fn isolation() -> String {
+    std::env::var("TEST_ISOLATION").unwrap_or_else(|_| "process".to_owned())
+}
+
 impl Stage {
     pub fn set() -> Self {
         let variable = |name: &str| {
@@ -57,6 +62,7 @@ impl Stage {
         }
         let kustomization = include_str!("kustomization.yaml")
             .replace("BOOTSTRAP", broker.bootstrap())
+            .replace("ISOLATION_MODE", &isolation())
             .replace("LIMIT", LIMIT);
         let volume =
             include_str!("volume.yaml").replace("SIGNATURES", signatures.to_str().unwrap());

@@ -139,7 +139,7 @@ fn what_is_left_out_is_told_and_what_is_not_there_is_said_with_the_nearest_name(
         "{out}"
     );
     assert!(
-        error.contains("scanner-bin: warning: My.Nedle cannot be left out: ")
+        error.contains("scanner-bin: warning: My.Nedle cannot be excluded: ")
             && error.contains("; the nearest is My.Needle\n"),
         "{error}"
     );

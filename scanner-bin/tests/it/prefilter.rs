@@ -106,7 +106,7 @@ fn the_log_says_what_is_left_out_and_what_is_not_there() {
     let line = said(&log, "scan.leave_out names what is not there");
     let name = line["name"].as_str().unwrap();
     assert!(
-        name.starts_with("My.Nedle cannot be left out")
+        name.starts_with("My.Nedle cannot be excluded")
             && name.ends_with("the nearest is My.Needle"),
         "{name}"
     );

@@ -516,7 +516,7 @@ fn what_is_left_out_is_not_found_by_a_scan_and_the_summary_says_so() {
     ]);
     assert!(
         said.err
-            .starts_with("scanner-bin: warning: Test.Rad.UNOFFICIAL cannot be left out: "),
+            .starts_with("scanner-bin: warning: Test.Rad.UNOFFICIAL cannot be excluded: "),
         "{}",
         said.err
     );

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 use scanlib::{Detector, DetectorSlot};
 use scanner_bin::cli::run;
 use scanner_bin::config::Config;
@@ -154,7 +154,10 @@ fn a_prefilter_that_was_wrong_is_not_trusted_again_for_other_counts() {
     service.put("model", COMMON);
     service.sighup_until("unchanged", 1);
     let off = service.slot.load().prefilter().off().cloned();
-    assert!(matches!(off, Some(Off::FalseNegative { .. })), "{off:?}");
+    assert!(
+        matches!(off, Some(DisabledReason::FalseNegative { .. })),
+        "{off:?}"
+    );
     service.put(
         "db/a.ndb",
         &format!("{SIGNATURES}My.Other:0:*:6f74686572\n"),

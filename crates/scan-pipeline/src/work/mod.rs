@@ -130,7 +130,8 @@ fn engine_state(detector: &Detector) -> EngineState {
                     DbMode::Custom
                 },
                 profile: info.profile.name(),
-                left_out: (info.profile != scanlib::Profile::Full).then(|| info.outside.total()),
+                left_out: (info.profile != scanlib::Profile::Full)
+                    .then(|| info.excluded_by_profile.total()),
                 signatures: info.signatures,
                 digest: info.digest.to_string(),
             }

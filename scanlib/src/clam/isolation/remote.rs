@@ -200,7 +200,7 @@ impl RemoteEngine {
     /// Names the signatures that are loaded from now on, and keeps these out.
     pub(in crate::clam) fn name(&mut self, leave_out: &[String]) -> Result<(), Failure> {
         for name in leave_out {
-            self.order(&Order::LeaveOut(name.clone()))?;
+            self.order(&Order::Exclude(name.clone()))?;
         }
         self.order(&Order::Names)
     }
@@ -315,7 +315,7 @@ impl RemoteEngine {
                     if let Some(names) = &mut watchers.names {
                         let kind = kind.map(Into::into);
                         for _ in 0..count {
-                            names.leave_out.takes(kind, &name);
+                            names.exclusions.excludes(kind, &name);
                         }
                     }
                 }

@@ -22,8 +22,8 @@ use super::scanning::{self, Equipment};
 use super::wire::{self, Bounds, Child, Event, Order};
 use crate::clam::Library;
 use crate::clam::allocator;
+use crate::clam::exclusions::Exclusions;
 use crate::clam::handle::{CompiledEngine, RawEngine};
-use crate::clam::leave_out::LeaveOut;
 use crate::clam::log::{self, Log};
 use crate::clam::names::Names;
 use crate::clam::progress::{BuildStep, Listener};
@@ -48,7 +48,7 @@ struct Template {
     library: Library,
     engine: Engine,
     names: Option<Names>,
-    leave_out: Vec<String>,
+    exclusions: Vec<String>,
     /// Shared with every scanning process: how often a scan ran short of room for temporary files.
     troubles: &'static AtomicU64,
     children: Vec<Pid>,
@@ -65,7 +65,7 @@ pub(super) fn run(control: Channel, library: Library) -> io::Result<Infallible> 
         library,
         engine: Engine::Loading(engine),
         names: None,
-        leave_out: Vec::new(),
+        exclusions: Vec::new(),
         troubles: shared_counter()?,
         children: Vec::new(),
         tmp_dir: None,
@@ -145,13 +145,13 @@ impl Template {
                 });
                 self.done(flat(set), nothing)
             }
-            Order::LeaveOut(name) => {
-                self.leave_out.push(name);
+            Order::Exclude(name) => {
+                self.exclusions.push(name);
                 self.done(Ok(0), nothing)
             }
             Order::Names => {
                 self.names = Some(Names {
-                    leave_out: LeaveOut::new(&self.leave_out),
+                    exclusions: Exclusions::new(&self.exclusions),
                     ..Names::default()
                 });
                 self.done(Ok(0), nothing)
@@ -275,7 +275,7 @@ impl Template {
             packet.push((named.kind.into(), named.name.into_vec()));
         }
         send(&Event::Named(packet))?;
-        for (kind, name, count) in names.leave_out.take_kept_out() {
+        for (kind, name, count) in names.exclusions.take_excluded() {
             let kind = kind.map(Into::into);
             send(&Event::LeftOut(kind, name.into_vec(), count))?;
         }

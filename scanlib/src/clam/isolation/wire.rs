@@ -60,8 +60,8 @@ pub(super) enum Order {
     },
     CacheEntries(u32),
     TmpDir(Vec<u8>),
-    /// One name of [`crate::EngineBuilder::leave_out`].
-    LeaveOut(String),
+    /// One name of [`crate::EngineBuilder::exclude`].
+    Exclude(String),
     /// Name the signatures that are loaded from now on.
     Names,
     Verify {

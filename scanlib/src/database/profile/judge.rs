@@ -1,7 +1,7 @@
 //! Whether a line of a signature file can concern a log message. What is not understood can.
 
 use super::LONGEST_HASHED_BYTES;
-use super::outside::{OutsideKind, OutsideReason};
+use super::excluded::{ExcludedKind, ExcludedReason};
 use clamav_prefilter::Offset;
 use clamav_prefilter::formats::{Format, body, hash, lines, logical};
 
@@ -10,7 +10,7 @@ use clamav_prefilter::formats::{Format, body, hash, lines, logical};
 const NO_TEXT: [u32; 8] = [1, 2, 5, 6, 9, 10, 11, 12];
 
 /// Why a line cannot concern a message of at most so many bytes, if it cannot.
-pub(super) type Judge = fn(&[u8], u64) -> Option<OutsideReason>;
+pub(super) type Judge = fn(&[u8], u64) -> Option<ExcludedReason>;
 
 /// What becomes of one file.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(super) enum Rule {
     Keep,
     /// Each of its lines is judged.
     Lines {
-        kind: OutsideKind,
+        kind: ExcludedKind,
         /// Bytes of libclamav's buffer for a line.
         most: usize,
         judge: Judge,
@@ -28,42 +28,42 @@ pub(super) enum Rule {
 
 pub(super) fn rule(format: Format) -> Rule {
     let (kind, most, judge): (_, _, Judge) = match format {
-        Format::Hash => (OutsideKind::Hash, lines::SHORT, file_hash),
-        Format::Body | Format::UnnamedBody => (OutsideKind::Body, lines::SHORT, body_signature),
-        Format::Logical => (OutsideKind::Logical, lines::LONG, logical_signature),
-        Format::ExecutablePart => (OutsideKind::Section, lines::SHORT, executable),
-        Format::Icon => (OutsideKind::Icon, lines::SHORT, executable),
+        Format::Hash => (ExcludedKind::Hash, lines::SHORT, file_hash),
+        Format::Body | Format::UnnamedBody => (ExcludedKind::Body, lines::SHORT, body_signature),
+        Format::Logical => (ExcludedKind::Logical, lines::LONG, logical_signature),
+        Format::ExecutablePart => (ExcludedKind::Section, lines::SHORT, executable),
+        Format::Icon => (ExcludedKind::Icon, lines::SHORT, executable),
         _ => return Rule::Keep,
     };
     Rule::Lines { kind, most, judge }
 }
 
-fn executable(_: &[u8], _: u64) -> Option<OutsideReason> {
-    Some(OutsideReason::Executable)
+fn executable(_: &[u8], _: u64) -> Option<ExcludedReason> {
+    Some(ExcludedReason::Executable)
 }
 
-fn file_hash(line: &[u8], max: u64) -> Option<OutsideReason> {
+fn file_hash(line: &[u8], max: u64) -> Option<ExcludedReason> {
     let size = u64::from(hash::parse(line).ok()?.size?);
-    (size > max.min(LONGEST_HASHED_BYTES)).then_some(OutsideReason::LongFile)
+    (size > max.min(LONGEST_HASHED_BYTES)).then_some(ExcludedReason::LongFile)
 }
 
-fn body_signature(line: &[u8], max: u64) -> Option<OutsideReason> {
+fn body_signature(line: &[u8], max: u64) -> Option<ExcludedReason> {
     let body = body::parse(line).ok()?;
     match body.offset {
         // A part of logical signatures, which may count on it not to match.
         Offset::Macro => None,
-        _ if NO_TEXT.contains(&body.target) => Some(OutsideReason::FileType),
-        Offset::Absolute { at, .. } if u64::from(at) >= max => Some(OutsideReason::LongText),
+        _ if NO_TEXT.contains(&body.target) => Some(ExcludedReason::FileType),
+        Offset::Absolute { at, .. } if u64::from(at) >= max => Some(ExcludedReason::LongText),
         _ => None,
     }
 }
 
-fn logical_signature(line: &[u8], max: u64) -> Option<OutsideReason> {
+fn logical_signature(line: &[u8], max: u64) -> Option<ExcludedReason> {
     let (target, size) = logical::reach(line)?;
     if NO_TEXT.contains(&target) {
-        return Some(OutsideReason::FileType);
+        return Some(ExcludedReason::FileType);
     }
-    (size.min > max).then_some(OutsideReason::LongText)
+    (size.min > max).then_some(ExcludedReason::LongText)
 }
 
 #[cfg(test)]
@@ -84,11 +84,11 @@ mod tests {
             offset in "\\*|0|EP\\+0|\\$1\\$|EOF-9|1048576",
         ) {
             let line = format!("N:{target}:{offset}:6e6565646c65");
-            if body_signature(line.as_bytes(), MAX) == Some(OutsideReason::FileType) {
+            if body_signature(line.as_bytes(), MAX) == Some(ExcludedReason::FileType) {
                 prop_assert!(body::parse(line.as_bytes()).unwrap().signature().is_none());
             }
             let line = format!("N;Target:{target}{attribute};0;6e6565646c65");
-            if logical_signature(line.as_bytes(), MAX) == Some(OutsideReason::FileType) {
+            if logical_signature(line.as_bytes(), MAX) == Some(ExcludedReason::FileType) {
                 prop_assert!(logical::logical(line.as_bytes(), Kind::Logical).is_none());
             }
         }

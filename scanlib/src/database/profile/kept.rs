@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::excluded::Excluded;
 use super::judge::{self, Rule};
 use super::lines;
-use super::outside::Outside;
 use crate::database::{Container, Contents, Source, format_of};
 use crate::error::{LoadError, LoadErrorKind};
 use clamav_prefilter::formats::{Format, visit};
@@ -52,24 +52,24 @@ pub(crate) struct Kept {
     /// Every file of them.
     pub(crate) files: Vec<PathBuf>,
     /// What does not stay.
-    pub(crate) outside: Outside,
+    pub(crate) excluded: Excluded,
 }
 
 /// Counts what would not stay.
-pub(super) fn count(path: &Path, max: u64) -> Result<Outside, LoadError> {
+pub(super) fn count(path: &Path, max: u64) -> Result<Excluded, LoadError> {
     let source = Source::new(path)?;
-    let mut outside = Outside::default();
+    let mut excluded = Excluded::default();
     for file in loaded(&source, false)? {
         Filter {
             max,
-            outside: &mut outside,
+            excluded: &mut excluded,
             to: None,
             failed: None,
             contents: &mut Contents::default(),
         }
         .file(&file)?;
     }
-    Ok(outside)
+    Ok(excluded)
 }
 
 impl Kept {
@@ -106,7 +106,7 @@ impl Kept {
             };
             let mut filter = Filter {
                 max,
-                outside: &mut kept.outside,
+                excluded: &mut kept.excluded,
                 to: Some((&mut *store, &to)),
                 failed: None,
                 contents,
@@ -181,7 +181,7 @@ fn not_written(path: &Path, error: io::Error) -> LoadError {
 /// Goes through one file.
 struct Filter<'f> {
     max: u64,
-    outside: &'f mut Outside,
+    excluded: &'f mut Excluded,
     /// Where what stays is written, if it is.
     to: Option<(&'f mut dyn Store, &'f Path)>,
     /// What could not be written.
@@ -280,7 +280,7 @@ impl Filter<'_> {
                     let Some(reason) = judge(line, self.max) else {
                         return false;
                     };
-                    self.outside.add(kind, reason);
+                    self.excluded.add(kind, reason);
                     left_out += 1;
                     true
                 })?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use scanlib::EngineInfo;
-use scanlib::prefilter::{Doubt, Kinds, Off, Prefilter, Summary};
+use scanlib::prefilter::{DisabledReason, Doubt, Kinds, Prefilter, Summary};
 use serde_json::{Value, json};
 
 use super::outside::{outside_lines, outside_object};
@@ -63,10 +63,14 @@ pub(super) fn run(args: &InfoArgs) -> ExitCode {
     }
 }
 
-fn exit_status(off: Option<&Off>) -> u8 {
+fn exit_status(off: Option<&DisabledReason>) -> u8 {
     match off {
         None => 0,
-        Some(Off::NotUnderstood { .. } | Off::Anything { .. } | Off::TooMuch { .. }) => EXIT_OFF,
+        Some(
+            DisabledReason::NotUnderstood { .. }
+            | DisabledReason::Anything { .. }
+            | DisabledReason::TooMuch { .. },
+        ) => EXIT_OFF,
         Some(_) => EXIT_ERROR,
     }
 }
@@ -91,13 +95,13 @@ impl Display for Page<'_> {
             "loaded",
             &format_args!("{} signatures by libclamav's count", info.signatures),
         )?;
-        for (what, text) in outside_lines(info.profile.name(), &info.outside) {
+        for (what, text) in outside_lines(info.profile.name(), &info.excluded_by_profile) {
             line(f, what, &text)?;
         }
-        if !info.left_out.is_empty() {
-            let count = info.left_out.len();
+        if !info.excluded.is_empty() {
+            let count = info.excluded.len();
             line(f, "left out", &format_args!("{count}, as --leave-out says"))?;
-            names(f, &info.left_out)?;
+            names(f, &info.excluded)?;
         }
         line(
             f,
@@ -163,11 +167,11 @@ fn numbers(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
 /// What turns it off, one by one.
 fn reasons(f: &mut fmt::Formatter<'_>, prefilter: &Prefilter) -> fmt::Result {
     match prefilter.off() {
-        Some(Off::Anything { signatures }) => {
+        Some(DisabledReason::Anything { signatures }) => {
             names(f, signatures)?;
             line(f, "", &HOW_TO_LEAVE_OUT)
         }
-        Some(Off::NotUnderstood { more, .. }) => {
+        Some(DisabledReason::NotUnderstood { more, .. }) => {
             let doubts = prefilter.doubts();
             for doubt in doubts {
                 line(f, "", &Escaped(doubt.to_string().as_bytes()))?;
@@ -201,13 +205,13 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &dyn Display) -> fmt::Resu
 }
 
 /// Why it is off, where the list below it says the rest.
-struct Reason<'a>(&'a Off);
+struct Reason<'a>(&'a DisabledReason);
 
 impl Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Off::NotUnderstood { .. } => f.write_str("not everything is understood"),
-            Off::Anything { signatures } => {
+            DisabledReason::NotUnderstood { .. } => f.write_str("not everything is understood"),
+            DisabledReason::Anything { signatures } => {
                 write!(f, "may match any message: {}", signatures.len())
             }
             off => write!(f, "{}", Escaped(off.to_string().as_bytes())),
@@ -229,7 +233,7 @@ fn object(prefilter: &Prefilter, info: &EngineInfo) -> serde_json::Result<Vec<u8
     let summary = prefilter.summary();
     let doubts: Vec<Value> = prefilter.doubts().iter().map(doubt).collect();
     let anything = match prefilter.off() {
-        Some(Off::Anything { signatures }) => &signatures[..],
+        Some(DisabledReason::Anything { signatures }) => &signatures[..],
         _ => &[],
     };
     let dearest: Vec<Value> = summary
@@ -245,15 +249,15 @@ fn object(prefilter: &Prefilter, info: &EngineInfo) -> serde_json::Result<Vec<u8
             "off": prefilter.off().map(ToString::to_string),
             "doubts": doubts,
             "doubts_not_told": match prefilter.off() {
-                Some(Off::NotUnderstood { more, .. }) => (more + 1).saturating_sub(doubts.len() as u64),
+                Some(DisabledReason::NotUnderstood { more, .. }) => (more + 1).saturating_sub(doubts.len() as u64),
                 _ => 0,
             },
             "anything": anything,
             "loaded": info.signatures,
             "profile": info.profile.name(),
-            "outside_profile": outside_object(&info.outside),
-            "left_out": info.left_out,
-            "not_there": info.not_there.iter().map(|one| &one.name).collect::<Vec<_>>(),
+            "outside_profile": outside_object(&info.excluded_by_profile),
+            "left_out": info.excluded,
+            "not_there": info.unmatched_exclusions.iter().map(|one| &one.name).collect::<Vec<_>>(),
             "signatures": {
                 "body": summary.signatures.body,
                 "logical": summary.signatures.logical,

@@ -1,12 +1,12 @@
 //! What a profile leaves out, as `db status` and `db info` tell it.
 
-use scanlib::database::Outside;
+use scanlib::database::Excluded;
 use serde_json::{Value, json};
 
 /// For people: a word and what is to be said.
 pub(super) fn outside_lines(
     profile: &'static str,
-    outside: &Outside,
+    outside: &Excluded,
 ) -> Vec<(&'static str, String)> {
     let total = match outside.total() {
         0 => profile.to_owned(),
@@ -25,7 +25,7 @@ pub(super) fn outside_lines(
 }
 
 /// For programs.
-pub(super) fn outside_object(outside: &Outside) -> Value {
+pub(super) fn outside_object(outside: &Excluded) -> Value {
     let counts: Vec<Value> = outside
         .counts()
         .map(|count| {

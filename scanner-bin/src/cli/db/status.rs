@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use scanlib::database::Outside;
+use scanlib::database::Excluded;
 use serde_json::{Value, json};
 
 use super::outside::{outside_lines, outside_object};
@@ -69,7 +69,7 @@ struct Status {
     /// Which of their signatures are loaded,
     profile: &'static str,
     /// and which are not, or why that is not known.
-    outside: Result<Outside, String>,
+    outside: Result<Excluded, String>,
     directory: Option<Directory>,
 }
 
@@ -241,10 +241,10 @@ impl Status {
 }
 
 /// What the profile leaves out of the files.
-fn outside(scan: &ScanConfig) -> Result<Outside, String> {
-    let mut all = Outside::default();
+fn outside(scan: &ScanConfig) -> Result<Excluded, String> {
+    let mut all = Excluded::default();
     for path in &scan.database {
-        let outside = scan.signatures().outside(path);
+        let outside = scan.signatures().excluded(path);
         all.merge(&outside.map_err(|error| error.to_string())?);
     }
     Ok(all)

@@ -127,8 +127,9 @@ fn about(args: &ScanArgs, detector: &Detector, threads: NonZeroUsize, loaded: Du
     About {
         known_signatures: info.map_or(0, |info| info.signatures),
         builtin_only: info.is_some_and(|info| info.builtin_only),
-        signatures_left_out: info
-            .map_or(0, |info| info.left_out.len() as u64 + info.outside.total()),
+        signatures_left_out: info.map_or(0, |info| {
+            info.excluded.len() as u64 + info.excluded_by_profile.total()
+        }),
         engine_version: info.map_or_else(String::new, |info| info.library.text.to_string()),
         load_seconds: loaded.as_secs_f64(),
         threads: threads.get(),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 use scanlib::{Detection, Incomplete, PoolStats, Report, Verdict, headline};
 use serde::Serialize;
 
@@ -230,7 +230,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// What the pool did, and whether the prefilter was off.
-    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&Off>) {
+    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&DisabledReason>) {
         self.totals.worked(pool, off);
     }
 

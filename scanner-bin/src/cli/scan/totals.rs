@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use scanlib::PoolStats;
-use scanlib::prefilter::Off;
+use scanlib::prefilter::DisabledReason;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -126,11 +126,11 @@ impl Totals {
     }
 
     /// What the pool did, and whether the prefilter was off.
-    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&Off>) {
+    pub(super) fn worked(&mut self, pool: PoolStats, off: Option<&DisabledReason>) {
         let causes = pool.causes.iter();
         let causes = causes.map(|(cause, count)| (cause.as_str(), count));
         self.looked = Looked {
-            off: off.map(Off::to_string),
+            off: off.map(DisabledReason::to_string),
             cleared: pool.cleared,
             scanned: pool.engine_calls,
             audits: pool.audits,

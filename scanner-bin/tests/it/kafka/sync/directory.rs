@@ -100,7 +100,7 @@ fn a_bad_digital_signature_is_refused_once_and_the_old_file_stays() {
     place.mirror.put("main.cvd", bad);
     let refused = place.sync(&["main.cvd"]).ends(1);
     assert_eq!(refused.result("main.cvd"), "refused");
-    refused.says("BAD  main.cvd: its digital signature is not good");
+    refused.says("BAD  main.cvd: its digital signature is invalid");
     assert_eq!(place.read("main.cvd"), signed.old);
 
     place.mirror.seen("main.cvd");

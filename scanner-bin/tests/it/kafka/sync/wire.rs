@@ -255,7 +255,7 @@ fn a_container_whose_end_is_cut_off_is_refused() {
     place
         .sync(&["main.cvd"])
         .ends(1)
-        .says("its digital signature is not good");
+        .says("its digital signature is invalid");
     assert!(place.visible().is_empty());
 }
 

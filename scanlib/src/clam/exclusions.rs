@@ -1,28 +1,29 @@
-//! Signatures that are kept out of the engine because the user can do without them.
+//! Signatures that the user excludes from the engine by name.
 //!
-//! libclamav names a signature before it loads it, and passes over those that the callback does not want. What it never names
-//! (`.sdb`, `.ftm`, `.ioc`) cannot be kept out. A bytecode goes by the name of its file.
+//! libclamav reports the name of a signature before it loads it, and skips the signature if the callback returns non-zero. It reports
+//! no names for `.sdb`, `.ftm` and `.ioc` files, so these signatures cannot be excluded. A bytecode has the name of its file.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use clamav_prefilter::names::NamedKind;
 
-/// A name that was to be left out, and that libclamav never named.
+/// An exclusion that matched no signature while the engine was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NotThere {
-    /// As it was asked for.
+pub struct UnmatchedExclusion {
+    /// The name as the user wrote it.
     pub name: String,
-    /// The loaded signature whose name is most like it. Hashes are not looked at: there may be millions.
+    /// The loaded signature with the most similar name, if one is similar. Hash signatures are not considered, because there may be
+    /// millions.
     pub nearest: Option<String>,
 }
 
-impl fmt::Display for NotThere {
+impl fmt::Display for UnmatchedExclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} cannot be left out: no signature of this name is loaded, or it is of a kind that libclamav does not name",
+            "{} cannot be excluded: no signature of this name is loaded, or libclamav reports no names for its kind",
             self.name
         )?;
         match &self.nearest {
@@ -32,29 +33,29 @@ impl fmt::Display for NotThere {
     }
 }
 
-/// What libclamav appends to the names of all that its publisher did not sign.
+/// Suffix that libclamav appends to names of signatures outside signed containers.
 const UNOFFICIAL: &str = ".UNOFFICIAL";
-/// What libclamav puts in front of the names of YARA rules.
+/// Prefix that libclamav adds to the names of YARA rules.
 const YARA: &str = "YARA.";
 
-/// Names that are wanted out, and what was kept out so far.
+/// Names that are excluded, and what was kept out so far.
 #[derive(Debug, Default)]
-pub(crate) struct LeaveOut {
-    /// As asked for, and whether it was met.
+pub(crate) struct Exclusions {
+    /// Each exclusion as written, and whether it matched a signature.
     wanted: Vec<(String, bool)>,
     /// As libclamav names it → its place in `wanted`.
     places: HashMap<Box<[u8]>, usize>,
     /// How often each was kept out, by kind.
-    kept_out: HashMap<Box<[u8]>, Kinds>,
+    excluded: HashMap<Box<[u8]>, Kinds>,
 }
 
-/// A kind and how often; a name has few.
+/// Number of excluded signatures for each kind.
 type Kinds = Vec<(Option<NamedKind>, u64)>;
 
-impl LeaveOut {
+impl Exclusions {
     /// A name may be written as it is reported, with `.UNOFFICIAL`, or as it stands in its file.
-    pub(crate) fn new(names: &[String]) -> LeaveOut {
-        let mut all = LeaveOut::default();
+    pub(crate) fn new(names: &[String]) -> Exclusions {
+        let mut all = Exclusions::default();
         for name in names {
             let bare = name.strip_suffix(UNOFFICIAL).unwrap_or(name);
             let place = all.wanted.len();
@@ -64,8 +65,8 @@ impl LeaveOut {
         all
     }
 
-    /// Whether libclamav is to pass over this signature.
-    pub(super) fn takes(&mut self, kind: Option<NamedKind>, name: &[u8]) -> bool {
+    /// Whether libclamav must skip this signature. Records the match.
+    pub(super) fn excludes(&mut self, kind: Option<NamedKind>, name: &[u8]) -> bool {
         // With braces in its name it is a bytecode's, which libclamav takes for malformed without it: leave out the bytecode.
         if self.places.is_empty() || (kind == Some(NamedKind::Logical) && name.contains(&b'{')) {
             return false;
@@ -83,7 +84,7 @@ impl LeaveOut {
             }
         }
         if taken {
-            let kinds = self.kept_out.entry(name.into()).or_default();
+            let kinds = self.excluded.entry(name.into()).or_default();
             match kinds.iter_mut().find(|(known, _)| *known == kind) {
                 Some((_, count)) => *count += 1,
                 None => kinds.push((kind, 1)),
@@ -92,10 +93,10 @@ impl LeaveOut {
         taken
     }
 
-    /// What was kept out since the last call, as [`LeaveOut::kept_out`].
-    pub(super) fn take_kept_out(&mut self) -> Vec<(Option<NamedKind>, Box<[u8]>, u64)> {
-        let kept_out = std::mem::take(&mut self.kept_out).into_iter();
-        let each = kept_out.flat_map(|(name, kinds)| {
+    /// What was kept out since the last call, as [`Exclusions::excluded`].
+    pub(super) fn take_excluded(&mut self) -> Vec<(Option<NamedKind>, Box<[u8]>, u64)> {
+        let excluded = std::mem::take(&mut self.excluded).into_iter();
+        let each = excluded.flat_map(|(name, kinds)| {
             let of = move |(kind, count)| (kind, name.clone(), count);
             kinds.into_iter().map(of)
         });
@@ -103,8 +104,8 @@ impl LeaveOut {
     }
 
     /// What was kept out: kinds and names as libclamav has them, and how often.
-    pub(crate) fn kept_out(&self) -> impl Iterator<Item = (Option<NamedKind>, &[u8], u64)> {
-        self.kept_out.iter().flat_map(|(name, kinds)| {
+    pub(crate) fn excluded(&self) -> impl Iterator<Item = (Option<NamedKind>, &[u8], u64)> {
+        self.excluded.iter().flat_map(|(name, kinds)| {
             kinds
                 .iter()
                 .map(move |&(kind, count)| (kind, &**name, count))
@@ -113,7 +114,7 @@ impl LeaveOut {
 
     /// The names of what was kept out, in their order.
     pub(super) fn names(&self) -> Vec<String> {
-        let names = self.kept_out.keys();
+        let names = self.excluded.keys();
         let mut names: Vec<_> = names
             .map(|name| String::from_utf8_lossy(name).into_owned())
             .collect();
@@ -121,11 +122,11 @@ impl LeaveOut {
         names
     }
 
-    /// What was asked for and never named. `loaded` are names to suggest.
-    pub(super) fn not_there<'n>(
+    /// The exclusions that matched no signature. Suggestions come from `loaded`.
+    pub(super) fn unmatched<'n>(
         &self,
         loaded: impl Iterator<Item = &'n [u8]> + Clone,
-    ) -> Vec<NotThere> {
+    ) -> Vec<UnmatchedExclusion> {
         let is_met = |name: &str| {
             let bare = name.strip_suffix(UNOFFICIAL).unwrap_or(name);
             let place = self
@@ -135,7 +136,7 @@ impl LeaveOut {
             place.is_some_and(|(_, met)| *met)
         };
         let missing = self.wanted.iter().filter(|(name, _)| !is_met(name));
-        let missing = missing.map(|(name, _)| NotThere {
+        let missing = missing.map(|(name, _)| UnmatchedExclusion {
             nearest: nearest(name, loaded.clone()),
             name: name.clone(),
         });
@@ -164,9 +165,9 @@ fn nearest<'n>(name: &str, loaded: impl Iterator<Item = &'n [u8]>) -> Option<Str
 mod tests {
     use super::*;
 
-    fn leave_out(names: &[&str]) -> LeaveOut {
+    fn exclusions(names: &[&str]) -> Exclusions {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        LeaveOut::new(&names)
+        Exclusions::new(&names)
     }
 
     #[test]
@@ -177,25 +178,25 @@ mod tests {
             "YARA.Rule.UNOFFICIAL",
             "Rule.UNOFFICIAL",
         ] {
-            let mut out = leave_out(&[name]);
-            assert!(out.takes(Some(NamedKind::Yara), b"YARA.Rule"), "{name}");
+            let mut out = exclusions(&[name]);
+            assert!(out.excludes(Some(NamedKind::Yara), b"YARA.Rule"), "{name}");
             assert_eq!(out.names(), ["YARA.Rule"]);
-            assert_eq!(out.not_there([].into_iter()), []);
+            assert_eq!(out.unmatched([].into_iter()), []);
         }
         // No rule, so these are other names.
-        let mut out = leave_out(&["Rule"]);
-        assert!(!out.takes(Some(NamedKind::Body), b"YARA.Rule"));
-        assert!(!out.takes(Some(NamedKind::Body), b"rule"));
-        assert!(out.takes(None, b"Rule"), "a hash");
+        let mut out = exclusions(&["Rule"]);
+        assert!(!out.excludes(Some(NamedKind::Body), b"YARA.Rule"));
+        assert!(!out.excludes(Some(NamedKind::Body), b"rule"));
+        assert!(out.excludes(None, b"Rule"), "a hash");
     }
 
     #[test]
     fn a_name_twice_is_met_twice() {
-        let mut out = leave_out(&["A", "A.UNOFFICIAL"]);
-        assert!(out.takes(Some(NamedKind::Body), b"A"));
-        assert!(out.takes(Some(NamedKind::Body), b"A"));
-        assert_eq!(out.not_there([].into_iter()), []);
-        let kept: Vec<_> = out.kept_out().collect();
+        let mut out = exclusions(&["A", "A.UNOFFICIAL"]);
+        assert!(out.excludes(Some(NamedKind::Body), b"A"));
+        assert!(out.excludes(Some(NamedKind::Body), b"A"));
+        assert_eq!(out.unmatched([].into_iter()), []);
+        let kept: Vec<_> = out.excluded().collect();
         assert_eq!(kept, [(Some(NamedKind::Body), &b"A"[..], 2)]);
     }
 
@@ -207,8 +208,8 @@ mod tests {
             b"\xff",
         ];
         let nearest = |name: &str| {
-            let not_there = leave_out(&[name]).not_there(loaded.iter().copied());
-            not_there[0].nearest.clone()
+            let unmatched = exclusions(&[name]).unmatched(loaded.iter().copied());
+            unmatched[0].nearest.clone()
         };
         assert_eq!(
             nearest("powershell_case_anomoly").as_deref(),
@@ -220,7 +221,7 @@ mod tests {
             Some("Win.Trojan.Agent-1")
         );
         assert_eq!(nearest("Html.Phishing"), None);
-        let said = leave_out(&["Agent"]).not_there(loaded.iter().copied())[0].to_string();
-        assert!(said.starts_with("Agent cannot be left out: "), "{said}");
+        let said = exclusions(&["Agent"]).unmatched(loaded.iter().copied())[0].to_string();
+        assert!(said.starts_with("Agent cannot be excluded: "), "{said}");
     }
 }

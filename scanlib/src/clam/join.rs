@@ -1,4 +1,4 @@
-//! Two things at a time.
+//! Running two closures in parallel.
 
 use std::panic;
 use std::thread;
@@ -7,9 +7,9 @@ use std::thread;
 /// times what Rust gives a thread by default.
 pub const SCAN_STACK_BYTES: usize = 8 << 20;
 
-/// Runs `work` on a thread of its own while `meanwhile` runs here; both have ended when this returns. A panic of either goes on here.
-/// Where no thread is to be had, `work` runs here afterwards.
-pub(super) fn beside<A: Send, B>(
+/// Runs `work` on a new thread and `meanwhile` on the current one, and returns when both have finished. A panic of either propagates.
+/// If no thread can be started, `work` runs on the current thread after `meanwhile`.
+pub(super) fn join<A: Send, B>(
     work: impl Fn() -> A + Sync,
     meanwhile: impl FnOnce() -> B,
 ) -> (A, B) {
@@ -42,15 +42,15 @@ mod tests {
         let sender = std::sync::Mutex::new(to_here);
         let work = || sender.lock().unwrap().send(7).is_ok();
         let meanwhile = || from_there.recv_timeout(Duration::from_secs(60));
-        assert_eq!(beside(work, meanwhile), (true, Ok(7)));
+        assert_eq!(join(work, meanwhile), (true, Ok(7)));
     }
 
     #[test]
     fn a_panic_of_either_goes_on() {
         let says = |panic: Box<dyn std::any::Any + Send>| panic.downcast_ref::<&str>().copied();
-        let there = catch_unwind(AssertUnwindSafe(|| beside(|| panic!("there"), || 1)));
+        let there = catch_unwind(AssertUnwindSafe(|| join(|| panic!("there"), || 1)));
         assert_eq!(there.map_err(says).unwrap_err(), Some("there"));
-        let here = catch_unwind(AssertUnwindSafe(|| beside(|| 1, || panic!("here"))));
+        let here = catch_unwind(AssertUnwindSafe(|| join(|| 1, || panic!("here"))));
         assert_eq!(here.map_err(says).unwrap_err(), Some("here"));
     }
 }
