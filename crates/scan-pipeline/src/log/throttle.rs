@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Lets one event through in each interval and counts the others.
 ///
 /// ```
-/// use scanner_bin::log::Throttle;
+/// use scan_pipeline::log::Throttle;
 /// use std::time::Duration;
 ///
 /// static REFUSED: Throttle = Throttle::new(Duration::from_secs(10));
