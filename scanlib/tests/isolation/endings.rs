@@ -26,6 +26,15 @@ fn crashed_with(incomplete: Option<&Incomplete>, signal: &str) -> bool {
     matches!(incomplete, Some(Incomplete::Crashed { how }) if how.contains(signal))
 }
 
+/// Sets what it holds when it goes.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 pub(crate) fn crash(isolation: &Isolation) {
     let engine = engine(isolation, 3);
     let text = eicar::text();
@@ -43,6 +52,8 @@ pub(crate) fn crash(isolation: &Isolation) {
                 }
             });
         }
+        // Also after a failed assertion, or the scope waits for ever.
+        let end = Done(&done);
         for _ in 0..10 {
             let before = beside.load(Ordering::SeqCst);
             let found = scan(&engine, b"SHIM crash");
@@ -55,7 +66,7 @@ pub(crate) fn crash(isolation: &Isolation) {
                 beside.load(Ordering::SeqCst) > before
             });
         }
-        done.store(true, Ordering::SeqCst);
+        drop(end);
     });
     let status = engine.isolation().unwrap();
     // The shared process, and the one for the object alone.
