@@ -3,3 +3,4 @@
 
 mod abi;
 mod build_errors;
+mod documented;

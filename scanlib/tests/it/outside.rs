@@ -60,7 +60,8 @@ fn a_new_crate_outside_finds_eicar_with_the_program_of_the_crate_page_and_builds
     cargo(&["new", "--vcs", "none", "outside"]);
     let manifest = outside.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).unwrap();
-    let dependency = format!("scanlib = {{ path = {:?} }}\n", scanlib.to_str().unwrap());
+    let path = scanlib.to_str().unwrap();
+    let dependency = format!("scanlib = {{ package = \"libclamav-scan\", path = {path:?} }}\n");
     fs::write(&manifest, format!("{text}{dependency}")).unwrap();
     // The versions that this workspace was tested with, which are at hand without a network.
     fs::copy(workspace.join("Cargo.lock"), outside.join("Cargo.lock")).unwrap();

@@ -1,5 +1,4 @@
 //! The declarations that documentation is built from are those that bindgen makes.
-#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;
