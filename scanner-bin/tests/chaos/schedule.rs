@@ -132,7 +132,7 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
 /// the process that they are forked from is killed.
 fn scanning(seed: u64, length: Duration) -> Vec<(Duration, Step)> {
     // Dice of their own: the other events of a seed stay as they are.
-    let mut dice = Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
+    let mut dice = Dice(SplitMix::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D)));
     let mut plan = Vec::new();
     let who = |dice: &mut Dice| match dice.below(2) {
         0 => Who::Busiest,
