@@ -61,6 +61,9 @@ pub use clam::{
     LibraryVersion, Limits, Payload, ProcessRights, Progress, Request, SCAN_STACK_BYTES,
     ScanOptions, UnmatchedExclusion, confine_process, hold_little_memory,
 };
+/// The channels that a [`Pool`] answers on.
+#[cfg(feature = "pool")]
+pub use crossbeam_channel;
 pub use database::{Digest, Profile};
 pub use detector::{Detector, DetectorBuilder};
 pub use error::{
