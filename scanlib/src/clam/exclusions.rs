@@ -66,7 +66,7 @@ impl Exclusions {
     }
 
     /// Whether libclamav must skip this signature. Records the match.
-    pub(super) fn excludes(&mut self, kind: Option<NamedKind>, name: &[u8]) -> bool {
+    pub(super) fn excludes(&mut self, kind: Option<NamedKind>, name: &[u8], times: u64) -> bool {
         // With braces in its name it is a bytecode's, which libclamav takes for malformed without it: leave out the bytecode.
         if self.places.is_empty() || (kind == Some(NamedKind::Logical) && name.contains(&b'{')) {
             return false;
@@ -86,8 +86,8 @@ impl Exclusions {
         if taken {
             let kinds = self.excluded.entry(name.into()).or_default();
             match kinds.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, count)) => *count += 1,
-                None => kinds.push((kind, 1)),
+                Some((_, count)) => *count = count.saturating_add(times),
+                None => kinds.push((kind, times)),
             }
         }
         taken
@@ -179,22 +179,25 @@ mod tests {
             "Rule.UNOFFICIAL",
         ] {
             let mut out = exclusions(&[name]);
-            assert!(out.excludes(Some(NamedKind::Yara), b"YARA.Rule"), "{name}");
+            assert!(
+                out.excludes(Some(NamedKind::Yara), b"YARA.Rule", 1),
+                "{name}"
+            );
             assert_eq!(out.names(), ["YARA.Rule"]);
             assert_eq!(out.unmatched([].into_iter()), []);
         }
         // No rule, so these are other names.
         let mut out = exclusions(&["Rule"]);
-        assert!(!out.excludes(Some(NamedKind::Body), b"YARA.Rule"));
-        assert!(!out.excludes(Some(NamedKind::Body), b"rule"));
-        assert!(out.excludes(None, b"Rule"), "a hash");
+        assert!(!out.excludes(Some(NamedKind::Body), b"YARA.Rule", 1));
+        assert!(!out.excludes(Some(NamedKind::Body), b"rule", 1));
+        assert!(out.excludes(None, b"Rule", 1), "a hash");
     }
 
     #[test]
     fn a_name_twice_is_met_twice() {
         let mut out = exclusions(&["A", "A.UNOFFICIAL"]);
-        assert!(out.excludes(Some(NamedKind::Body), b"A"));
-        assert!(out.excludes(Some(NamedKind::Body), b"A"));
+        assert!(out.excludes(Some(NamedKind::Body), b"A", 1));
+        assert!(out.excludes(Some(NamedKind::Body), b"A", 1));
         assert_eq!(out.unmatched([].into_iter()), []);
         let kept: Vec<_> = out.excluded().collect();
         assert_eq!(kept, [(Some(NamedKind::Body), &b"A"[..], 2)]);

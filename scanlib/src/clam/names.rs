@@ -37,7 +37,7 @@ impl Names {
     /// Whether libclamav is to pass over the signature.
     fn note(&mut self, kind: &[u8], name: &[u8]) -> bool {
         let kind = NamedKind::of(kind);
-        if self.exclusions.excludes(kind, name) {
+        if self.exclusions.excludes(kind, name, 1) {
             return true;
         }
         if let Some(kind) = kind.filter(|kind| *kind != NamedKind::Hash) {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use clamav_sys as sys;
@@ -20,6 +20,10 @@ use crate::clam::tmp;
 use crate::error::ClamCode;
 use clamav_prefilter::names::Named;
 
+/// Memory for the names of one load, in bytes: of the official set, 8.7 million, they take about half a gigabyte.
+const MAX_NAMED_BYTES: usize = 4 << 30;
+/// Lines of libclamav's log that are kept of one order.
+const MAX_LOG_LINES: usize = 10_000;
 /// How long a template may take to fork, or to end a scanning process and remove its files.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,7 +111,12 @@ impl RemoteEngine {
         self.send(&order, &[])?;
         match self.receive()? {
             Child::Directory { path } => {
-                self.tmp_dir = PathBuf::from(OsString::from_vec(path));
+                let path = PathBuf::from(OsString::from_vec(path));
+                // It is removed in the end, by a process that may do more than the template.
+                if !is_directly_below(&path, tmp_base) {
+                    return Err(self.ended("it claims a directory that is not its own"));
+                }
+                self.tmp_dir = path;
                 Ok(())
             }
             answer => Err(self.refused(answer)),
@@ -294,12 +303,20 @@ impl RemoteEngine {
 
     fn carry_out(&mut self, order: &Order, mut watchers: Watchers<'_>) -> Result<u64, Failure> {
         self.send(order, &[])?;
+        let mut named_bytes = 0;
         loop {
             match self.receive()? {
                 Event::Named(named) => {
                     let Some(names) = &mut watchers.names else {
                         continue;
                     };
+                    let bytes = named
+                        .iter()
+                        .map(|(_, name)| name.len() + size_of::<Named>());
+                    named_bytes += bytes.sum::<usize>();
+                    if named_bytes > MAX_NAMED_BYTES {
+                        return Err(self.ended("it names more signatures than there can be"));
+                    }
                     let named = named.into_iter().map(|(kind, name)| Named {
                         kind: kind.into(),
                         name: name.into_boxed_slice(),
@@ -314,14 +331,14 @@ impl RemoteEngine {
                 Event::LeftOut(kind, name, count) => {
                     if let Some(names) = &mut watchers.names {
                         let kind = kind.map(Into::into);
-                        for _ in 0..count {
-                            names.exclusions.excludes(kind, &name);
-                        }
+                        names.exclusions.excludes(kind, &name, count);
                     }
                 }
                 Event::Progress { done, total } => (watchers.progress)(done, total),
                 Event::Log { line, error } => {
-                    watchers.log.lines.push(line);
+                    if watchers.log.lines.len() < MAX_LOG_LINES {
+                        watchers.log.lines.push(line);
+                    }
                     watchers.log.error |= error;
                 }
                 Event::Done { code, signatures } => {
@@ -362,6 +379,16 @@ impl RemoteEngine {
     }
 }
 
+/// Whether this is the path of something in `base` itself, however that is written.
+fn is_directly_below(path: &Path, base: &Path) -> bool {
+    let has_name = matches!(path.components().next_back(), Some(Component::Normal(_)));
+    has_name
+        && path.parent().is_some_and(|parent| {
+            let real = |path: &Path| path.canonicalize().ok();
+            parent == base || (real(base).is_some() && real(parent) == real(base))
+        })
+}
+
 impl Drop for RemoteEngine {
     fn drop(&mut self) {
         if self.control.is_some() {
@@ -374,6 +401,30 @@ impl Drop for RemoteEngine {
         // It had no time to: it was killed. What this process cannot remove either is removed by the next template after some time.
         if !self.tmp_dir.as_os_str().is_empty() {
             let _gone = tmp::remove_tree(&self.tmp_dir);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_can_claim_a_directory_in_its_place_and_no_other() {
+        let base = Path::new("/nowhere/tmp");
+        let is_own = |path: &str| is_directly_below(Path::new(path), base);
+        assert!(is_own("/nowhere/tmp/engine-1"));
+        for other in [
+            "/nowhere/tmp",
+            "/nowhere/tmp/..",
+            "/nowhere/tmp/a/b",
+            "/nowhere/tmp/../etc",
+            "/etc",
+            "/",
+            "",
+            "engine-1",
+        ] {
+            assert!(!is_own(other), "{other}");
         }
     }
 }
