@@ -12,7 +12,7 @@ pub(crate) enum Required {
     Always,
     /// One fact.
     Has(Atom),
-    /// At least so many of these; 1 is "any of", their number is "all of". Made by [`Required::at_least`],
+    /// At least this number of the listed conditions: 1 means any of them, their count means all. Made by [`Required::at_least`],
     /// so it holds no constants and there is a choice.
     AtLeast(usize, Vec<Required>),
 }

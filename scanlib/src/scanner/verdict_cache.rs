@@ -229,7 +229,7 @@ mod tests {
     }
 
     proptest! {
-        /// However often it is asked for what, it never holds more than it may, and never answers for another buffer.
+        /// The number of entries never exceeds the limit, and a verdict is never returned for another buffer.
         #[test]
         fn memory_is_bounded(entries in 1_usize..20, asked in prop::collection::vec(any::<u8>(), 0..200)) {
             let cache = VerdictCache::new(entries).unwrap();

@@ -336,17 +336,18 @@ fn a_scan_that_ran_out_of_time_is_clean_to_libclamav_and_incomplete_to_us() {
     let late = [(sys::CL_ENGINE_MAX_SCANTIME, 1)];
     let unlimited = 0;
 
-    // Without alerts about limits: clean, and most often remembered as such.
-    let mut raw = RawEngine::new(VIRUS_FOUND, &late);
-    assert_eq!(
-        raw.scan(&data, options(), &mut Watch::default()),
-        Answered::clean()
-    );
-    raw.set(sys::CL_ENGINE_MAX_SCANTIME, unlimited);
-    // Unless the time was over before the object was hashed, as on a busy machine.
-    let again = raw.scan(&data, options(), &mut Watch::default());
-    let found = Answered::virus(MARKER_NAME);
-    assert!([Answered::clean(), found].contains(&again), "{again:?}");
+    // Without alerts about limits: clean, and remembered as such. On a busy machine the time may be over before libclamav has hashed the
+    // object, and then there is nothing to remember it by.
+    let is_remembered = || {
+        let mut raw = RawEngine::new(VIRUS_FOUND, &late);
+        assert_eq!(
+            raw.scan(&data, options(), &mut Watch::default()),
+            Answered::clean()
+        );
+        raw.set(sys::CL_ENGINE_MAX_SCANTIME, unlimited);
+        raw.scan(&data, options(), &mut Watch::default()) == Answered::clean()
+    };
+    assert!((0..10).any(|_| is_remembered()), "never poisoned");
 
     // With them: an alert, and nothing is remembered.
     let mut raw = RawEngine::new(VIRUS_FOUND, &late);

@@ -170,7 +170,7 @@ impl<'s> Cast<'s> {
         if is_isolated(self.setup.seed) {
             launch = launch
                 .flag("--isolation", "process")
-                // One that is stopped goes on before a limit ends its scan: the verdict stays what it is.
+                // A stopped process continues before a time limit ends its scan, so the verdict does not change.
                 .env("SCANNER_SCAN__MAX_SCAN_TIME", "20s")
                 .env("SCANNER_SCAN__MAX_RECORD_TIME", "60s");
         }

@@ -25,7 +25,7 @@ pub struct Stage {
     overlay: PathBuf,
 }
 
-/// Where libclamav runs: as the manifests have it, if nothing else is asked for.
+/// The isolation mode: that of the manifests, unless `TEST_ISOLATION` overrides it.
 pub fn isolation() -> String {
     std::env::var("TEST_ISOLATION").unwrap_or_else(|_| "process".to_owned())
 }

@@ -23,7 +23,7 @@ pub fn resident(roots: &[u32]) -> u64 {
     processes(roots).map(resident_of).sum()
 }
 
-/// So many of its processes are there.
+/// Number of its processes.
 pub fn count(roots: &[u32]) -> usize {
     processes(roots).count()
 }

@@ -274,8 +274,7 @@ fn a_panic_over_a_record_costs_that_record_its_verdict_and_no_other() {
     assert_eq!(scene.answered().statuses(), ["threat"]);
 }
 
-/// Proves: where not even an error can be recorded as the answer to a record, its batch does not stay open: the egress thread is told to
-/// end the service.
+/// Proves: if not even an error result can be recorded for a record, its batch does not stay open; the egress thread ends the service.
 #[test]
 fn a_panic_that_leaves_a_record_without_an_answer_ends_the_service() {
     log_with_faults();

@@ -97,14 +97,27 @@ mod tests {
 
     #[test]
     fn code_and_constants_are_returned_and_come_back_when_they_are_needed() {
+        // In a process where no other test needs its pages meanwhile.
+        if std::env::var_os("ALONE").is_none() {
+            let name = "clam::isolation::mapped::tests::code_and_constants_are_returned_and_come_back_when_they_are_needed";
+            let program = std::env::current_exe().unwrap();
+            let mut alone = std::process::Command::new(program);
+            let output = alone.args(["--exact", name]).env("ALONE", "1").output();
+            let output = output.unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && text.contains("1 passed"),
+                "{text}"
+            );
+            return;
+        }
         let before = file_bytes();
         let sum = |text: &str| text.bytes().map(u64::from).sum::<u64>();
         let constant = "a constant of this program";
         let expected = sum(constant);
         give_back();
         let after = file_bytes();
-        // Other tests run beside this one and need theirs at once.
-        assert!(after < before, "{after} of {before}");
+        assert!(after < before / 2, "{after} of {before}");
         assert_eq!(sum(constant), expected);
         assert_eq!(std::hint::black_box(6.5_f64).sin(), 6.5_f64.sin());
     }

@@ -528,7 +528,7 @@ fn a_batch_that_a_containers_memory_does_not_hold_is_recognised_and_its_partitio
         let committed = scene.committed();
         (committed[&0] == BEFORE && committed[&1] == BEHIND).then_some(())
     });
-    // The other partition is looked at, too, and goes on.
+    // The other partition is checked as well and continues.
     wait_for("the metric", PATIENCE, || {
         let scrape = scanner.scrape();
         let offsets = scrape.by_partition("scanner_unreadable_batch_offset");
